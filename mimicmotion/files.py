@@ -1,0 +1,102 @@
+"""Files that others read: written whole or not at all, and named by what they contain."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from mimicmotion.errors import SetupError
+
+TEMPORARY_PREFIX = ".tmp-"
+STALE_SECONDS = 3600
+DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+}
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` that takes its place when the block ends without an error.
+
+    The temporary name keeps the suffix, since encoders choose the container by it. On an error the temporary
+    file is removed and `path` stays as it was.
+
+    Raises: SetupError when the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise SetupError(f"cannot write {path}: {DISK_ERRORS[error.errno]}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes `data` to `path` atomically. Raises: SetupError as `atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Writes `value` to `path` as indented JSON, atomically. Raises: SetupError as `atomic_path`."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def sha256_file(path: str | Path) -> str:
+    """The SHA-256 of the file's content as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(value: object) -> str:
+    """The SHA-256 of the canonical JSON of `value`: equal values give equal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def remove_stale_temporaries(folder: str | Path) -> None:
+    """Removes what killed runs left behind in `folder`: temporary files more than an hour old."""
+    for path in Path(folder).glob(f"{TEMPORARY_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink()
+
+
+def require_writable(folder: str | Path) -> Path:
+    """Creates `folder` if need be and proves that a file can be written there.
+
+    Raises: SetupError when it cannot.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-probe"
+        probe.write_bytes(b"probe")
+        probe.unlink()
+    except OSError as error:
+        raise SetupError(f"cannot write into {folder}: {error.strerror}; choose another --output_dir") from error
+    return folder
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

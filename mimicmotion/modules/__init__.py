@@ -1,0 +1,1 @@
+"""Network parts that diffusers does not have."""
