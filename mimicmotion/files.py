@@ -90,7 +90,7 @@ def require_writable(folder: str | Path) -> Path:
         probe.write_bytes(b"probe")
         probe.unlink()
     except OSError as error:
-        raise SetupError(f"cannot write into {folder}: {error.strerror}; choose another --output_dir") from error
+        raise SetupError(f"cannot write into {folder}: {error.strerror}; choose another folder") from error
     return folder
 
 
