@@ -108,10 +108,10 @@ class ModelCache:
             self.first = start
         elif not start <= self.end <= start + frames:
             raise ValueError(
-                f"latents {start}..{start + frames - 1} do not follow latent {self.end - 1}: start at {self.end} "
-                f"for the next block, at {self.end - frames} to write the newest again"
+                f"latents {start}..{start + frames - 1} do not follow latent {self.end - 1}: start at "
+                f"{self.end} for the next block, at {self.end - frames} to write the newest again"
             )
-        if self.end != start + frames or self.slots is None:
+        if self.slots is None or (self.end, len(self.slots)) != (start + frames, frames):
             self.end = start + frames
             self._place(start - self.first, frames)
 

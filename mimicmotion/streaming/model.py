@@ -135,6 +135,12 @@ class CausalWanModel(nn.Module):
             layers=[self._new_layer_cache(block, batch_size, rows * columns) for block in self.blocks],
         )
 
+    def store_context(self, context: torch.Tensor, cache: ModelCache) -> None:
+        """Puts keys and values of the image context (B, 257, 1280) into `cache`, for the whole session."""
+        tokens = self.img_emb(context)
+        for block, layer in zip(self.blocks, cache.layers, strict=True):
+            layer.cross = block.cross_attn.keys_values(tokens)
+
     def forward(
         self,
         x: torch.Tensor,
@@ -161,7 +167,8 @@ class CausalWanModel(nn.Module):
         """
         self._check_inputs(x, t, cond, context, mouse, keyboard, cache)
         cache.begin(start, x.shape[2])
-        self._store_context(context, cache)
+        if not cache.has_context:
+            self.store_context(context, cache)
         hidden = self.patch_embedding(torch.cat((x, cond), dim=1))
         grid = hidden.shape[2:]
         hidden = hidden.flatten(3).permute(0, 2, 3, 1)  # (B, C, F, rows, columns) -> (B, F, S, C)
@@ -188,13 +195,6 @@ class CausalWanModel(nn.Module):
             if action.enable_mouse:
                 layer.mouse = ring(tokens, action.mouse_hidden_dim, action.heads_num)
         return layer
-
-    def _store_context(self, context: torch.Tensor | None, cache: ModelCache) -> None:
-        if cache.has_context:
-            return
-        tokens = self.img_emb(context)
-        for block, layer in zip(self.blocks, cache.layers, strict=True):
-            layer.cross = block.cross_attn.keys_values(tokens)
 
     def _rope(self, cache: ModelCache, start: int, grid: torch.Size) -> tuple:
         # The four or five passes over one block share their angles; the cache forgets them when the block

@@ -1,0 +1,240 @@
+"""Checkpoint files -> StreamingGenerator. Tiny and published weights take the same path.
+
+A streaming configuration (configs/streaming/*.yaml) holds the sizes of the three networks, the action mode,
+the denoising steps and the names of the weight files.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mimicmotion.errors import SetupError, UsageError
+from mimicmotion.streaming.actions import get_mode
+from mimicmotion.streaming.attention import require_backend
+from mimicmotion.streaming.generator import StreamingGenerator
+from mimicmotion.streaming.model import CausalWanModel, WanParams
+
+logger = logging.getLogger(__name__)
+
+WRAPPER_PREFIX = "model."
+QK_NORMS = (
+    "img_attn_q_norm.weight",
+    "img_attn_k_norm.weight",
+    "key_attn_q_norm.weight",
+    "key_attn_k_norm.weight",
+)
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """One file of configs/streaming: what a world model is, apart from where and how it runs.
+
+    height, width: of the video in pixels. model, vae, clip: sizes, as CausalWanModel.from_config,
+    AutoencoderKLWan and CLIPVisionConfig take them. weights_folder and the three file names below it: the
+    checkpoints. tiny_seed: if not None, weights that are missing are drawn from it and written there (the
+    embedded default).
+    """
+
+    mode: str
+    height: int
+    width: int
+    frames_per_block: int
+    denoising_steps: tuple[int, ...]
+    timestep_shift: float
+    context_noise: float
+    weights_folder: str
+    model_file: str
+    vae_file: str
+    clip_file: str
+    model: dict
+    vae: dict = field(default_factory=dict)
+    clip: dict = field(default_factory=dict)
+    tiny_seed: int | None = None
+
+
+def read_world(path: str | Path) -> WorldConfig:
+    """Reads a file of configs/streaming. Raises: UsageError that names the file and the key."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise UsageError(f"cannot read the streaming config {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} does not hold keys and values")
+    fields = {f.name: f for f in dataclasses.fields(WorldConfig)}
+    unknown = sorted(set(values) - set(fields))
+    required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
+    missing = sorted(required - set(values))
+    if unknown or missing:
+        raise UsageError(f"{path}: unknown keys {unknown or 'none'}, missing keys {missing or 'none'}")
+    return WorldConfig(**values)
+
+
+def load_generator(
+    world: WorldConfig,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    encode_dtype: torch.dtype = torch.float32,
+    decode_dtype: torch.dtype = torch.float32,
+    attention_backend: str | None = None,
+) -> StreamingGenerator:
+    """The generator that `world` describes, with its weights on `device`.
+
+    `dtype` is that of the transformer and the image encoder; the two halves of the VAE have their own.
+
+    Raises: UsageError for sizes that do not fit, SetupError for missing, damaged or wrong weight files.
+    """
+    from mimicmotion.streaming.clip import ImageEncoder
+    from mimicmotion.streaming.vae import StreamingVAE
+
+    device = torch.device(device)
+    mode = get_mode(world.mode)
+    require_backend(attention_backend, device, dtype)
+    if world.tiny_seed is not None:
+        from mimicmotion.streaming.tiny import ensure_weights
+
+        ensure_weights(world)
+    folder = Path(world.weights_folder)
+    model = load_model(folder / world.model_file, world.model, device, dtype)
+    model.set_attention_backend(attention_backend)
+    return StreamingGenerator(
+        model,
+        StreamingVAE(load_vae(folder / world.vae_file, world.vae, device), encode_dtype, decode_dtype),
+        ImageEncoder(load_clip(folder / world.clip_file, world.clip, device, dtype)),
+        mode,
+        height=world.height,
+        width=world.width,
+        steps=world.denoising_steps,
+        shift=world.timestep_shift,
+        context_noise=world.context_noise,
+        frames_per_block=world.frames_per_block,
+    )
+
+
+def load_model(
+    checkpoint: str | Path,
+    config: Mapping | str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> CausalWanModel:
+    """The transformer with the weights of an official checkpoint, whose keys may start with `model.`.
+
+    Warns when stored query and key norms of the action modules are not ones: the model, as published, leaves
+    them out. Raises: SetupError when keys are missing or have other shapes; UsageError as
+    WanParams.from_config.
+    """
+    with torch.device("meta"):
+        model = CausalWanModel(WanParams.from_config(config))
+    state = read_weights(checkpoint)
+    if any(key.startswith(WRAPPER_PREFIX) for key in state):
+        state = {key.removeprefix(WRAPPER_PREFIX): value for key, value in state.items()}
+    _assign(model, state, checkpoint, device, dtype)
+    unusual = [
+        name
+        for name, value in model.state_dict().items()
+        if name.endswith(QK_NORMS) and not torch.all(value == 1)
+    ]
+    if unusual:
+        logger.warning(
+            "%s: %d action query/key norms are not 1, first %s. As in the published forward pass they are "
+            "ignored; the checkpoint may have been trained with other code",
+            checkpoint, len(unusual), unusual[0],
+        )  # fmt: skip
+    return model
+
+
+def load_vae(checkpoint: str | Path, config: Mapping, device: str | torch.device = "cpu") -> nn.Module:
+    """AutoencoderKLWan from Wan2.1_VAE.pth or from a file with diffusers' own names. Raises: SetupError."""
+    from diffusers import AutoencoderKLWan
+    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+
+    state = read_weights(checkpoint)
+    if "conv1.weight" in state:
+        state = convert_wan_vae_to_diffusers(state)
+    with torch.device("meta"):
+        vae = AutoencoderKLWan(**config)
+    return _assign(vae, state, checkpoint, device, torch.float32)
+
+
+def load_clip(
+    checkpoint: str | Path,
+    config: Mapping,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> nn.Module:
+    """The CLIP vision tower from the open-CLIP checkpoint or from transformers' names. Raises: SetupError."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    from mimicmotion.streaming.clip import from_open_clip
+
+    state = read_weights(checkpoint)
+    if any(key.startswith("visual.") for key in state):
+        state = from_open_clip(state)
+    with torch.device("meta"):
+        model = CLIPVisionModel(CLIPVisionConfig(**config))
+    # The positions are not in the checkpoint: a plain count, which the meta device could not make.
+    count = model.embeddings.position_ids.shape[1]
+    model.embeddings.position_ids = torch.arange(count, device=device).unsqueeze(0)
+    return _assign(model, state, checkpoint, device, dtype)
+
+
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """Tensors by name of a .safetensors or a .pth file; nothing in the file is run.
+
+    Raises: SetupError when it is missing or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SetupError(
+            f"weights are missing: {path}; download them or correct weights_folder in the streaming config"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise SetupError(f"cannot read the weights {path}: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise SetupError(f"{path} does not hold tensors by name")
+    return state
+
+
+def _assign(
+    module: nn.Module,
+    state: dict[str, torch.Tensor],
+    checkpoint: str | Path,
+    device: str | torch.device,
+    dtype: torch.dtype,
+) -> nn.Module:
+    """Fills `module` from `state`, which must have every key in its shape; others are reported."""
+    wanted = {name: value.shape for name, value in module.state_dict().items()}
+    missing = [name for name in wanted if name not in state]
+    wrong = [
+        f"{name} {list(state[name].shape)} instead of {list(shape)}"
+        for name, shape in wanted.items()
+        if name in state and state[name].shape != shape
+    ]
+    if missing or wrong:
+        raise SetupError(
+            f"{checkpoint} does not fit the configured sizes: {len(missing)} keys missing {missing[:5]}, "
+            f"{len(wrong)} of another shape {wrong[:5]}"
+        )
+    extra = sorted(set(state) - set(wanted))
+    if extra:
+        logger.warning("%s: %d tensors are not used, first %s", checkpoint, len(extra), extra[0])
+    # A copy even where nothing changes: memory-mapped weights are aligned otherwise, and the kernels then
+    # round otherwise, so frames would depend on the file.
+    copies = {name: state[name].to(device, dtype, copy=True) for name in wanted}
+    module.load_state_dict(copies, assign=True)
+    return module.eval().requires_grad_(False)
