@@ -88,3 +88,44 @@ class PoseInjection:
             yield
         finally:
             self._features = None
+
+
+class PoseFeatures:
+    """PoseNet's features of a clip, computed tile by tile and kept within a budget of memory.
+
+    Tiles come again in every sampling step; features of a long clip at full size would need gigabytes.
+
+    Args:
+        pose_net: the network.
+        poses: drawn poses (frames, 3, height, width), shared by the batch, or (batch, frames, 3, height, width);
+            uint8 0..255 or floating point -1..1. Anything with a length that gives such a (len(window), 3,
+            height, width) tensor for a list of indices serves as well, so that poses may be drawn when needed.
+        budget: bytes of features to keep.
+    """
+
+    def __init__(self, pose_net: PoseNet, poses, budget: int = 64 * 2**20):
+        self._pose_net = pose_net
+        self._poses = poses
+        self._budget = budget
+        self._kept: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def window(self, window: list[int], batch_size: int) -> torch.Tensor:
+        """Features of the frames in `window`, (batch_size * len(window), channels, height / 8, width / 8)."""
+        key = tuple(window)
+        if key in self._kept:
+            return self._kept[key]
+        features = self._compute(window, batch_size)
+        size = features.numel() * features.element_size()
+        if size <= self._budget:
+            self._kept[key] = features
+            self._budget -= size
+        return features
+
+    def _compute(self, window: list[int], batch_size: int) -> torch.Tensor:
+        batched = isinstance(self._poses, torch.Tensor) and self._poses.ndim == 5
+        pixels = self._poses[:, window].flatten(0, 1) if batched else self._poses[window]
+        pixels = pixels.to(self._pose_net.device)
+        if pixels.dtype == torch.uint8:
+            pixels = pixels / 127.5 - 1
+        features = self._pose_net(pixels.to(self._pose_net.dtype))
+        return features if batched else features.repeat(batch_size, 1, 1, 1)
