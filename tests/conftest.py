@@ -86,7 +86,7 @@ def make_scheduler():
 
 
 def make_pipeline(vae=None, seed=0):
-    from transformers import CLIPImageProcessor
+    from transformers import CLIPImageProcessorPil
 
     from mimicmotion.pipelines.pipeline_mimicmotion import MimicMotionPipeline
 
@@ -96,7 +96,7 @@ def make_pipeline(vae=None, seed=0):
         image_encoder=make_image_encoder(),
         unet=make_unet().eval(),
         scheduler=make_scheduler(),
-        feature_extractor=CLIPImageProcessor(),
+        feature_extractor=CLIPImageProcessorPil(),
         pose_net=make_pose_net().eval(),
     )
     pipeline.set_progress_bar_config(disable=True)
