@@ -83,7 +83,7 @@ TURBO = (
     Flag("--lcm_weight_name", "turbo.lcm_weight_name", str, "file within --lcm_lora_path"),
     Flag("--lcm_lora_scale", "turbo.lcm_lora_scale", float, "strength of the LCM weights"),
     Flag("--no_fuse_lcm_lora", "turbo.fuse_lcm_lora", False, "keep the LoRA as a live adapter"),
-    Flag("--skip_lcm_scheduler", "turbo.skip_lcm_scheduler", True, "use the LCM weights with the model's own scheduler"),
+    Flag("--skip_lcm_scheduler", "turbo.skip_lcm_scheduler", True, "LCM weights with the model's own scheduler"),
     Flag("--scheduler_sigma_min", "turbo.scheduler_sigma_min", float, "lowest noise level of the LCM grid"),
     Flag("--scheduler_sigma_max", "turbo.scheduler_sigma_max", float, "highest noise level of the LCM grid"),
     Flag("--scheduler_sigma_data", "turbo.scheduler_sigma_data", float, "data deviation of the LCM preconditioning"),
