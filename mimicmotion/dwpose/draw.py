@@ -1,7 +1,7 @@
-"""Draws a pose as MimicMotion's PoseNet was trained to see it: on a canvas whose shorter side has 2160 pixels, shrunk.
+"""Draws a pose as MimicMotion's PoseNet was trained to see it: on a canvas with a shorter side of 2160, shrunk.
 
-`draw_pose_plain` follows the published steps one by one. `draw_pose` makes the same picture, but works only on the part
-of the canvas that something is drawn on. Source: Tencent/MimicMotion, mimicmotion/dwpose/util.py.
+`draw_pose_plain` follows the published steps one by one. `draw_pose` makes the same picture, but works only on
+the part of the canvas that something is drawn on. Source: Tencent/MimicMotion, mimicmotion/dwpose/util.py.
 """
 
 import colorsys
@@ -14,12 +14,15 @@ import numpy as np
 from mimicmotion.dwpose.keypoints import Pose
 
 LIMBS = np.array(
-    [(1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13)]
-    + [(1, 0), (0, 14), (14, 16), (0, 15), (15, 17)]
+    [
+        *((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7)),
+        *((1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13)),
+        *((1, 0), (0, 14), (14, 16), (0, 15), (15, 17)),
+    ]
 )
 FINGERS = np.array([(0 if joint % 4 == 1 else joint - 1, joint) for joint in range(1, 21)])
-# OpenPose's rainbow. The published code draws it into a BGR canvas as if it were RGB; both functions here keep
-# the tables in that order and exchange red and blue at the end, or when the colour is used.
+# OpenPose's rainbow. The published code exchanges red and blue of the finished picture; `draw_pose` does so
+# when it uses a colour.
 JOINT_COLOURS = np.round([np.multiply(colorsys.hsv_to_rgb(k / 18, 1, 1), 255) for k in range(18)])
 FINGER_COLOURS = np.array([colorsys.hsv_to_rgb(k / 20, 1, 1) for k in range(20)])
 LIMB_CONFIDENCE = 0.3
@@ -43,8 +46,8 @@ class Shape(NamedTuple):
 def draw_pose(pose: Pose, H: int, W: int, ref_w: int = CANVAS_SIDE) -> np.ndarray:
     """MimicMotion's picture of a pose (see `keypoints`), any number of people, confidence as brightness.
 
-    Points outside the frame are drawn as far as they reach into it. Returns uint8 (3, H, W), RGB, black where nothing
-    is drawn; a view of an (H, W, 3) array.
+    Points outside the frame are drawn as far as they reach into it. Returns uint8 (3, H, W), RGB, black where
+    nothing is drawn; a view of an (H, W, 3) array.
     """
     canvas_h, canvas_w = _canvas_size(H, W, ref_w)
     picture = np.zeros((H, W, 3), np.uint8)
@@ -57,7 +60,8 @@ def draw_pose(pose: Pose, H: int, W: int, ref_w: int = CANVAS_SIDE) -> np.ndarra
     top, bottom = _touched(*_extent(points[:, 1]), H, canvas_h)
     if left < right and top < bottom:
         corner = (left * canvas_w // W, top * canvas_h // H)
-        canvas = np.zeros((bottom * canvas_h // H - corner[1], right * canvas_w // W - corner[0], 3), np.uint8)
+        end = (right * canvas_w // W, bottom * canvas_h // H)
+        canvas = np.zeros((end[1] - corner[1], end[0] - corner[0], 3), np.uint8)
         for shape in shapes:
             _draw_shape(canvas, shape, corner)
         picture[top:bottom, left:right] = cv2.resize(canvas, (right - left, bottom - top))
@@ -72,15 +76,15 @@ def _canvas_size(H: int, W: int, ref_w: int) -> tuple[int, int]:
 
 
 def _extent(coordinates: np.ndarray) -> tuple[int, int]:
-    """First and last canvas pixel of shapes with these points; no shape reaches further from its points than a joint."""
+    """First and last canvas pixel of shapes with these points: none reaches further from them than a joint."""
     return int(coordinates.min()) - JOINT_RADIUS, int(coordinates.max()) + JOINT_RADIUS
 
 
 def _touched(low: int, high: int, length: int, canvas_length: int) -> tuple[int, int]:
-    """The range of picture pixels that canvas pixels low..high can reach by bilinear resizing, within the picture.
+    """The range of picture pixels that canvas pixels low..high can reach by bilinear resizing.
 
-    Both ends lie where a picture pixel starts exactly on a canvas pixel, so that resizing the part alone samples
-    the canvas at the same places as resizing all of it.
+    Both ends lie where a picture pixel starts exactly on a canvas pixel, so that resizing the part alone
+    samples the canvas at the same places as resizing all of it.
     """
     scale = canvas_length / length
     step = length // math.gcd(length, canvas_length)
@@ -91,15 +95,18 @@ def _touched(low: int, high: int, length: int, canvas_length: int) -> tuple[int,
 
 def _pixels(points: np.ndarray, canvas_h: int, canvas_w: int) -> np.ndarray:
     """Relative coordinates (..., 2) as canvas pixels, truncated towards zero as published."""
-    return np.clip(points * np.array([canvas_w, canvas_h], points.dtype), -FAR_AWAY, FAR_AWAY).astype(np.int64)
+    return _scaled(points, canvas_h, canvas_w).astype(np.int64)
+
+
+def _scaled(points: np.ndarray, canvas_h: int, canvas_w: int) -> np.ndarray:
+    return np.clip(points * np.array([canvas_w, canvas_h], points.dtype), -FAR_AWAY, FAR_AWAY)
 
 
 def _body_shapes(pose: Pose, canvas_h: int, canvas_w: int) -> list[Shape]:
     """Limbs below joints; limb by limb, and person by person within a limb."""
     candidate, subset = pose["bodies"]["candidate"], pose["bodies"]["subset"].astype(int)
     score = pose["bodies"]["score"]
-    pixels = _pixels(candidate, canvas_h, canvas_w)
-    scaled = np.clip(candidate * np.array([canvas_w, canvas_h], candidate.dtype), -FAR_AWAY, FAR_AWAY)
+    scaled, pixels = _scaled(candidate, canvas_h, canvas_w), _pixels(candidate, canvas_h, canvas_w)
     shapes = []
     for limb, joints in enumerate(LIMBS):
         for person, index in enumerate(subset[:, joints]):
@@ -132,8 +139,8 @@ def _weighted(colour: np.ndarray, confidence: float, brightness: float = 1.0) ->
 
 
 def _hand_shapes(pose: Pose, canvas_h: int, canvas_w: int) -> list[Shape]:
-    """Hand by hand: the finger bones, then the points. A point on the frame's first row or column or above or left
-    of it is left out, as published."""
+    """Hand by hand: the finger bones, then the points. A point on the frame's first row or column, or above or
+    left of it, is left out, as published."""
     shapes = []
     for points, scores in zip(_pixels(pose["hands"], canvas_h, canvas_w), pose["hands_score"], strict=True):
         visible = (points > 0).all(axis=1)
@@ -164,7 +171,7 @@ def _draw_shape(canvas: np.ndarray, shape: Shape, corner: tuple[int, int]) -> No
 
 
 def draw_pose_plain(pose: Pose, H: int, W: int, ref_w: int = CANVAS_SIDE) -> np.ndarray:
-    """The picture of `draw_pose` made step by step on the whole canvas: the slow reference it is held against."""
+    """The picture of `draw_pose`, step by step on the whole canvas: the slow reference it is held against."""
     canvas_h, canvas_w = _canvas_size(H, W, ref_w)
     canvas = np.zeros((canvas_h, canvas_w, 3), np.uint8)
     _plain_limbs(canvas, pose["bodies"])
@@ -210,7 +217,8 @@ def _plain_hand(canvas: np.ndarray, points: np.ndarray, scores: np.ndarray) -> N
     pixels = [(int(x * width), int(y * height)) for x, y in points]
     for (a, b), colour in zip(FINGERS, FINGER_COLOURS, strict=True):
         if min(*pixels[a], *pixels[b]) > 0:
-            cv2.line(canvas, pixels[a], pixels[b], colour * int(scores[a] * scores[b] * 255), thickness=FINGER_WIDTH)
+            level = int(scores[a] * scores[b] * 255)
+            cv2.line(canvas, pixels[a], pixels[b], colour * level, thickness=FINGER_WIDTH)
     for centre, score in zip(pixels, scores, strict=True):
         if min(centre) > 0:
             cv2.circle(canvas, centre, JOINT_RADIUS, (0, 0, int(score * 255)), thickness=-1)

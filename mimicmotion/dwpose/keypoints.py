@@ -6,8 +6,8 @@ A pose with P people (P may be 0) is MimicMotion's dictionary of numpy arrays:
     hands        (2 * P, 21, 2): the left hands of all people, then the right hands; hands_score (2 * P, 21)
     faces        (P, 68, 2); faces_score (P, 68)
 
-Coordinates are x, y in 0..1 of the frame's width and height. `subset` is 18 * person + joint where the joint's
-score exceeds 0.3, else -1. Scores are raw detector values: about 0..1, they may exceed 1.
+Coordinates are x, y in 0..1 of the frame's width and height. `subset` is 18 * person + joint where the score of
+the joint exceeds 0.3, else -1. Scores are raw detector values: about 0..1, they may exceed 1.
 """
 
 import zipfile
@@ -127,11 +127,11 @@ def save_poses(
 ) -> None:
     """Writes the poses of a clip (or of one still image, fps 0) as the `.npz` that doc/pose.md describes.
 
-    Frames with fewer people than the fullest are padded with zeros; `num_people` tells them apart. Equal poses
-    give equal bytes. height and width (pixels) are those of the frames the poses were detected in.
+    Frames with fewer people than the fullest are padded with zeros; `num_people` tells them apart. Equal
+    arguments give equal bytes. height and width (pixels) are those of the frames the poses were detected in.
 
-    Raises: InputError when the arguments would make a file that `load_poses` refuses, SetupError when the file
-    cannot be written.
+    Raises: InputError when the arguments would make a file that `load_poses` refuses, SetupError when the
+    file cannot be written.
     """
     fields = _stack_people(poses)
     fields |= {
@@ -155,10 +155,10 @@ def save_poses(
 
 
 def load_poses(path: str | Path) -> PoseFile:
-    """Reads what `save_poses` wrote. Nothing in the file is executed, and sizes are checked before allocation.
+    """Reads what `save_poses` wrote. Nothing in the file is executed; sizes are checked before allocation.
 
-    Raises: InputError, with the file and the field, when the file is missing, damaged, of another version, or
-    holds a field of a wrong shape, type or range.
+    Raises: InputError, with the file and the field, when the file is missing, damaged, of another version,
+    or holds a field of a wrong shape, type or range.
     """
     fields = _read_fields(path)
     _check_values(path, fields)
@@ -179,7 +179,7 @@ def load_poses(path: str | Path) -> PoseFile:
 
 
 def _stack_people(poses: Sequence[Pose]) -> dict[str, np.ndarray]:
-    """Point and score fields as float32 (F, P, ...), zero-padded to the fullest frame, and `num_people` (F,)."""
+    """Points and scores as float32 (F, P, ...), zero-padded to the fullest frame, and `num_people` (F,)."""
     people = np.array([num_people(pose) for pose in poses], np.int64)
     most = int(people.max(initial=0))
     shapes = POINT_FIELDS | SCORE_FIELDS
@@ -205,7 +205,8 @@ def _read_fields(path: str | Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise InputError(f"pose file {path} does not exist") from None
     except (OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
-        raise InputError(f"pose file {path} is damaged or no .npz ({error}); extract the poses again") from error
+        problem = f"is damaged or no .npz ({error}); extract the poses again"
+        raise InputError(f"pose file {path} {problem}") from error
 
 
 def _read_field(archive: zipfile.ZipFile, path: str | Path, name: str, budget: int) -> np.ndarray:
@@ -214,7 +215,7 @@ def _read_field(archive: zipfile.ZipFile, path: str | Path, name: str, budget: i
             shape, dtype = _read_header(file)
             _check_type(path, name, shape, dtype)
             if np.prod(shape, dtype=object) * dtype.itemsize > budget:
-                raise _bad_field(path, name, f"claims shape {shape}, more than {BYTES_LIMIT >> 20} MiB in all")
+                raise _bad_field(path, name, f"is too large: shape {shape}, limit {BYTES_LIMIT >> 20} MiB in all")
         with archive.open(f"{name}.npy") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
     except KeyError:
@@ -252,8 +253,9 @@ def _check_values(path: str | Path, fields: dict[str, np.ndarray]) -> None:
     if frames == 0:
         raise _bad_field(path, "body", "holds no frame")
     for name in (*POINT_FIELDS, *SCORE_FIELDS):
-        if fields[name].shape[:2] != (frames, most):
-            raise _bad_field(path, name, f"has {fields[name].shape[:2]} frames and people, body {(frames, most)}")
+        sizes = fields[name].shape[:2]
+        if sizes != (frames, most):
+            raise _bad_field(path, name, f"has {sizes} frames and people, body has {(frames, most)}")
         _check_range(path, name, fields[name], SCORE_LIMIT if name in SCORE_FIELDS else COORDINATE_LIMIT)
     for name in COUNT_FIELDS:
         if fields[name].shape != (frames,):
