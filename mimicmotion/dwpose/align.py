@@ -18,15 +18,13 @@ METHODS = ("linear", "robust")
 # Elbows and wrists move most and are left out, as published.
 FIT_JOINTS = np.array([0, 1, 2, 5, *range(8, 18)])
 ANKLES = np.array([10, 13])
-# Distances that bending and turning change least: torso and its diagonals, shoulders, hips, thighs, shins.
+# Distances that moving changes least: torso and its diagonals, shoulders, hips, thighs, shins, head.
 BONES = np.array(
     [
         *((1, 8), (1, 11), (2, 8), (5, 11), (2, 11), (5, 8), (2, 5), (8, 11)),
-        *((8, 9), (9, 10), (11, 12), (12, 13)),
+        *((8, 9), (9, 10), (11, 12), (12, 13), (0, 1), (16, 17)),
     ]
 )
-# Used only where none of BONES is seen in both, as in a portrait.
-HEAD_BONES = np.array([(0, 1), (0, 2), (0, 5), (0, 14), (0, 15), (14, 15), (16, 17), (1, 2), (1, 5)])
 OUTLIER_RATIO = 1.35  # a bone that disagrees more with the median bone is foreshortened or misdetected
 SHORTEST_BONE = 1e-3  # frame heights; shorter ones have no measurable length
 
@@ -117,5 +115,58 @@ def _fit_robust(
     note = ""
     if scale is None:
         scale, note = 1.0, "reference and clip have no bone in common: the clip keeps its height"
-    offset = _median_offset(ref, ref_seen, body * (scale * aspect, scale), seen)
+    offset = _median_offset(ref, body * (scale * aspect, scale), seen)
     return Alignment(float(scale * aspect), float(offset[0]), float(scale), float(offset[1]), note)
+
+
+def _bone_scale(ref: np.ndarray, ref_seen: np.ndarray, body: np.ndarray, seen: np.ndarray) -> float | None:
+    """Reference bone lengths over the clip's, or None if no bone is seen in both.
+
+    Each bone's length is its median over the frames that show it. The length-weighted median of the ratios picks
+    the bones that agree with it; their total lengths give the scale, since a sum averages the reference's noise.
+    """
+    ref_length = np.linalg.norm(ref[BONES[:, 0]] - ref[BONES[:, 1]], axis=-1)  # (B,)
+    length = np.linalg.norm(body[:, BONES[:, 0]] - body[:, BONES[:, 1]], axis=-1)  # (F, B)
+    shown = seen[:, BONES].all(axis=-1)
+    measured = shown.any(axis=0) & (ref_length > SHORTEST_BONE)
+    length = np.array([np.median(length[shown[:, b], b]) if measured[b] else 0.0 for b in range(len(BONES))])
+    measured &= length > SHORTEST_BONE
+    if not measured.any():
+        return None
+    ref_length, length = ref_length[measured], length[measured]
+    ratio = ref_length / length
+    typical = _weighted_median(ratio, ref_length)
+    agree = np.maximum(ratio / typical, typical / ratio) <= OUTLIER_RATIO
+    return float(ref_length[agree].sum() / length[agree].sum())
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+
+
+def _median_offset(ref: np.ndarray, scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """What to add to the scaled clip (F, 18, 2): the median over frames of each frame's median over joints.
+
+    Vertically the lower ankle alone decides where most frames show one: crouching and jumping move everything
+    else, and feet that miss the floor are what the eye sees first.
+    """
+    fit_seen = np.zeros_like(seen)
+    fit_seen[:, FIT_JOINTS] = seen[:, FIT_JOINTS]
+    frames = fit_seen.any(axis=1)
+    difference = np.where(fit_seen[..., None], ref - scaled, np.nan)[frames]  # (F, 18, 2)
+    offset = np.median(np.nanmedian(difference, axis=1), axis=0)
+    standing = seen[:, ANKLES].any(axis=1)
+    if standing.sum() * 2 >= frames.sum():
+        ankles = seen[standing][:, ANKLES]
+        floor = np.where(ankles, scaled[standing][:, ANKLES, 1], -np.inf).max(axis=1)
+        ref_floor = np.where(ankles, ref[ANKLES, 1], -np.inf).max(axis=1)
+        offset[1] = np.median(ref_floor - floor)
+    return offset
+
+
+def _unfitted(aspect: float, reason: str) -> Alignment:
+    """The clip's frame at the reference's full height, centred sideways."""
+    note = f"{reason}: the pose is not aligned, only fitted to the height of the picture"
+    return Alignment(aspect, (1 - aspect) / 2, 1.0, 0.0, note)
