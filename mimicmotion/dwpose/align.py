@@ -25,7 +25,6 @@ BONES = np.array(
         *((8, 9), (9, 10), (11, 12), (12, 13), (0, 1), (16, 17)),
     ]
 )
-OUTLIER_RATIO = 1.35  # a bone that disagrees more with the median bone is foreshortened or misdetected
 SHORTEST_BONE = 1e-3  # frame heights; shorter ones have no measurable length
 
 
@@ -122,28 +121,27 @@ def _fit_robust(
 def _bone_scale(ref: np.ndarray, ref_seen: np.ndarray, body: np.ndarray, seen: np.ndarray) -> float | None:
     """Reference bone lengths over the clip's, or None if no bone is seen in both.
 
-    Each bone's length is its median over the frames that show it. The length-weighted median of the ratios picks
-    the bones that agree with it; their total lengths give the scale, since a sum averages the reference's noise.
+    A bone that turns away from the picture plane looks shorter, so its ratio wanders upwards and back, while
+    the ratios of bones in the plane crowd at the true scale. The densest half of all ratios is averaged.
     """
     ref_length = np.linalg.norm(ref[BONES[:, 0]] - ref[BONES[:, 1]], axis=-1)  # (B,)
     length = np.linalg.norm(body[:, BONES[:, 0]] - body[:, BONES[:, 1]], axis=-1)  # (F, B)
-    shown = seen[:, BONES].all(axis=-1)
-    measured = shown.any(axis=0) & (ref_length > SHORTEST_BONE)
-    length = np.array([np.median(length[shown[:, b], b]) if measured[b] else 0.0 for b in range(len(BONES))])
-    measured &= length > SHORTEST_BONE
+    measured = seen[:, BONES].all(axis=-1) & (ref_length > SHORTEST_BONE) & (length > SHORTEST_BONE)
     if not measured.any():
         return None
-    ref_length, length = ref_length[measured], length[measured]
-    ratio = ref_length / length
-    typical = _weighted_median(ratio, ref_length)
-    agree = np.maximum(ratio / typical, typical / ratio) <= OUTLIER_RATIO
-    return float(ref_length[agree].sum() / length[agree].sum())
+    weight = np.broadcast_to(ref_length, length.shape)[measured]  # the relative noise of a short bone is larger
+    return float(np.exp(_densest_half(np.log(weight / length[measured]), weight)))
 
 
-def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+def _densest_half(values: np.ndarray, weights: np.ndarray) -> float:
+    """The weighted mean over the shortest interval that holds half of the weight."""
     order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+    values, weights = values[order], weights[order]
+    before = np.concatenate([[0.0], np.cumsum(weights)])
+    end = np.searchsorted(before, before[:-1] + before[-1] / 2)  # [start, end) holds half or more
+    starts = np.flatnonzero(end <= len(values))
+    start = starts[np.argmin(values[end[starts] - 1] - values[starts])]
+    return float(np.average(values[start : end[start]], weights=weights[start : end[start]]))
 
 
 def _median_offset(ref: np.ndarray, scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:
