@@ -154,15 +154,13 @@ def _base_from_hub(name: str, with_unet: bool) -> Path:
 
     parts = ["vae", "image_encoder"] + (["unet"] if with_unet else [])
     patterns = ["*/*.json"] + [f"{part}/*.safetensors" for part in parts]
-    options = {"allow_patterns": patterns, "ignore_patterns": ["*.fp16.*"]}
-    folder = weights.from_hub(name, snapshot_download, **options)
-    try:
-        for part in parts:
-            find_weights(folder / part, CLIP_STEMS if part == "image_encoder" else ("diffusion_pytorch_model",))
-    except SetupError:
-        # The cached copy is a partial one, made when less was needed.
-        folder = weights.from_hub(name, lambda *a, local_files_only=False, **o: snapshot_download(*a, **o), **options)
-    return folder
+    return weights.from_hub(
+        name,
+        snapshot_download,
+        complete=lambda folder: all(any((folder / part).glob("*.safetensors")) for part in parts),
+        allow_patterns=patterns,
+        ignore_patterns=["*.fp16.*"],
+    )
 
 
 def load_networks(base: Path, checkpoint: Path | None, device: torch.device, dtype: torch.dtype):
@@ -182,7 +180,7 @@ def load_networks(base: Path, checkpoint: Path | None, device: torch.device, dty
         unet_tensors, pose_tensors = split_checkpoint(open_tensors(checkpoint))
     for module, tensors, what in ((unet, unet_tensors, "UNet"), (pose_net, pose_tensors, "PoseNet")):
         assign_weights(module, tensors, device, dtype, what)
-        extras = [name for name in tensors if name not in module.state_dict()]
+        extras = sorted(set(tensors) - set(module.state_dict()))
         if extras:
             log.warning("%s: %s weights that the model does not have: %s", tensors.path, what, listing(extras))
     return unet, pose_net
@@ -295,14 +293,13 @@ def _load_scheduler(folder: Path):
 
 
 def _load_feature_extractor(folder: Path):
-    from transformers import CLIPImageProcessor
+    # The Pillow version is the same with and without torchvision on the machine.
+    from transformers import CLIPImageProcessorPil
 
-    return CLIPImageProcessor(**_image_settings(read_json(folder / "preprocessor_config.json")))
-
-
-def _image_settings(config: dict) -> dict:
-    # The names of classes, old and new, are not settings.
-    return {name: value for name, value in config.items() if not name.endswith("_type")}
+    try:
+        return CLIPImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise broken(folder / "preprocessor_config.json", f"is not usable ({_first_line(error)})") from error
 
 
 def read_json(path: Path) -> dict:

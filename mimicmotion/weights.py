@@ -3,6 +3,7 @@
 This module knows files and the model hub; what the tensors mean is known to `loading` and `lora`.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -193,19 +194,26 @@ def is_hub_id(name: str) -> bool:
     return len(parts) == 2 and all(parts) and not set("\\:~") & set(str(name)) and parts[0] not in (".", "..")
 
 
-def from_hub(name: str, fetch: Callable[..., str], **options) -> Path:
+def from_hub(
+    name: str, fetch: Callable[..., str], complete: Callable[[Path], bool] | None = None, **options
+) -> Path:
     """Calls a download function of huggingface_hub for the model `name`, first without the network, then with.
+
+    Args:
+        fetch: `hf_hub_download` or `snapshot_download`, called with `name` and `options`.
+        complete: tells whether what the local cache has is enough; without it anything found is.
 
     Raises: SetupError that says how to get access when the model is gated, absent or the hub out of reach.
     """
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        try:
-            return Path(fetch(name, local_files_only=True, **options))
-        except LocalEntryNotFoundError:
-            log.info("%s is not in the local cache; asking the hub", name)
-            return Path(fetch(name, **options))
+        with contextlib.suppress(LocalEntryNotFoundError):
+            path = Path(fetch(name, local_files_only=True, **options))
+            if complete is None or complete(path):
+                return path
+        log.info("%s is not, or not wholly, in the local cache; asking the hub", name)
+        return Path(fetch(name, **options))
     except hub_errors() as error:
         raise SetupError(explain_hub_error(name, error)) from error
 
