@@ -125,9 +125,7 @@ class ActionModule(nn.Module):
         return x + self._keyboard(x, keyboard, rope, slots, count, keyboard_cache)
 
     def _mouse(self, x, mouse, rope, slots, count, cache):
-        q, k, v = (
-            self.t_qkv(self._mouse_hidden(x, mouse)).unflatten(-1, (3, self.params.heads_num, -1)).unbind(3)
-        )
+        q, k, v = self.t_qkv(self._mouse_hidden(x, mouse)).unflatten(-1, (3, self.params.heads_num, -1)).unbind(3)
         q = rotate(self.img_attn_q_norm(q), *rope)
         k = rotate(self.img_attn_k_norm(k), *rope)
         k, v = cache.update(slots, count, k, v)
@@ -140,9 +138,7 @@ class ActionModule(nn.Module):
         # The first layer takes [token, window]. The window is the same for all S tokens of a latent, so it is
         # multiplied once per latent instead of being copied to each of them.
         first, *rest = self.mouse_mlp
-        token_weight, window_weight = first.weight.split(
-            (x.shape[-1], first.in_features - x.shape[-1]), dim=1
-        )
+        token_weight, window_weight = first.weight.split((x.shape[-1], first.in_features - x.shape[-1]), dim=1)
         windows = F.linear(self.params.windows(mouse), window_weight, first.bias)
         hidden = F.linear(x, token_weight) + windows.unsqueeze(2)
         for layer in rest:

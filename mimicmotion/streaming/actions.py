@@ -137,9 +137,7 @@ def encode(mode: ActionMode, letters: str) -> Actions:
     held = set(re.sub(r"[\s+]", "", letters).upper())
     unknown = held - set(mode.letters)
     if unknown:
-        raise UsageError(
-            f"{mode.name} has no key {', '.join(sorted(unknown))}; its keys are {help_line(mode)}"
-        )
+        raise UsageError(f"{mode.name} has no key {', '.join(sorted(unknown))}; its keys are {help_line(mode)}")
     columns = [mode.keys[letter] for letter in held if letter in mode.keys]
     if mode.one_hot:
         columns = columns or [mode.idle_column]
@@ -207,10 +205,13 @@ def frames_of(actions: Actions) -> Iterator[Actions]:
         yield Actions(actions.keyboard[index : index + 1], mouse)
 
 
-def by_block(frames: Iterable[Actions], mode: ActionMode, latents: int = 3) -> Iterator[Actions]:
-    """Groups single frames into blocks of `latents`: 9 frames first, then 12; the last may end idle."""
+def by_block(frames: Iterable[Actions], mode: ActionMode, latents: int = 3, start: int = 0) -> Iterator[Actions]:
+    """Groups single frames into blocks of `latents` from latent `start` on: 9 frames first, then 12.
+
+    The last block is filled up with no move.
+    """
     frames = iter(frames)
-    size = 1 + 4 * (latents - 1)
+    size = 4 * latents if start else 4 * latents - 3
     while group := list(itertools.islice(frames, size)):
         yield join(group + [idle(mode)] * (size - len(group)))
         size = 4 * latents

@@ -101,9 +101,7 @@ class ModelCache:
         Raises: ValueError when the block would leave a gap or needs latents that were replaced already.
         """
         if frames > self.window - self.sink:
-            raise ValueError(
-                f"{frames} latents do not fit into a window of {self.window}, {self.sink} of them kept"
-            )
+            raise ValueError(f"{frames} latents do not fit into a window of {self.window}, {self.sink} of them kept")
         if self.first is None:
             self.first = start
         elif not start <= self.end <= start + frames:
@@ -147,7 +145,5 @@ class ModelCache:
                 raise ValueError(f"{name} has shape {list(tensors[name].shape)}, not {list(tensor.shape)}")
             tensor.copy_(tensors[name])
         for index, layer in enumerate(self.layers):
-            layer.cross = tuple(
-                tensors[f"{index}.cross.{part}"].to(self.device, copy=True) for part in ("k", "v")
-            )
+            layer.cross = tuple(tensors[f"{index}.cross.{part}"].to(self.device, copy=True) for part in ("k", "v"))
         self.first, self.end, self.slots = first, end, None

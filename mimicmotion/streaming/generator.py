@@ -121,9 +121,7 @@ class StreamingGenerator:
         for action in actions:
             yield self.step(state, action)
 
-    def generate(
-        self, image: Image.Image | np.ndarray, actions: Iterable[Actions], seed: int = 0
-    ) -> np.ndarray:
+    def generate(self, image: Image.Image | np.ndarray, actions: Iterable[Actions], seed: int = 0) -> np.ndarray:
         """All frames of `stream` at once, uint8 (N, H, W, 3)."""
         return np.concatenate(list(self.stream(image, actions, seed)))
 
@@ -138,19 +136,14 @@ class StreamingGenerator:
         frames = self.block_frames(state)
         if len(action) not in (1, frames):
             raise UsageError(f"this block has {frames} frames; got actions for {len(action)}")
-        if (
-            action.keyboard.shape[1] != self.mode.keyboard_dim
-            or (action.mouse is None) == self.mode.has_mouse
-        ):
+        if action.keyboard.shape[1] != self.mode.keyboard_dim or (action.mouse is None) == self.mode.has_mouse:
             raise UsageError(f"the action is not one of mode {self.mode.name}")
         action = action if len(action) == frames else action.repeat(frames)
         keyboard = self._append(state.keyboard, action.keyboard)
         return keyboard, self._append(state.mouse, action.mouse) if self.mode.has_mouse else None
 
     @torch.inference_mode()
-    def denoise_block(
-        self, state: StreamState, keyboard: torch.Tensor, mouse: torch.Tensor | None
-    ) -> torch.Tensor:
+    def denoise_block(self, state: StreamState, keyboard: torch.Tensor, mouse: torch.Tensor | None) -> torch.Tensor:
         """Clean latents (1, 16, F, h, w) of the next block, whose keys and values are left clean in the
         cache.
         """
@@ -186,9 +179,7 @@ class StreamingGenerator:
 
         tensors = {f"cache.{name}": tensor for name, tensor in state.cache.tensors().items()}
         tensors |= {"cond": state.cond}
-        tensors |= {
-            name: tensor for name in ("keyboard", "mouse") if (tensor := getattr(state, name)) is not None
-        }
+        tensors |= {name: tensor for name in ("keyboard", "mouse") if (tensor := getattr(state, name)) is not None}
         memory = state.memory or []
         tensors |= {f"memory.{i}": item for i, item in enumerate(memory) if isinstance(item, torch.Tensor)}
         meta = {
@@ -288,9 +279,7 @@ class StreamingGenerator:
                 f"model takes {action.keyboard_dim_in}, mouse {action.enable_mouse}"
             )
         if action.vae_time_compression_ratio != FRAMES_PER_LATENT:
-            raise UsageError(
-                f"the model must take {FRAMES_PER_LATENT} frames per latent, as the VAE gives them"
-            )
+            raise UsageError(f"the model must take {FRAMES_PER_LATENT} frames per latent, as the VAE gives them")
 
 
 def prepare_image(image: Image.Image | np.ndarray, height: int, width: int) -> torch.Tensor:

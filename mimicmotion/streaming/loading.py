@@ -13,15 +13,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mimicmotion.errors import SetupError, UsageError
+from mimicmotion.errors import UsageError
 from mimicmotion.streaming.actions import get_mode
 from mimicmotion.streaming.attention import require_backend
 from mimicmotion.streaming.generator import StreamingGenerator
 from mimicmotion.streaming.model import CausalWanModel, WanParams
+from mimicmotion.weights import Tensors, assign_weights, listing, open_tensors, strip_prefix
 
 logger = logging.getLogger(__name__)
 
 WRAPPER_PREFIX = "model."
+WAN_VAE_KEY = "conv1.weight"  # only in the layout of Wan2.1_VAE.pth
 QK_NORMS = (
     "img_attn_q_norm.weight",
     "img_attn_k_norm.weight",
@@ -128,41 +130,39 @@ def load_model(
 ) -> CausalWanModel:
     """The transformer with the weights of an official checkpoint, whose keys may start with `model.`.
 
-    Warns when stored query and key norms of the action modules are not ones: the model, as published, leaves
-    them out. Raises: SetupError when keys are missing or have other shapes; UsageError as
-    WanParams.from_config.
+    Every key of the model must be there. Warns when stored query and key norms of the action modules are not
+    ones: the model, as published, leaves them out.
+
+    Raises: SetupError for a missing, damaged or unfitting file; UsageError as WanParams.from_config.
     """
     with torch.device("meta"):
         model = CausalWanModel(WanParams.from_config(config))
-    state = read_weights(checkpoint)
-    if any(key.startswith(WRAPPER_PREFIX) for key in state):
-        state = {key.removeprefix(WRAPPER_PREFIX): value for key, value in state.items()}
-    _assign(model, state, checkpoint, device, dtype)
-    unusual = [
-        name
-        for name, value in model.state_dict().items()
-        if name.endswith(QK_NORMS) and not torch.all(value == 1)
-    ]
+    tensors = open_tensors(checkpoint)
+    tensors = tensors.renamed({strip_prefix(name, WRAPPER_PREFIX): name for name in tensors})
+    _fill(model, tensors, device, dtype, "streaming model")
+    parameters = model.named_parameters()
+    unusual = [name for name, value in parameters if name.endswith(QK_NORMS) and not torch.all(value == 1)]
     if unusual:
         logger.warning(
-            "%s: %d action query/key norms are not 1, first %s. As in the published forward pass they are "
-            "ignored; the checkpoint may have been trained with other code",
-            checkpoint, len(unusual), unusual[0],
-        )  # fmt: skip
+            "%s: action query/key norms are not 1: %s. As in the published forward pass they are ignored; the "
+            "checkpoint may have been trained with other code",
+            checkpoint,
+            listing(unusual),
+        )
     return model
 
 
 def load_vae(checkpoint: str | Path, config: Mapping, device: str | torch.device = "cpu") -> nn.Module:
-    """AutoencoderKLWan from Wan2.1_VAE.pth or from a file with diffusers' own names. Raises: SetupError."""
+    """AutoencoderKLWan in fp32 from Wan2.1_VAE.pth or a file with diffusers' names. Raises: SetupError."""
     from diffusers import AutoencoderKLWan
     from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
-    state = read_weights(checkpoint)
-    if "conv1.weight" in state:
-        state = convert_wan_vae_to_diffusers(state)
+    tensors = open_tensors(checkpoint)
+    if WAN_VAE_KEY in tensors:
+        tensors = tensors.renamed(convert_wan_vae_to_diffusers({name: name for name in tensors}))
     with torch.device("meta"):
         vae = AutoencoderKLWan(**config)
-    return _assign(vae, state, checkpoint, device, torch.float32)
+    return _fill(vae, tensors, device, torch.float32, "Wan VAE")
 
 
 def load_clip(
@@ -171,70 +171,33 @@ def load_clip(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> nn.Module:
-    """The CLIP vision tower from the open-CLIP checkpoint or from transformers' names. Raises: SetupError."""
+    """The CLIP vision tower from the open-CLIP checkpoint or a file with transformers' names. Raises:
+    SetupError.
+    """
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
-    from mimicmotion.streaming.clip import from_open_clip
+    from mimicmotion.streaming.clip import OPEN_CLIP_PREFIX, from_open_clip
 
-    state = read_weights(checkpoint)
-    if any(key.startswith("visual.") for key in state):
-        state = from_open_clip(state)
+    tensors = open_tensors(checkpoint)
+    visual = [name for name in tensors if name.startswith(OPEN_CLIP_PREFIX)]
+    if visual:
+        state = from_open_clip({name: tensors[name] for name in visual})
+        tensors = Tensors(tensors.path, {name: value.shape for name, value in state.items()}, state.__getitem__)
     with torch.device("meta"):
         model = CLIPVisionModel(CLIPVisionConfig(**config))
     # The positions are not in the checkpoint: a plain count, which the meta device could not make.
     count = model.embeddings.position_ids.shape[1]
     model.embeddings.position_ids = torch.arange(count, device=device).unsqueeze(0)
-    return _assign(model, state, checkpoint, device, dtype)
+    return _fill(model, tensors, device, dtype, "CLIP vision tower")
 
 
-def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """Tensors by name of a .safetensors or a .pth file; nothing in the file is run.
-
-    Raises: SetupError when it is missing or damaged.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise SetupError(
-            f"weights are missing: {path}; download them or correct weights_folder in the streaming config"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        raise SetupError(f"cannot read the weights {path}: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise SetupError(f"{path} does not hold tensors by name")
-    return state
-
-
-def _assign(
-    module: nn.Module,
-    state: dict[str, torch.Tensor],
-    checkpoint: str | Path,
-    device: str | torch.device,
-    dtype: torch.dtype,
-) -> nn.Module:
-    """Fills `module` from `state`, which must have every key in its shape; others are reported."""
-    wanted = {name: value.shape for name, value in module.state_dict().items()}
-    missing = [name for name in wanted if name not in state]
-    wrong = [
-        f"{name} {list(state[name].shape)} instead of {list(shape)}"
-        for name, shape in wanted.items()
-        if name in state and state[name].shape != shape
-    ]
-    if missing or wrong:
-        raise SetupError(
-            f"{checkpoint} does not fit the configured sizes: {len(missing)} keys missing {missing[:5]}, "
-            f"{len(wrong)} of another shape {wrong[:5]}"
-        )
-    extra = sorted(set(state) - set(wanted))
+def _fill(module: nn.Module, tensors: Tensors, device: str | torch.device, dtype: torch.dtype, what: str) -> nn.Module:
+    """Gives `module` its weights; names that it does not have are reported."""
+    extra = sorted(set(tensors) - set(module.state_dict()))
     if extra:
-        logger.warning("%s: %d tensors are not used, first %s", checkpoint, len(extra), extra[0])
-    # A copy even where nothing changes: memory-mapped weights are aligned otherwise, and the kernels then
-    # round otherwise, so frames would depend on the file.
-    copies = {name: state[name].to(device, dtype, copy=True) for name in wanted}
-    module.load_state_dict(copies, assign=True)
-    return module.eval().requires_grad_(False)
+        logger.warning("%s: not used: %s", tensors.path, listing(extra))
+    # Copied even where nothing changes: memory-mapped weights are aligned otherwise, the kernels then round
+    # otherwise, and frames would depend on the format of the file.
+    copies = Tensors(tensors.path, tensors.shapes, lambda name: tensors[name].clone())
+    assign_weights(module, copies, torch.device(device), dtype, what)
+    return module

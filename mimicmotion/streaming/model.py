@@ -74,9 +74,7 @@ class WanParams:
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
             raise UsageError(f"dim {self.dim} does not divide into {self.num_heads} heads of even size")
         if not 0 <= self.sink_size < self.local_attn_size:
-            raise UsageError(
-                f"sink_size {self.sink_size} must be below local_attn_size {self.local_attn_size}"
-            )
+            raise UsageError(f"sink_size {self.sink_size} must be below local_attn_size {self.local_attn_size}")
         if self.action_config.blocks and self.action_config.img_hidden_size != self.dim:
             raise UsageError(f"action_config: img_hidden_size must equal dim, {self.dim}")
 

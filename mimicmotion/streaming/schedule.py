@@ -29,9 +29,7 @@ def make_scheduler(steps: Sequence[int], shift: float = 5.0) -> FlowMatchLCMSche
     """
     falling = all(a > b for a, b in pairwise(steps))
     if not (steps and falling and all(1 <= step <= TRAIN_STEPS for step in steps)):
-        raise UsageError(
-            f"denoising steps must fall from at most {TRAIN_STEPS} to at least 1, got {list(steps)}"
-        )
+        raise UsageError(f"denoising steps must fall from at most {TRAIN_STEPS} to at least 1, got {list(steps)}")
     scheduler = FlowMatchLCMScheduler(shift=shift)
     scheduler.set_timesteps(sigmas=[step / TRAIN_STEPS for step in steps])
     return scheduler

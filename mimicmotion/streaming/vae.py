@@ -75,9 +75,7 @@ class StreamingVAE:
         return (mean.float() - self.mean) / self.std
 
     @torch.inference_mode()
-    def decode(
-        self, latents: torch.Tensor, memory: DecoderMemory | None = None
-    ) -> tuple[torch.Tensor, DecoderMemory]:
+    def decode(self, latents: torch.Tensor, memory: DecoderMemory | None = None) -> tuple[torch.Tensor, DecoderMemory]:
         """Frames (B, 3, N, H, W) in [-1, 1] of the session's next latents (B, 16, F, h, w), and the new
         memory.
 
