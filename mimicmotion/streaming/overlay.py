@@ -16,7 +16,7 @@ KEY_SIZE = 50
 # Label -> left, top, width of its box.
 ARROW_KEYS = {"W": (155, 192, 50), "A": (85, 262, 50), "S": (155, 262, 50), "D": (225, 262, 50)}
 TURN_KEYS = {"left": (300, 262, 90), "right": (400, 262, 90)}
-POINTER_SPEED = (15.0, 60.0)  # reference pixels per frame for yaw 1 and pitch 1
+POINTER_SPEED = (1.5, 6.0)  # reference pixels per frame for yaw 1 and pitch 1
 POINTER = ((0, 0), (0, 25), (6, 20), (10, 29), (14, 27), (10, 18), (18, 18))
 EDGE = 4
 
