@@ -2,8 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 
 from streaming.micro import make_generator
+
+
+@pytest.fixture(scope="package", autouse=True)
+def single_thread():
+    """Micro tensors are slower on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Micro world models of the true classes, one for each action mode."""
 
 import torch
+import yaml
 
 from mimicmotion.streaming.actions import get_mode
 
@@ -106,3 +107,52 @@ def make_generator(mode="universal", height=16, width=32, steps=(1000, 500)):
         context_noise=0.0,
         frames_per_block=3,
     )
+
+
+def open_clip_state(dim=24, layers=2, mlp=16, patches=4):
+    """A random checkpoint with the keys of open-CLIP's XLM-R ViT, text tower included."""
+    g = torch.Generator().manual_seed(0)
+    shapes = {
+        "cls_embedding": (1, 1, dim),
+        "pos_embedding": (1, patches + 1, dim),
+        "patch_embedding.weight": (dim, 3, 14, 14),
+        "head": (dim, 8),
+    }
+    shapes |= {f"{name}.{kind}": (dim,) for name in ("pre_norm", "post_norm") for kind in ("weight", "bias")}
+    for i in range(layers):
+        name = f"transformer.{i}."
+        shapes |= {f"{name}{norm}.{kind}": (dim,) for norm in ("norm1", "norm2") for kind in ("weight", "bias")}
+        for part, out, into in (
+            ("attn.to_qkv", 3 * dim, dim),
+            ("attn.proj", dim, dim),
+            ("mlp.0", mlp, dim),
+            ("mlp.2", dim, mlp),
+        ):
+            shapes |= {f"{name}{part}.weight": (out, into), f"{name}{part}.bias": (out,)}
+    state = {f"visual.{name}": torch.randn(shape, generator=g) * 0.3 for name, shape in shapes.items()}
+    return state | {"textual.token_embedding.weight": torch.zeros(4, 4), "log_scale": torch.zeros(())}
+
+
+def micro_world(folder, **changes):
+    """Writes a file like configs/streaming/tiny.yaml with micro sizes and its weights beside it; its path."""
+    values = {
+        "mode": "universal",
+        "height": 16,
+        "width": 32,
+        "frames_per_block": 3,
+        "denoising_steps": [1000, 500],
+        "timestep_shift": 5.0,
+        "context_noise": 0.0,
+        "weights_folder": str(folder / "weights"),
+        "model_file": "generator.safetensors",
+        "vae_file": "vae.safetensors",
+        "clip_file": "clip.safetensors",
+        "tiny_seed": 0,
+        "model": model_config(),
+        "vae": {"base_dim": 4, "z_dim": 16, "num_res_blocks": 1},
+        "clip": make_clip().config.to_diff_dict(),
+    } | changes
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "micro.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path

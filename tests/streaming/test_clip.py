@@ -4,31 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from mimicmotion.streaming.clip import CLIP_MEAN, CLIP_STD, ImageEncoder, from_open_clip
-from streaming.micro import make_clip
-
-
-def open_clip_state(dim=24, layers=2, mlp=16, patches=4):
-    """A random checkpoint with the keys of open-CLIP's XLM-R ViT, text tower included."""
-    g = torch.Generator().manual_seed(0)
-    shapes = {
-        "cls_embedding": (1, 1, dim),
-        "pos_embedding": (1, patches + 1, dim),
-        "patch_embedding.weight": (dim, 3, 14, 14),
-        "head": (dim, 8),
-    }
-    shapes |= {f"{name}.{kind}": (dim,) for name in ("pre_norm", "post_norm") for kind in ("weight", "bias")}
-    for i in range(layers):
-        name = f"transformer.{i}."
-        shapes |= {f"{name}{norm}.{kind}": (dim,) for norm in ("norm1", "norm2") for kind in ("weight", "bias")}
-        for part, out, into in (
-            ("attn.to_qkv", 3 * dim, dim),
-            ("attn.proj", dim, dim),
-            ("mlp.0", mlp, dim),
-            ("mlp.2", dim, mlp),
-        ):
-            shapes |= {f"{name}{part}.weight": (out, into), f"{name}{part}.bias": (out,)}
-    state = {f"visual.{name}": torch.randn(shape, generator=g) * 0.3 for name, shape in shapes.items()}
-    return state | {"textual.token_embedding.weight": torch.zeros(4, 4), "log_scale": torch.zeros(())}
+from streaming.micro import make_clip, open_clip_state
 
 
 def open_clip_tokens(state, pixels, heads=2):
