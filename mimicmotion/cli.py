@@ -120,6 +120,11 @@ SESSION = (
     Flag("--save_state", "streaming.save_state", str, "save the session there at its end"),
 )
 
+BENCHMARK = (
+    Flag("--blocks", "streaming.benchmark_blocks", int, "blocks to run; memory is read at block 10 and at the last"),
+    Flag("--random_weights", "streaming.random_weights", True, "draw weights at the configured sizes, read none"),
+)
+
 GROUPS = {
     "run": COMMON,
     "device": RUNTIME,
@@ -128,6 +133,7 @@ GROUPS = {
     "streaming": STREAMING,
     "batch": BATCH,
     "session": SESSION,
+    "benchmark": BENCHMARK,
 }
 
 

@@ -125,6 +125,8 @@ class StreamingSettings:
     attention: str | None = None  # a diffusers attention back end; null: torch's own
     resume_from: str | None = None  # a session saved before
     save_state: str | None = None  # where to save the session at its end
+    benchmark_blocks: int = 200
+    random_weights: bool = False  # benchmark without weight files, at the sizes of config_path
 
 
 @dataclass
@@ -190,6 +192,7 @@ RANGES = {
     "streaming.num_latents": (1, None),
     "streaming.max_latents": (1, None),
     "streaming.seed": (0, 2**63 - 1),
+    "streaming.benchmark_blocks": (20, None),
     "streaming.fps": (0.1, 1000),
     "output.crf": (0, 51),
 }

@@ -5,6 +5,7 @@ give the same frames. The generator holds weights and settings only: a `StreamSt
 number of them can take turns. There is no user interface in here.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ from mimicmotion.streaming.clip import ImageEncoder
 from mimicmotion.streaming.model import CausalWanModel
 from mimicmotion.streaming.schedule import block_generator, denoise, make_scheduler
 from mimicmotion.streaming.vae import FRAMES_PER_LATENT, StreamingVAE, frame_count, to_uint8
+from mimicmotion.timing import StageClock
 
 STATE_VERSION = 1
 MASK_CHANNELS = 4
@@ -97,7 +99,7 @@ class StreamingGenerator:
         cond = torch.cat((mask, latents), dim=1).to(self.model.device, self.model.dtype)
         return StreamState(seed, 0, cache, cond)
 
-    def step(self, state: StreamState, action: Actions) -> np.ndarray:
+    def step(self, state: StreamState, action: Actions, clock: StageClock | None = None) -> np.ndarray:
         """The next frames of the session, uint8 (F, H, W, 3): 9 for the first block, then 12.
 
         `action` holds one frame, which is kept for the whole block, or one for each frame of the block. A
@@ -106,9 +108,13 @@ class StreamingGenerator:
         Raises: UsageError when the action has another number of frames or is of another mode.
         """
         keyboard, mouse = self.action_history(state, action)
-        latents = self.denoise_block(state, keyboard, mouse)
-        frames, memory = self.vae.decode(latents, state.memory)
-        frames = to_uint8(frames[0])
+        stage = clock.stage if clock else lambda _: contextlib.nullcontext()
+        with stage("denoise"):
+            latents = self.denoise_block(state, keyboard, mouse)
+        with stage("decode"):
+            frames, memory = self.vae.decode(latents, state.memory)
+        with stage("transport"):
+            frames = to_uint8(frames[0])
         state.keyboard, state.mouse, state.memory = keyboard, mouse, memory
         state.start += self.frames_per_block
         return frames.numpy()
@@ -230,7 +236,8 @@ class StreamingGenerator:
             modules = (self.model, self.vae.vae, self.image_encoder.model)
             for module in modules:
                 for name, parameter in sorted(module.state_dict().items()):
-                    sample = parameter.flatten()[:16].to("cpu", torch.float32)
+                    flat = parameter.flatten()
+                    sample = flat[:: max(1, flat.numel() // 64)].to("cpu", torch.float32)
                     digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
                     digest.update(sample.numpy().tobytes())
             settings = [

@@ -95,11 +95,8 @@ def load_generator(
 
     Raises: UsageError for sizes that do not fit, SetupError for missing, damaged or wrong weight files.
     """
-    from mimicmotion.streaming.clip import ImageEncoder
-    from mimicmotion.streaming.vae import StreamingVAE
-
     device = torch.device(device)
-    mode = get_mode(world.mode)
+    get_mode(world.mode)
     require_backend(attention_backend, device, dtype)
     if world.tiny_seed is not None:
         from mimicmotion.streaming.tiny import ensure_weights
@@ -107,12 +104,57 @@ def load_generator(
         ensure_weights(world)
     folder = Path(world.weights_folder)
     model = load_model(folder / world.model_file, world.model, device, dtype)
+    vae = load_vae(folder / world.vae_file, world.vae, device)
+    clip = load_clip(folder / world.clip_file, world.clip, device, dtype)
+    return _assemble(world, model, vae, clip, encode_dtype, decode_dtype, attention_backend)
+
+
+def random_generator(
+    world: WorldConfig,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    encode_dtype: torch.dtype = torch.float32,
+    decode_dtype: torch.dtype = torch.float32,
+    attention_backend: str | None = None,
+) -> StreamingGenerator:
+    """As `load_generator` with weights drawn on `device` and no file read: for timing the published sizes."""
+    from diffusers import AutoencoderKLWan
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    device = torch.device(device)
+    get_mode(world.mode)
+    require_backend(attention_backend, device, dtype)
+    with torch.device("meta"):
+        model = CausalWanModel.from_config(world.model)
+        vae = AutoencoderKLWan(**world.vae)
+        clip = CLIPVisionModel(CLIPVisionConfig(**world.clip))
+    for module, module_dtype in ((model, dtype), (vae, torch.float32), (clip, dtype)):
+        module.to(module_dtype).to_empty(device=device)
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter, std=1 / max(parameter[0].numel(), 1) ** 0.5)
+    _count_positions(clip, device)
+    return _assemble(world, model, vae, clip, encode_dtype, decode_dtype, attention_backend)
+
+
+def _assemble(
+    world: WorldConfig,
+    model: CausalWanModel,
+    vae: nn.Module,
+    clip: nn.Module,
+    encode_dtype: torch.dtype,
+    decode_dtype: torch.dtype,
+    attention_backend: str | None,
+) -> StreamingGenerator:
+    from mimicmotion.streaming.clip import ImageEncoder
+    from mimicmotion.streaming.vae import StreamingVAE
+
     model.set_attention_backend(attention_backend)
     return StreamingGenerator(
         model,
-        StreamingVAE(load_vae(folder / world.vae_file, world.vae, device), encode_dtype, decode_dtype),
-        ImageEncoder(load_clip(folder / world.clip_file, world.clip, device, dtype)),
-        mode,
+        StreamingVAE(vae, encode_dtype, decode_dtype),
+        ImageEncoder(clip),
+        get_mode(world.mode),
         height=world.height,
         width=world.width,
         steps=world.denoising_steps,
@@ -185,10 +227,14 @@ def load_clip(
         tensors = Tensors(tensors.path, {name: value.shape for name, value in state.items()}, state.__getitem__)
     with torch.device("meta"):
         model = CLIPVisionModel(CLIPVisionConfig(**config))
-    # The positions are not in the checkpoint: a plain count, which the meta device could not make.
-    count = model.embeddings.position_ids.shape[1]
-    model.embeddings.position_ids = torch.arange(count, device=device).unsqueeze(0)
+    _count_positions(model, device)
     return _fill(model, tensors, device, dtype, "CLIP vision tower")
+
+
+def _count_positions(clip: nn.Module, device: str | torch.device) -> None:
+    """Positions are in no checkpoint: a plain count, which the meta device could not make."""
+    count = clip.embeddings.position_ids.shape[1]
+    clip.embeddings.position_ids = torch.arange(count, device=device).unsqueeze(0)
 
 
 def _fill(module: nn.Module, tensors: Tensors, device: str | torch.device, dtype: torch.dtype, what: str) -> nn.Module:

@@ -14,7 +14,7 @@ from mimicmotion.cli import INTERRUPTED
 from mimicmotion.config import Config
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.errors import UsageError
-from mimicmotion.files import require_writable
+from mimicmotion.files import require_writable, write_json
 from mimicmotion.streaming.actions import (
     ActionMode,
     Actions,
@@ -25,8 +25,9 @@ from mimicmotion.streaming.actions import (
     idle,
     parse_script,
 )
+from mimicmotion.streaming.benchmark import as_table, measure
 from mimicmotion.streaming.generator import StreamingGenerator, StreamState, load_image
-from mimicmotion.streaming.loading import WorldConfig, load_generator, read_world
+from mimicmotion.streaming.loading import WorldConfig, load_generator, random_generator, read_world
 from mimicmotion.streaming.play import Terminal, ask_image, ask_to_stop, play_batch, play_session
 from mimicmotion.streaming.recording import Recording
 from mimicmotion.streaming.vae import frame_count
@@ -89,6 +90,22 @@ def run_streaming(config: Config) -> int:
         return 0
 
 
+def run_benchmark(config: Config) -> int:
+    """Times a session of bench actions, prints the table and writes it as JSON. Returns the exit code."""
+    settings = config.streaming
+    world = world_of(config)
+    image = load_image(settings.image)
+    folder = require_writable(config.output.output_dir)
+    generator = create_generator(config, world)
+    frames = bench_actions(generator.mode, settings.seed)
+    actions = itertools.islice(by_block(frames, generator.mode, world.frames_per_block), settings.benchmark_blocks)
+    figures = measure(generator, image, tqdm(actions, "blocks", settings.benchmark_blocks, disable=None))
+    figures |= {"config": settings.config_path, "dtype": str(generator.model.dtype), "compiled": config.runtime.compile}
+    print(as_table(figures))
+    write_json(folder / "benchmark_streaming.json", figures)
+    return 0
+
+
 def begin_session(generator: StreamingGenerator, config: Config) -> tuple[str, StreamState]:
     """A new session, from a picture that is asked for unless actions are prepared, or a saved one; and its
     name.
@@ -123,7 +140,8 @@ def create_generator(config: Config, world: WorldConfig) -> StreamingGenerator:
     settings = config.streaming
     device = resolve_device(config.runtime.device)
     on_gpu = device.type == "cuda"
-    generator = load_generator(
+    create = random_generator if settings.random_weights else load_generator
+    generator = create(
         world,
         device=device,
         dtype=_dtype(config.runtime.dtype, "bf16" if on_gpu else "fp32", device),

@@ -1,5 +1,6 @@
 """The scripts as they are typed, on a micro world: batch equals live, sessions go on, bad settings end at once."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from mimicmotion.config import load_config
 from mimicmotion.errors import InputError, UsageError
 from mimicmotion.streaming import run as run_module
-from mimicmotion.streaming.run import latents_for, run_causal, run_streaming
+from mimicmotion.streaming.run import latents_for, run_benchmark, run_causal, run_streaming
 from streaming.micro import micro_world
 from streaming.test_play import Script, count, names
 
@@ -117,7 +118,9 @@ def test_bad_settings_end_before_models_load(settings, monkeypatch, change, erro
 
 @pytest.mark.parametrize("script", ["inference_causal.py", "inference_streaming.py", "benchmark_streaming.py"])
 def test_help_does_not_wait_for_torch(script):
-    code = "import runpy, sys; sys.argv = [sys.argv[1], '--help']\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    code = (
+        "import runpy, sys; sys.argv = [sys.argv[1], '--help']\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
     code += "except SystemExit: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, str(ROOT / "scripts" / script)], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "False", done.stderr
@@ -142,3 +145,19 @@ def test_ctrl_c_ends_the_script_with_its_video(world, tmp_path):
     assert frames >= 9
     assert frames % 12 == 9
     assert f"first_frame.mp4 ({frames} frames)" in out
+
+
+@pytest.mark.parametrize("random_weights", [False, True])
+def test_benchmark_measures_every_stage_and_flat_memory(settings, tmp_path, capsys, random_weights):
+    run_benchmark(settings(benchmark_blocks=20, random_weights=random_weights))
+    figures = json.loads((tmp_path / "out" / "benchmark_streaming.json").read_text())
+    blocks = figures["ms_per_block"]
+    assert all(
+        0 < blocks[stage]["p50"] <= blocks[stage]["p95"] for stage in ("denoise", "decode", "transport", "total")
+    )
+    rate = figures["frames_per_second"]
+    assert 0 < rate["with_decode"] < rate["denoise_only"]
+    assert rate["with_decode"] == pytest.approx(12000 / blocks["total"]["p50"], rel=0.9)
+    memory = figures["memory"]
+    assert memory["block_10"]["session_mib"] == memory["last_block"]["session_mib"] > 0
+    assert "frames per second" in capsys.readouterr().out
