@@ -158,7 +158,7 @@ class Animator:
             "steps": steps,
             "guidance_scale": guidance,
             "sigmas": [float(sigma) for sigma in pipeline.scheduler.sigmas],
-            "tracking": driving.report,
+            "tracking": asdict(driving.report),
             "alignment": asdict(alignment) if alignment else None,
             "vae_chunks_in_fp32": pipeline.vae_fallback_count,
             "device": describe_device(self.device),
