@@ -1,0 +1,121 @@
+"""Fits a driving clip's skeleton to the reference picture: one scale and one offset for the whole clip.
+
+`linear` is the published fit: a regression of the reference's joint heights on the clip's. A performer who jumps
+adds height variance that the regression takes for noise, so it shrinks the skeleton. `robust` measures the scale
+by bone lengths, which moving does not change, and then places the skeleton by medians over the clip.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mimicmotion.dwpose.keypoints import CONFIDENT, Pose, num_people
+from mimicmotion.errors import UsageError
+
+METHODS = ("linear", "robust")
+# Elbows and wrists move most and are left out, as published.
+FIT_JOINTS = np.array([0, 1, 2, 5, *range(8, 18)])
+ANKLES = np.array([10, 13])
+# Distances that bending and turning change least: torso and its diagonals, shoulders, hips, thighs, shins.
+BONES = np.array(
+    [
+        *((1, 8), (1, 11), (2, 8), (5, 11), (2, 11), (5, 8), (2, 5), (8, 11)),
+        *((8, 9), (9, 10), (11, 12), (12, 13)),
+    ]
+)
+# Used only where none of BONES is seen in both, as in a portrait.
+HEAD_BONES = np.array([(0, 1), (0, 2), (0, 5), (0, 14), (0, 15), (14, 15), (16, 17), (1, 2), (1, 5)])
+OUTLIER_RATIO = 1.35  # a bone that disagrees more with the median bone is foreshortened or misdetected
+SHORTEST_BONE = 1e-3  # frame heights; shorter ones have no measurable length
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """x_new = ax * x + bx, y_new = ay * y + by, from clip to reference, both in 0..1 of width and height.
+
+    `note` is empty when the fit succeeded, else one sentence for the user on what was done instead.
+    """
+
+    ax: float
+    bx: float
+    ay: float
+    by: float
+    note: str = ""
+
+
+def fit_alignment(
+    ref_pose: Pose,
+    poses: Sequence[Pose],
+    ref_size: tuple[int, int],
+    video_size: tuple[int, int],
+    method: str = "robust",
+) -> Alignment:
+    """Fits all poses of a clip to the first person of the reference pose.
+
+    ref_size, video_size: (height, width) in pixels of the pictures that the poses were detected in. The fit has
+    one scale: ax differs from ay by the two aspect ratios only. Frames with none or several people are ignored.
+    Never fails on poses: where nothing can be fitted, the clip's frame is fitted into the reference at full
+    height, or one common joint is laid on its counterpart, and `note` says so.
+
+    Raises: UsageError for an unknown method.
+    """
+    if method not in METHODS:
+        raise UsageError(f"pose alignment '{method}' is unknown; choose one of: {', '.join(METHODS)}")
+    aspect = video_size[1] / video_size[0] * ref_size[0] / ref_size[1]
+    if num_people(ref_pose) == 0:
+        return _unfitted(aspect, "the reference picture shows no person")
+    single = [pose for pose in poses if num_people(pose) == 1]
+    if not single:
+        return _unfitted(aspect, "no frame of the clip shows exactly one person")
+    ref, ref_score = ref_pose["bodies"]["candidate"][:18], ref_pose["bodies"]["score"][0]
+    body = np.stack([pose["bodies"]["candidate"] for pose in single])
+    score = np.stack([pose["bodies"]["score"][0] for pose in single])
+    if method == "linear":
+        seen = ref_pose["bodies"]["subset"][0] >= 0
+        return _fit_linear(ref, seen, body, aspect)
+    return _fit_robust(ref, ref_score, body, score, aspect, video_size[1] / video_size[0])
+
+
+def align_pose(pose: Pose, alignment: Alignment) -> Pose:
+    """A copy of the pose moved to the reference: body, hands and faces. Scores and subset are kept."""
+    scale, offset = np.array([alignment.ax, alignment.ay]), np.array([alignment.bx, alignment.by])
+    bodies = pose["bodies"] | {"candidate": pose["bodies"]["candidate"] * scale + offset}
+    moved = {name: pose[name] * scale + offset for name in ("hands", "faces")}
+    return pose | {"bodies": bodies} | moved
+
+
+def _fit_linear(ref: np.ndarray, seen: np.ndarray, body: np.ndarray, aspect: float) -> Alignment:
+    """The published fit, to the number. ref (18, 2), seen (18,), body (F, 18, 2); the clip's scores are ignored."""
+    joints = FIT_JOINTS[seen[FIT_JOINTS]]
+    if len(joints) < 2:
+        return _unfitted(aspect, "the reference picture shows fewer than two of the joints used")
+    x, y = body[:, joints, 0], body[:, joints, 1]
+    ref_x, ref_y = np.tile(ref[joints], (len(body), 1)).T
+    if not np.isfinite(body[:, joints]).all() or np.ptp(y) == 0:
+        return _unfitted(aspect, "the clip's joints all lie at one height or are not numbers")
+    ay, by = np.polyfit(y.flatten(), ref_y, 1)
+    if ay <= 0:
+        return _unfitted(aspect, f"the linear fit would turn the skeleton over (scale {ay:.3g})")
+    ax = ay * aspect
+    return Alignment(float(ax), float(np.mean(ref_x - x.flatten() * ax)), float(ay), float(by))
+
+
+def _fit_robust(
+    ref: np.ndarray, ref_score: np.ndarray, body: np.ndarray, score: np.ndarray, aspect: float, video_aspect: float
+) -> Alignment:
+    """ref (18, 2), ref_score (18,), body (F, 18, 2), score (F, 18)."""
+    ref_seen = (ref_score > CONFIDENT) & np.isfinite(ref).all(axis=-1)
+    seen = (score > CONFIDENT) & np.isfinite(body).all(axis=-1) & ref_seen  # (F, 18)
+    if not seen[:, FIT_JOINTS].any():
+        return _unfitted(aspect, "reference and clip have no confident joint in common")
+    # In units of the frame's height on both axes, a skeleton keeps its proportions.
+    square = np.array([video_aspect, 1.0])
+    ref_square = ref * (video_aspect / aspect, 1.0)
+    scale = _bone_scale(ref_square, ref_seen, body * square, seen)
+    note = ""
+    if scale is None:
+        scale, note = 1.0, "reference and clip have no bone in common: the clip keeps its height"
+    offset = _median_offset(ref, ref_seen, body * (scale * aspect, scale), seen)
+    return Alignment(float(scale * aspect), float(offset[0]), float(scale), float(offset[1]), note)
