@@ -229,7 +229,8 @@ def load_image_encoder(folder: Path, device: torch.device, dtype: torch.dtype):
     from transformers import CLIPVisionModelWithProjection
 
     path = find_weights(folder, CLIP_STEMS)
-    return _from_pretrained(CLIPVisionModelWithProjection, path, device, dtype, "image encoder", "dtype")
+    with weights.quiet_transformers():
+        return _from_pretrained(CLIPVisionModelWithProjection, path, device, dtype, "image encoder", "dtype")
 
 
 def _from_pretrained(cls, path: Path, device: torch.device, dtype: torch.dtype, what: str, dtype_option: str):

@@ -353,7 +353,7 @@ def find_svd_unet(svd_base: str | Path | None, lcm_path: Path) -> Path:
     """The weight file of the UNet that LCM training started from. Raises: SetupError when it is not there."""
     need = f"{lcm_path} is a complete UNet, merged by its difference to the Stable Video Diffusion UNet it came from"
     remedy = (
-        "fetch stable-video-diffusion-img2vid-xt-1-1 (scripts/download_weights.py --only svd) "
+        "fetch the UNet of stable-video-diffusion-img2vid-xt-1-1 (scripts/download_weights.py --only animatelcm) "
         "and name its folder, or use a LoRA made by scripts/extract_lcm_lora.py"
     )
     if svd_base is None:

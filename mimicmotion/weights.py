@@ -71,18 +71,7 @@ def open_tensors(path: str | Path) -> Tensors:
 
 
 def _recognise(path: Path) -> str:
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise SetupError(f"weights not found: {path} {what}; {FETCH}")
-    with open(path, "rb") as file:
-        head = file.read(64)
-    text = head.lstrip().lower()
-    if not head:
-        raise broken(path, "is empty, perhaps an interrupted download")
-    if head.startswith(b"version https://git-lfs"):
-        raise broken(path, "is a Git LFS pointer of a few lines, not the weights")
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise broken(path, "is a web page, perhaps a log-in or error page saved instead of the weights")
+    head = check_head(path)
     if head.startswith(b"PK"):
         return "zip"
     if head[8:9] == b"{":
@@ -90,6 +79,25 @@ def _recognise(path: Path) -> str:
     if head.startswith(b"\x80"):
         return "pickle"
     raise broken(path, "is neither a safetensors nor a PyTorch file")
+
+
+def check_head(path: Path) -> bytes:
+    """The first bytes of a file that is not an obvious stand-in for weights.
+
+    Raises: SetupError when it is absent, empty, a Git LFS pointer or a web page.
+    """
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise SetupError(f"weights not found: {path} {what}; {FETCH}")
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if not head:
+        raise broken(path, "is empty, perhaps an interrupted download")
+    if head.startswith(b"version https://git-lfs"):
+        raise broken(path, "is a Git LFS pointer of a few lines, not the weights")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise broken(path, "is a web page, perhaps a log-in or error page saved instead of the weights")
+    return head
 
 
 def broken(path: Path, what: str) -> SetupError:
@@ -280,3 +288,17 @@ def _read_hashes() -> dict:
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without the bars of transformers' own reading and writing, which would disturb the script's."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
