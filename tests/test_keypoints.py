@@ -4,7 +4,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mimicmotion.dwpose as dwpose
@@ -79,6 +79,7 @@ def test_layout_of_people():
     np.testing.assert_array_equal(pose["bodies"]["subset"][1], np.where(seen, np.arange(18, 36), -1))
 
 
+@settings(deadline=None)
 @given(people=st.integers(0, 4), seed=st.integers(0, 1000))
 def test_arrays_and_pose_are_inverse(people, seed):
     pose = random_pose(np.random.default_rng(seed), people)
@@ -175,7 +176,7 @@ def test_sizes_are_judged_before_memory_is_asked_for(saved):
     with zipfile.ZipFile(saved, "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data)
-    with pytest.raises(InputError, match="'body'.*too large"):
+    with pytest.raises(InputError, match=r"'body'.*too large"):
         load_poses(saved)
 
 
@@ -190,6 +191,7 @@ def test_damaged_files(tmp_path, saved):
             load_poses(path)
 
 
+@settings(max_examples=60, deadline=None)
 @given(position=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
 def test_a_changed_byte_never_ends_in_another_error(tmp_path_factory, position, value):
     path = tmp_path_factory.mktemp("npz") / "a.npz"

@@ -1,9 +1,15 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimicmotion.dwpose.keypoints import arrays_from_pose, empty_pose, make_bodies, num_people, pose_from_arrays
+from mimicmotion.dwpose.keypoints import (
+    arrays_from_pose,
+    empty_pose,
+    make_bodies,
+    num_people,
+    pose_from_arrays,
+)
 from mimicmotion.dwpose.stick_figure import project, stick_figure
 from mimicmotion.dwpose.track import MAX_GAP, follow_person
 from mimicmotion.errors import InputError
@@ -75,7 +81,7 @@ def test_short_gaps_are_interpolated_and_fade(length):
     scores = np.array([pose["bodies"]["score"].mean() for pose in followed])
     gap = slice(10, 10 + length)
     assert (scores[gap] < 0.9).all()
-    assert scores[gap].min() >= 0.45
+    assert 0.45 <= scores[gap].min() <= 0.9 * (1 - 0.1 * ((length + 1) // 2))
     np.testing.assert_allclose(scores[gap], scores[gap][::-1])
     assert (report.missing, report.bridged, report.empty) == (length, length, 0)
 
@@ -100,6 +106,7 @@ def test_gaps_at_the_ends_are_held(start):
     assert (report.bridged, report.empty) == (3, 0)
 
 
+@settings(max_examples=60, deadline=None)
 @given(present=st.lists(st.booleans(), min_size=1, max_size=40).filter(any), max_gap=st.integers(0, 10))
 def test_every_frame_is_seen_bridged_or_empty(present, max_gap):
     frames = [person(0.5) if here else empty_pose() for here in present]
@@ -118,15 +125,15 @@ def test_points_seen_on_one_side_of_a_gap_do_not_wander():
         pose["hands_score"] = np.full((2, 21), score)
     middle = follow_person([before, empty_pose(), after])[0][1]
     np.testing.assert_allclose(middle["hands"], 0.6)
-    np.testing.assert_allclose(middle["hands_score"], 0.4 * 0.5)
+    assert 0.2 < middle["hands_score"].min() < 0.4
     assert middle["bodies"]["candidate"][1, 0] == pytest.approx(0.35)
 
 
 def test_faded_joints_below_the_threshold_are_unseen():
-    _, gappy = with_gap(10, 3)
+    _, gappy = with_gap(10, MAX_GAP)
     for pose in gappy:
         pose["bodies"]["score"] *= 0.5 / 0.9
-    middle = follow_person(gappy)[0][11]
+    middle = follow_person(gappy)[0][10 + MAX_GAP // 2]
     assert middle["bodies"]["score"].max() < 0.3
     assert (middle["bodies"]["subset"] == -1).all()
 

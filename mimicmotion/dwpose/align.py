@@ -106,7 +106,7 @@ def _fit_robust(
     video_aspect: float,
     aspect: float,
 ) -> Alignment:
-    """ref (18, 2), ref_score (18,), body (F, 18, 2), score (F, 18); aspect: video_aspect / the reference's."""
+    """ref (18, 2), ref_score (18,), body (F, 18, 2), score (F, 18). aspect: video / reference."""
     ref_seen = (ref_score > CONFIDENT) & np.isfinite(ref).all(axis=-1)
     seen = (score > CONFIDENT) & np.isfinite(body).all(axis=-1) & ref_seen  # (F, 18)
     if not seen[:, FIT_JOINTS].any():

@@ -24,8 +24,8 @@ from mimicmotion.errors import InputError
 MAX_GAP = 8  # frames; about half a second at MimicMotion's 15 frames a second
 MIN_JOINTS = 5  # of 18; a portrait shows nose, neck, shoulders, eyes and ears
 MIN_SCORE = 0.4  # mean over the seen joints
-REACH = 0.5  # body sizes that a person may move or grow between two frames
-LOWEST_FADE = 0.5  # share of the confidence that is left in the middle of a bridged gap
+REACH = 0.5  # body sizes that the joints may move on average between two frames
+LOWEST_FADE = 0.5  # share of the confidence that is left in the middle of the longest bridged gap
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def follow_person(
     """One person or none in every frame: the largest confident one of the first frame that has any, followed.
 
     A detection counts as a person if at least `min_joints` body joints are seen with a mean score of
-    `min_score`. The person is followed by position and size, along the last movement. Up to `max_gap` frames
+    `min_score`. The person is followed by the places of all joints, along the last movement. Up to `max_gap` frames
     without the person are bridged: interpolated linearly between the neighbours, or held at the clip's ends,
     with fading confidence. Longer gaps stay empty. A person lost for longer is given up for the largest one
     then in view.
@@ -163,14 +163,14 @@ def _extend(
 
 
 def _distance(last: _Sighting, now: _Sighting) -> float:
-    """Mean way of the common joints from where they are expected, in body sizes, plus the relative growth."""
+    """Mean way of the common joints from where they are expected, in body sizes; growth is way too."""
     common = last.seen & now.seen
     if common.sum() < 3:
         return np.inf
-    size, new_size = (max(_extent(sighting.points[common]), 1e-6) for sighting in (last, now))
+    size = max(_extent(last.points[common]), 1e-6)
     expected = last.points[common] + last.velocity * abs(now.frame - last.frame)
     way = np.linalg.norm(now.points[common] - expected, axis=-1).mean()
-    return float(way / size + abs(np.log(new_size / size)))
+    return float(way / size)
 
 
 def _extent(points: np.ndarray) -> float:
@@ -196,7 +196,7 @@ def _bridge(followed: list[Pose | None], segments: list[dict[int, Pose]], max_ga
             continue
         ends = [frame for frame in (before, after) if 0 <= frame < len(followed)]
         for frame in range(before + 1, after):
-            depth = min(abs(frame - end) for end in ends) / ((length + 1) / 2)
+            depth = min(abs(frame - end) for end in ends) / ((max_gap + 1) / 2)
             fade = 1 - (1 - LOWEST_FADE) * min(depth, 1)
             share = (frame - before) / (length + 1)
             bridged[frame] = _blend(followed[ends[0]], followed[ends[-1]], share, fade)
