@@ -13,8 +13,8 @@ def choose_backend(
 ) -> tuple[str, str]:
     """The backend's name and the reason for it, in words for the log.
 
-    "auto" is dwpose where both model files exist (whether they are sound is found out when they are opened), else
-    mediapipe.
+    "auto" is dwpose where both model files exist (whether they are sound is found out when they are opened),
+    else mediapipe.
     Raises: UsageError on an unknown name.
     """
     if backend in BACKENDS:
@@ -22,7 +22,8 @@ def choose_backend(
     if backend != "auto":
         nearest = get_close_matches(str(backend), ("auto", *BACKENDS), 1)
         hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
-        raise UsageError(f"unknown pose backend '{backend}'; choose auto, {', '.join(BACKENDS)} or file{hint}")
+        choices = f"auto, {', '.join(BACKENDS)} or file"
+        raise UsageError(f"unknown pose backend '{backend}'; choose {choices}{hint}")
     missing = [str(path or "(no path)") for path in (model_det, model_pose) if not _is_file(path)]
     if not missing:
         return "dwpose", "its model files are there"
@@ -52,7 +53,7 @@ def make_detector(
 
         return OpenPoseDetector(device)
     if model_det is None or model_pose is None:
-        raise UsageError("the dwpose backend needs the paths of its two model files (pose.model_det, pose.model_pose)")
+        raise UsageError("the dwpose backend needs two model files: set pose.model_det and pose.model_pose")
     from mimicmotion.dwpose.detector import DWPoseDetector
 
     return DWPoseDetector(model_det, model_pose, device)

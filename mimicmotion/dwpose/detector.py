@@ -45,8 +45,8 @@ class DWPoseDetector:
     def __call__(self, frames: Sequence[np.ndarray] | np.ndarray) -> list[Pose] | Pose:
         """One pose dictionary for each uint8 RGB frame (H, W, 3); for a single frame its pose.
 
-        A frame without a detected person yields the one that the estimator sees in the whole frame, mostly with
-        low scores, as published. Hold no more frames in one call than memory allows: a few dozen are plenty.
+        A frame without a detected person yields the one that the estimator sees in the whole frame, as
+        published. A few dozen frames to a call are plenty: all of them are in memory.
         """
         if isinstance(frames, np.ndarray) and frames.ndim == 3:
             return self([frames])[0]
@@ -89,7 +89,7 @@ class DWPoseDetector:
 
 
 def pose_of_people(points: np.ndarray, scores: np.ndarray, size: tuple[int, int]) -> Pose:
-    """The pose dictionary, float64, from whole-body points (P, 133, 2) in pixels, scores (P, 133), frame (H, W)."""
+    """The pose dictionary, float64. points (P, 133, 2) in pixels, scores (P, 133), frame of `size` (H, W)."""
     points, scores = append_neck(points, scores.astype(np.float64))
     points = points / [float(size[1]), float(size[0])]
     return pose_from_arrays(

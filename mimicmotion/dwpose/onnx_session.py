@@ -1,4 +1,4 @@
-"""ONNX models: the file is checked, a session opened on the best provider that is really there, inputs batched."""
+"""ONNX models: files are checked, sessions opened on a provider that is really there, inputs batched."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -68,7 +68,7 @@ def cuda_index(device: object) -> int | None:
 
 
 def run_in_batches(session, inputs: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Runs float32 images (C, H, W) through a model with one input; its outputs, each with N rows for N images.
+    """Runs float32 images (C, H, W) through a model with one input; its outputs, N rows each.
 
     A model with a dynamic batch dimension gets up to MAX_BATCH images at a time, one exported for a fixed
     batch of 1 gets them one by one. `inputs` is drawn from as needed and must not be empty.

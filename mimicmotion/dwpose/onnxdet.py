@@ -50,7 +50,7 @@ def find_people(session, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def letterbox(frame: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """The frame shrunk or enlarged into the top left of a grey picture: float32 (3, h, w), 0-255; the ratio."""
+    """The frame scaled into the top left of a grey picture, float32 (3, h, w), 0-255; and the ratio."""
     ratio = fit_ratio(frame.shape, size)
     height, width = (max(1, int(side * ratio)) for side in frame.shape[:2])
     padded = np.full((*size, 3), PAD_VALUE, np.uint8)
@@ -64,7 +64,7 @@ def fit_ratio(shape: tuple[int, ...], size: tuple[int, int]) -> float:
 
 
 def decode(output: np.ndarray, size: tuple[int, int], ratio: float) -> tuple[np.ndarray, np.ndarray]:
-    """Corner boxes (A, 4) in pixels of the frame and the person scores (A,), both float32, of one output (A, 85).
+    """Corner boxes (A, 4) in pixels of the frame and person scores (A,), float32, of one output (A, 85).
 
     A row is offset x, y from its grid cell, log width, log height (all in strides), objectness, class scores.
     """

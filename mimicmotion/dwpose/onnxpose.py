@@ -1,7 +1,7 @@
-"""The keypoint estimator of DWPose: RTMPose with SimCC outputs on a crop of every person, as MimicMotion reads it.
+"""The keypoint estimator of DWPose: RTMPose with SimCC outputs on a crop of every person.
 
-The numbers are those of mimicmotion/dwpose/onnxpose.py of Tencent/MimicMotion: no sub-bin refinement, so a point
-lies on half pixels of the crop, and scores are raw SimCC maxima.
+The numbers are those of mimicmotion/dwpose/onnxpose.py of Tencent/MimicMotion: no sub-bin refinement, so a
+point lies on half pixels of the crop, and scores are raw SimCC maxima.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def require_estimator(session, path: str | Path) -> None:
     if not all(isinstance(side, int) for side in sides):
         raise SetupError(f"model file {path} is not {what}: its input size is open ({sides})")
     if any(isinstance(have, int) and have != SPLIT * side for have, side in zip(bins, sides, strict=True)):
-        raise SetupError(f"model file {path} is not {what}: {bins} bins for an input of {sides} (width, height)")
+        raise SetupError(f"model file {path} is not {what}: {bins} bins for an input {sides} wide and high")
 
 
 def input_size(session) -> tuple[int, int]:
@@ -41,7 +41,7 @@ def input_size(session) -> tuple[int, int]:
 def find_keypoints(
     session, frames: Sequence[np.ndarray], boxes: Sequence[np.ndarray]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each uint8 RGB frame and its boxes (P, 4): points float64 (P, 133, 2) in pixels, scores float32 (P, 133).
+    """For each uint8 RGB frame and its boxes (P, 4): points (P, 133, 2) in pixels and scores (P, 133).
 
     A frame without a box is taken as one person that fills it, as published: its P is 1.
     """
@@ -68,7 +68,7 @@ def whole_frame(frame: np.ndarray) -> np.ndarray:
 
 
 def crop_region(box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and scale (both x, y in pixels) of the padded box, widened to the aspect of `size` (width, height)."""
+    """Centre and scale (x, y in pixels) of the padded box, widened to the aspect of `size` (w, h)."""
     centre = (box[:2] + box[2:]) * 0.5
     width, height = (box[2:] - box[:2]) * PADDING
     aspect = size[0] / size[1]
@@ -78,7 +78,7 @@ def crop_region(box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.
 
 
 def crop_person(frame: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The region of the box, scaled to `size` (width, height): uint8 (h, w, 3). Outside the frame it is black."""
+    """The region of the box, scaled to `size` (width, height): uint8 (h, w, 3), black outside the frame."""
     centre, scale = crop_region(box, size)
     # Three corresponding points fix the map: the centre, the point half a width above it, and the corner that
     # makes a right angle there. float32 on the way, since the published matrix is made of rounded points.

@@ -84,7 +84,7 @@ def _person(result) -> dict[str, np.ndarray]:
 
 
 def _points(keypoints: Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 2) and scores (N,): 1 where there is a point in the frame (a missing one is None or negative)."""
+    """Points (N, 2) and scores (N,): 1 for a point in the frame (a missing one is None or negative)."""
     points = np.array([(0, 0) if point is None else (point.x, point.y) for point in keypoints], np.float64)
     found = np.array([point is not None for point in keypoints])
     return points, (found & ((points >= 0) & (points <= 1)).all(axis=1)).astype(np.float64)
@@ -93,7 +93,7 @@ def _points(keypoints: Sequence) -> tuple[np.ndarray, np.ndarray]:
 def _load_controlnet_aux(models: str):
     try:
         from controlnet_aux import OpenposeDetector
-    except (ImportError, RuntimeError, AttributeError) as error:  # a torchvision of another build raises the latter
+    except (ImportError, RuntimeError, AttributeError) as error:  # the last two: a broken torchvision
         raise SetupError(
             f"the openpose backend needs controlnet_aux with a torchvision that fits torch ({error}): "
             "pip install -r requirements-gpu.txt, or use the dwpose or mediapipe backend"
