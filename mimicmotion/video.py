@@ -148,8 +148,9 @@ def _read_file(path: Path, info: VideoInfo, indices: range) -> Iterator[np.ndarr
         for frame in _pipe_frames(_decord_command(path, info, indices), info, len(indices), logger.info):
             yield frame
             done += 1
-        if done < len(indices):
-            logger.info("%s: decord gave %d of %d frames; ffmpeg reads the rest", path, done, len(indices))
+        if done == len(indices):
+            return
+        logger.info("%s: decord gave %d of %d frames; ffmpeg reads the rest", path, done, len(indices))
     rest = indices[done:]
     words: list[str] = []
     for frame in _pipe_frames(_ffmpeg_command(path, info, rest), info, len(rest), words.append):
