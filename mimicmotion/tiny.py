@@ -112,7 +112,7 @@ def read_marker(path: str | Path) -> dict | None:
 
 def _require_replaceable(path: Path, marker: dict | None) -> None:
     if marker is None and path.is_dir() and any(path.iterdir()):
-        raise SetupError(f"{path} holds files but no {MARKER}; move them away, or add the marker to keep them as a model")
+        raise SetupError(f"{path} holds files but no {MARKER}; move them away, or add the marker to keep them")
 
 
 def _build_beside(path: Path) -> None:

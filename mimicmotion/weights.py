@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 REMEDY = "replace it; scripts/download_weights.py fetches the published files and verifies them"
 FETCH = "fetch it with scripts/download_weights.py or correct the path"
+SVD_FOLDER = Path("models") / "SVD"
 LISTED = 10
 
 
@@ -160,7 +161,10 @@ def assign_weights(
     state = {}
     for name in expected:
         tensor = tensors[name]
-        state[name] = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else tensor.dtype)
+        kept = dtype if tensor.is_floating_point() else tensor.dtype
+        # A copy even where nothing changes: a tensor mapped from the file would change or crash the process with
+        # the file, and its alignment would make the last digits of results depend on the file's format.
+        state[name] = tensor.to(device=device, dtype=kept, copy=True)
     bad = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if bad:
         raise broken(tensors.path, f"holds values of the {what} that are not finite in {dtype}: {listing(bad)}")
@@ -200,6 +204,15 @@ def is_hub_id(name: str) -> bool:
     """Whether `name` has the form owner/name of a model on the hub and is no path of this machine."""
     parts = str(name).split("/")
     return len(parts) == 2 and all(parts) and not set("\\:~") & set(str(name)) and parts[0] not in (".", "..")
+
+
+def local_copy(name: str) -> Path | None:
+    """Where scripts/download_weights.py puts the base model `name` of the hub, if it is there; says so in the log."""
+    folder = SVD_FOLDER / name.split("/")[-1]
+    if not folder.is_dir():
+        return None
+    log.info("%s: using the copy in %s", name, folder)
+    return folder
 
 
 def from_hub(

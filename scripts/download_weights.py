@@ -4,9 +4,9 @@ python scripts/download_weights.py                       # all of them, about 20
 python scripts/download_weights.py --only dwpose         # some: svd mimicmotion dwpose animatelcm
 python scripts/download_weights.py --check               # verifies what is there, without a network
 
-Stable Video Diffusion is gated: accept its licence on its page on huggingface.co while logged in, then run `hf auth login`
-on this machine. `--only svd` leaves its UNet out, which MimicMotion replaces; `--only animatelcm` brings it, since
-AnimateLCM's weights are applied as their difference to it.
+Stable Video Diffusion is gated: accept its licence on its page on huggingface.co while logged in, then run
+`hf auth login` on this machine. `--only svd` leaves its UNet out, which MimicMotion replaces; `--only animatelcm`
+brings it, since AnimateLCM's weights are applied as their difference to it.
 """
 
 import argparse
@@ -17,15 +17,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mimicmotion.errors import MimicMotionError, SetupError
 from mimicmotion.files import require_writable, sha256_file, write_json
 
+ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = "weights.json"
 SVD = "stabilityai/stable-video-diffusion-img2vid-xt-1-1"
-SVD_FOLDER = "SVD/stable-video-diffusion-img2vid-xt-1-1"
+SVD_FOLDER = f"SVD/{SVD.split('/')[-1]}"
 
 
 @dataclass(frozen=True)
