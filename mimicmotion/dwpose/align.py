@@ -24,6 +24,9 @@ BONES = np.array(
         *((8, 9), (9, 10), (11, 12), (12, 13), (0, 1), (16, 17)),
     ]
 )
+# Less: long phases of foreshortening are ignored better, but what varies to both sides (shoulders rise with the
+# arms, a person comes nearer) is averaged worse. doc/pose.md has the figures.
+DENSE_SHARE = 0.7
 SHORTEST_BONE = 1e-3  # frame heights; shorter ones have no measurable length
 
 
@@ -124,7 +127,7 @@ def _bone_scale(ref: np.ndarray, body: np.ndarray, seen: np.ndarray) -> float | 
     """Reference bone lengths over the clip's, or None if no bone is seen in both. seen (F, 18): in both.
 
     A bone that turns away from the picture plane looks shorter, so its ratio wanders upwards and back, while
-    the ratios of bones in the plane crowd at the true scale. The densest half of all ratios is averaged.
+    the ratios of bones in the plane crowd at the true scale. The densest part of all ratios is averaged.
     """
     ref_length = np.linalg.norm(ref[BONES[:, 0]] - ref[BONES[:, 1]], axis=-1)  # (B,)
     length = np.linalg.norm(body[:, BONES[:, 0]] - body[:, BONES[:, 1]], axis=-1)  # (F, B)
@@ -132,15 +135,15 @@ def _bone_scale(ref: np.ndarray, body: np.ndarray, seen: np.ndarray) -> float | 
     if not measured.any():
         return None
     weight = np.broadcast_to(ref_length, length.shape)[measured]  # short bones are noisier
-    return float(np.exp(_densest_half(np.log(weight / length[measured]), weight)))
+    return float(np.exp(_densest_mean(np.log(weight / length[measured]), weight)))
 
 
-def _densest_half(values: np.ndarray, weights: np.ndarray) -> float:
-    """The weighted mean over the shortest interval that holds half of the weight."""
+def _densest_mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """The weighted mean over the shortest interval that holds DENSE_SHARE of the weight."""
     order = np.argsort(values)
     values, weights = values[order], weights[order]
     before = np.concatenate([[0.0], np.cumsum(weights)])
-    end = np.searchsorted(before, before[:-1] + before[-1] / 2)  # [start, end) holds half or more
+    end = np.searchsorted(before, before[:-1] + before[-1] * DENSE_SHARE)  # of the interval [start, end)
     starts = np.flatnonzero(end <= len(values))
     start = starts[np.argmin(values[end[starts] - 1] - values[starts])]
     return float(np.average(values[start : end[start]], weights=weights[start : end[start]]))

@@ -69,10 +69,10 @@ def follow_person(
     """One person or none in every frame: the largest confident one of the first frame that has any, followed.
 
     A detection counts as a person if at least `min_joints` body joints are seen with a mean score of
-    `min_score`. The person is followed by the places of all joints, along the last movement. Up to `max_gap` frames
-    without the person are bridged: interpolated linearly between the neighbours, or held at the clip's ends,
-    with fading confidence. Longer gaps stay empty. A person lost for longer is given up for the largest one
-    then in view.
+    `min_score`. The person is followed by the places of all joints, along the last movement. Up to `max_gap`
+    frames without the person are bridged: interpolated linearly between the neighbours, or held at the clip's
+    ends, with fading confidence. Longer gaps stay empty. A person lost for longer is given up for the largest
+    one then in view.
 
     aspect: width / height of the frames; it makes sideways and vertical distances comparable.
     Raises: InputError when no frame shows a person.
