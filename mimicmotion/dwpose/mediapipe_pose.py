@@ -36,7 +36,7 @@ NECK = 1
 # MediaPipe's 468 mesh vertices for the 68 face points: jaw 17, brows 5 + 5, nose 9, eyes 6 + 6, lips 12 + 8.
 FACE = [
     *(162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389),
-    *(71, 63, 105, 66, 107, 336, 296, 334, 293, 301),
+    *(70, 63, 105, 66, 107, 336, 296, 334, 293, 300),
     *(168, 197, 5, 4, 75, 97, 2, 326, 305),
     *(33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380),
     *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181),
@@ -77,10 +77,7 @@ class MediaPipeDetector:
             return self([frames])[0]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="SymbolDatabase.GetPrototype", category=UserWarning)
-            return [
-                self._sides(pose_from_landmarks(self._solution.process(frame), frame.shape[:2]))
-                for frame in map(np.ascontiguousarray, frames)
-            ]
+            return [self._detect(np.ascontiguousarray(frame)) for frame in frames]
 
     def reset(self) -> None:
         """Forgets the person followed so far."""
@@ -88,6 +85,10 @@ class MediaPipeDetector:
         with _captured_stderr():
             self._solution.reset()
             _prime(self._solution)
+
+    def _detect(self, frame: np.ndarray) -> Pose:
+        size = frame.shape[:2]
+        return self._sides(pose_from_landmarks(self._solution.process(frame), size), size)
 
     def close(self) -> None:
         """Frees the models; the detector cannot be used after it."""

@@ -12,9 +12,10 @@ from mimicmotion.dwpose.keypoints import Pose, arrays_from_pose, num_people, pos
 # OpenPose joints, each right one with its left one.
 RIGHT = [2, 3, 4, 8, 9, 10, 14, 16]
 LEFT = [5, 6, 7, 11, 12, 13, 15, 17]
-TRUNK = [2, 8, 5, 11]
-TRUNK_MIRRORED = [5, 11, 2, 8]
-JUMP = 0.5  # mirrored back, the trunk lies at less than this part of its distance from where it was
+TRUNK = [2, 5, 8, 11]
+OTHER_SIDE = [1, 0, 3, 2]
+JUMP = 0.35  # of the trunk's length: how far its four joints must have moved (0.64 for a mirrored front)
+BACK = 0.5  # mirrored back, they must lie at less than this part of that distance from where they were
 PATIENCE = 8  # frames; a detector that insists longer is believed: it may have been wrong before
 
 
@@ -26,29 +27,30 @@ class SideKeeper:
 
     def reset(self) -> None:
         """Starts a new clip."""
-        self._trunk = None  # (4, 2) of the last frame
+        self._trunk = None  # (4, 2) of the last frame, in frame heights
         self._mirrored = 0  # frames in a row
 
-    def __call__(self, pose: Pose) -> Pose:
-        """The pose of the next frame, its sides where they were. A pose of none or several ends the track."""
+    def __call__(self, pose: Pose, size: tuple[int, int]) -> Pose:
+        """The pose of the next frame (H, W), sides as before. No person or several end the track."""
         if num_people(pose) != 1:
             self.reset()
             return pose
-        body = pose["bodies"]["candidate"]
-        if self._mirrored < PATIENCE and self._jumped(body):
+        trunk = pose["bodies"]["candidate"][TRUNK] * [size[1] / size[0], 1]
+        if self._mirrored < PATIENCE and self._jumped(trunk):
             self._mirrored += 1
-            pose = mirror(pose)
+            pose, trunk = mirror(pose), trunk[OTHER_SIDE]
         else:
             self._mirrored = 0
-        self._trunk = pose["bodies"]["candidate"][TRUNK]
+        self._trunk = trunk
         return pose
 
-    def _jumped(self, body: np.ndarray) -> bool:
+    def _jumped(self, trunk: np.ndarray) -> bool:
         if self._trunk is None:
             return False
-        kept = np.linalg.norm(body[TRUNK] - self._trunk, axis=1).sum()
-        mirrored = np.linalg.norm(body[TRUNK_MIRRORED] - self._trunk, axis=1).sum()
-        return bool(mirrored < JUMP * kept)
+        kept = np.linalg.norm(trunk - self._trunk, axis=1).mean()
+        mirrored = np.linalg.norm(trunk[OTHER_SIDE] - self._trunk, axis=1).mean()
+        length = np.linalg.norm(self._trunk[:2].mean(axis=0) - self._trunk[2:].mean(axis=0))
+        return bool(kept > JUMP * length and mirrored < BACK * kept)
 
 
 def mirror(pose: Pose) -> Pose:
