@@ -164,12 +164,14 @@ def _read_file(path: Path, info: VideoInfo, indices: range) -> Iterator[np.ndarr
 
 
 def _decord_suits(path: Path, info: VideoInfo) -> bool:
-    # decord opens no name that is not UTF-8, and picks its stream differently where there are several.
+    # It opens only names in UTF-8, has its own choice among several streams, and its memory can be watched on
+    # Linux only.
     try:
         str(path).encode()
     except UnicodeEncodeError:
         return False
-    return info.clean and info.num_video_streams == 1 and importlib.util.find_spec("decord") is not None
+    plain = info.clean and info.num_video_streams == 1
+    return plain and sys.platform == "linux" and importlib.util.find_spec("decord") is not None
 
 
 def _decord_command(path: Path, info: VideoInfo, indices: range) -> list[str]:
