@@ -1,6 +1,6 @@
 """Fetches the published weights and verifies them; run again, it continues where it stopped.
 
-python scripts/download_weights.py                       # all of them, about 20 GB
+python scripts/download_weights.py                       # all of them; says how many GB before it starts
 python scripts/download_weights.py --only dwpose         # some: svd mimicmotion dwpose animatelcm
 python scripts/download_weights.py --check               # verifies what is there, without a network
 

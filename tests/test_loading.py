@@ -163,7 +163,7 @@ def test_values_that_are_not_finite_are_refused(base, checkpoint, tmp_path):
     bad = checkpoint["pose_net.scale"].clone().fill_(float("nan"))
     assert "scale" in refusal(base, checkpoint | {"pose_net.scale": bad}, tmp_path)
     torch.save(checkpoint | {"pose_net.scale": bad.fill_(1e6)}, tmp_path / "large.pth")
-    with pytest.raises(SetupError, match="not finite in torch.float16"):
+    with pytest.raises(SetupError, match=r"not finite in torch\.float16"):
         loading.load_networks(base, tmp_path / "large.pth", CPU, torch.float16)
 
 

@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 
 import pytest
 import torch
@@ -163,9 +164,9 @@ def test_half_precision_weights_are_summed_in_fp32(tmp_path, dtype):
     for name, pair in halves(pipe.unet).items():
         weight = pipe.unet.get_submodule(name).weight
         exact = before[f"{name}.weight"].double() + 0.3 * product(*(half.double() for half in pair))
-        assert weight.dtype == dtype
-        assert torch.equal(weight, (before[f"{name}.weight"].float() + 0.3 * product(*pair)).to(dtype)) or (
-            (weight.double() - exact).abs() <= torch.finfo(dtype).eps * exact.abs()).all()
+        # Half a unit in the last place: the sum was rounded once.
+        rounding = torch.finfo(dtype).eps / 2 * exact.abs() * 1.001 + torch.finfo(dtype).smallest_normal * 1e-3
+        assert weight.dtype == dtype and ((weight.double() - exact).abs() <= rounding).all(), name
 
 
 def test_alpha_comes_from_the_file_its_metadata_or_the_config_beside_it(tmp_path):
@@ -211,8 +212,7 @@ def refused(pipe, state, tmp_path) -> str:
 
 @pytest.mark.parametrize("make", [peft_state, kohya_state])
 def test_a_lora_that_matches_nothing_is_an_error(pipe, tmp_path, make):
-    state = {name.replace("down_blocks", "other_blocks").replace("time_emb", "emb").replace("conv_in", "conv"): tensor
-             for name, tensor in make(pipe.unet).items()}
+    state = {re.sub("down_blocks|time_embedding|conv_in", "other", name): t for name, t in make(pipe.unet).items()}
     message = refused(pipe, state, tmp_path)
     assert "none of its keys" in message and "(10 in all)" in message
 
@@ -232,8 +232,8 @@ def test_half_a_lora_is_an_error(pipe, tmp_path):
 @pytest.mark.parametrize("part", ["A", "B"])
 def test_shapes_that_do_not_fit_are_errors(pipe, tmp_path, part):
     for shape in ((RANK + 1, 7), (7, RANK + 1), (RANK,)):
-        message = refused(pipe, peft_state(pipe.unet) | {f"unet.{LINEAR}.lora_{part}.weight": torch.ones(shape)}, tmp_path)
-        assert LINEAR in message
+        state = peft_state(pipe.unet) | {f"unet.{LINEAR}.lora_{part}.weight": torch.ones(shape)}
+        assert LINEAR in refused(pipe, state, tmp_path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -246,7 +246,7 @@ def test_values_that_are_not_finite_are_refused(pipe, tmp_path, value):
 def test_an_overflow_in_half_precision_is_an_error(tmp_path):
     pipe = Pipeline(torch.float16)
     path = saved(peft_state(pipe.unet), tmp_path / "l.safetensors")
-    with pytest.raises(SetupError, match="not finite in torch.float16"):
+    with pytest.raises(SetupError, match=r"not finite in torch\.float16"):
         lora.apply_lcm_weights(pipe, path, scale=1e8)
 
 
@@ -399,9 +399,8 @@ def test_extraction_finds_a_low_rank_change_exactly_and_says_what_it_keeps(tmp_p
     assert set(tensors) == {"unet.a.0.lora_A.weight", "unet.a.0.lora_B.weight"}
     assert torch.allclose(product, change, atol=1e-4)
     assert (report.layers, report.unchanged, report.left_out) == (1, 1, 1)
-    assert report.left_out_energy == pytest.approx(40) and report.kept == pytest.approx(
-        1 - 40 / (40 + float(change.square().sum())), rel=1e-5
-    )
+    assert report.left_out_energy == pytest.approx(40)
+    assert report.kept == pytest.approx(1 - 40 / (40 + float(change.square().sum())), rel=1e-5)
 
 
 def test_extraction_is_the_best_of_its_rank_and_repeatable(svd, tmp_path):
