@@ -127,7 +127,8 @@ class Animator:
         job, output = outcome.job, self.config.output
         clock = StageClock(self.device)
         made_from = self._recipe(job)
-        if not output.overwrite and is_finished(job.output, made_from):
+        companions = [path for path, wanted in self._companions(job) if wanted]
+        if not output.overwrite and is_finished(job.output, made_from) and all(p.is_file() for p in companions):
             outcome.status, outcome.message = "skipped", "finished before with the same settings"
             return
         with clock.stage("poses"):
@@ -158,7 +159,7 @@ class Animator:
             "steps": steps,
             "guidance_scale": guidance,
             "sigmas": [float(sigma) for sigma in pipeline.scheduler.sigmas],
-            "tracking": driving.report,
+            "tracking": asdict(driving.report),
             "alignment": asdict(alignment) if alignment else None,
             "vae_chunks_in_fp32": pipeline.vae_fallback_count,
             "device": describe_device(self.device),
@@ -167,6 +168,11 @@ class Animator:
             "peak_memory_bytes": peak_memory(self.device),
         }
         write_sidecar(job.output, made_from, facts)
+
+    def _companions(self, job: Job) -> list[tuple[Path, bool]]:
+        """What may lie beside a result, and whether it is wanted."""
+        output = self.config.output
+        return [(job.beside(".jpg"), output.contact_sheet), (job.beside("_comparison.mp4"), output.comparison)]
 
     def _recipe(self, job: Job) -> dict:
         paths = {"video": job.video, "reference": Path(job.case.ref_image_path)}

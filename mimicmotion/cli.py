@@ -224,9 +224,8 @@ def run_script(doc: str, groups: tuple[str, ...], work: Callable[[Config], int],
 
 def setup_logging(level: str = "INFO", log_file: str | None = None) -> None:
     """Sends the log to stderr, and to `log_file` too; libraries only speak up with warnings."""
-    # TensorFlow Lite and MediaPipe write their own chatter past Python's logging.
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # At import transformers warns wherever torchvision is absent, which is intended here.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if log_file:
         os.makedirs(os.path.dirname(os.path.abspath(log_file)), exist_ok=True)
@@ -234,8 +233,6 @@ def setup_logging(level: str = "INFO", log_file: str | None = None) -> None:
     logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(message)s", handlers=handlers, force=True)
     logger.setLevel(level)
     logging.captureWarnings(True)
-    # Said by transformers at import wherever torchvision is absent, which is intended here.
-    logging.getLogger("transformers").addFilter(lambda record: "requires torchvision" not in record.getMessage())
 
 
 @contextlib.contextmanager

@@ -259,12 +259,15 @@ def _check_keys(content: dict, schema: type, prefix: str, where: str) -> None:
     for key, value in content.items():
         if key not in fields:
             raise UsageError(f"{where}: unknown setting '{prefix}{key}'{_nearest(str(key), list(fields))}")
-        if dataclasses.is_dataclass(fields[key]) and isinstance(value, dict):
+        if dataclasses.is_dataclass(fields[key]):
+            if not isinstance(value, dict):
+                raise UsageError(f"{where}: '{prefix}{key}' must hold keys and values, not {value!r}")
             _check_keys(value, fields[key], f"{prefix}{key}.", where)
-        if key == "test_case" and isinstance(value, list):
+        if key == "test_case":
+            if not isinstance(value, list) or not all(isinstance(case, dict) for case in value):
+                raise UsageError(f"{where}: 'test_case' must be a list of entries with keys and values")
             for i, case in enumerate(value):
-                if isinstance(case, dict):
-                    _check_keys(case, TestCase, f"test_case[{i}].", where)
+                _check_keys(case, TestCase, f"test_case[{i}].", where)
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -5,22 +5,27 @@ python decord_worker.py PATH START STOP STRIDE NUM_FRAMES HEIGHT WIDTH
 decord 0.6.0 can crash, or hang inside native code with the interpreter locked; as a process it can be killed
 and its reader goes on without it. It ends with an error, and no frame, where decord sees another number or
 size of frames than ffmpeg decoded: for clips cut with `ffmpeg -c copy` decord pads the count with duplicates.
+It also ends, anywhere, when it takes too much memory: decord decodes ahead without a limit.
 It is run as a file, so it imports nothing of the package.
 """
 
 import os
 import sys
+import threading
+import time
 
 CHUNK_FRAMES = 16
 CHUNK_BYTES = 64 << 20
+MAX_MEMORY = 512 << 20
 
 
 def main(path: str, *numbers: str) -> None:
-    """Writes frames START, START + STRIDE, ... below STOP, in chunks, so that memory stays flat."""
+    """Writes frames START, START + STRIDE, ... below STOP, a chunk at a time."""
     start, stop, stride, num_frames, height, width = map(int, numbers)
     # Native libraries that print must not print between the frames.
     frames_out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    threading.Thread(target=end_when_large, daemon=True).start()
     from decord import VideoReader
 
     # More threads make the VP9 decoder inside decord 0.6.0 fail (send_packet returns -11); one works.
@@ -36,6 +41,19 @@ def main(path: str, *numbers: str) -> None:
             sys.exit(f"decord gives frames of {frames.shape[1:]}, not {(height, width, 3)}")
         frames_out.write(frames.data)
         frames_out.flush()
+
+
+def end_when_large() -> None:
+    """Ends the process as soon as it holds more than MAX_MEMORY; Linux only."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    while True:
+        # Not getrusage: its peak starts with the memory of the process that started this one.
+        with open("/proc/self/statm") as statm:
+            memory = int(statm.read().split()[1]) * page
+        if memory > MAX_MEMORY:
+            print(f"decord holds {memory >> 20} MiB", file=sys.stderr, flush=True)
+            os._exit(1)
+        time.sleep(0.05)
 
 
 if __name__ == "__main__":

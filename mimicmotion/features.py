@@ -3,6 +3,7 @@
 Sizes and sampling are those of published MimicMotion. Poses stay keypoints (kilobytes) and are drawn when needed.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ from mimicmotion.config import ASPECT_RATIO, SIZE_MULTIPLE
 from mimicmotion.dwpose.align import Alignment, align_pose, fit_alignment
 from mimicmotion.dwpose.draw import draw_pose
 from mimicmotion.dwpose.keypoints import arrays_from_pose, load_poses, pose_from_arrays, save_poses
-from mimicmotion.dwpose.track import follow_person
+from mimicmotion.dwpose.track import TrackReport, follow_person
 from mimicmotion.errors import InputError
 from mimicmotion.video import VideoSource, effective_stride
+
+logger = logging.getLogger(__name__)
 
 SIDECAR_SUFFIX = ".pose.npz"
 DRAWN_BYTES = 2**30  # of drawn poses kept: 570 frames at 576x1024
@@ -68,7 +71,7 @@ class DrivingPoses:
     stride: int
     fps: float
     size: tuple[int, int]
-    report: dict
+    report: TrackReport
 
 
 def frame_geometry(height: int, width: int, resolution: int) -> Geometry:
@@ -129,7 +132,7 @@ def load_reference(path: str | Path, resolution: int, detect: Callable[[np.ndarr
     else:
         pose = detect(pixels)
     try:
-        poses, _ = follow_person([pose])
+        poses, _ = follow_person([pose], aspect=geometry.width / geometry.height)
     except InputError:
         raise InputError(
             f"no person was found in the reference image {path}; use a picture that shows one clearly, or put "
@@ -214,9 +217,10 @@ def save_driving_poses(path: Path, driving: DrivingPoses, video: VideoSource, de
 
 def _follow(detected, indices, stride, fps, size, max_gap: int, name: str) -> DrivingPoses:
     try:
-        poses, report = follow_person(detected, max_gap=max_gap)
+        poses, report = follow_person(detected, aspect=size[1] / size[0], max_gap=max_gap)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+    logger.info("%s: %s", name, report)
     return DrivingPoses(detected, poses, indices, stride, fps, size, report)
 
 

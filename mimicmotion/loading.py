@@ -143,13 +143,17 @@ def resolve_base(name: str | Path, with_unet: bool = True) -> Path:
         folder = _base_from_hub(str(name), with_unet)
     absent = [file for file in CONFIGS if not (folder / file).is_file()]
     if absent:
-        raise SetupError(f"{folder} is not a whole SVD model in diffusers' layout: no {listing(absent)}; {weights.FETCH}")
+        what = f"is not a whole SVD model in diffusers' layout: no {listing(absent)}"
+        raise SetupError(f"{folder} {what}; {weights.FETCH}")
     return folder
 
 
 def _base_from_hub(name: str, with_unet: bool) -> Path:
     if not weights.is_hub_id(name):
         raise SetupError(f"base model not found: {name} does not exist; {weights.FETCH}")
+    local = weights.local_copy(name)
+    if local is not None:
+        return local
     from huggingface_hub import snapshot_download
 
     parts = ["vae", "image_encoder"] + (["unet"] if with_unet else [])
@@ -229,7 +233,8 @@ def load_image_encoder(folder: Path, device: torch.device, dtype: torch.dtype):
     from transformers import CLIPVisionModelWithProjection
 
     path = find_weights(folder, CLIP_STEMS)
-    return _from_pretrained(CLIPVisionModelWithProjection, path, device, dtype, "image encoder", "dtype")
+    with weights.quiet_transformers():
+        return _from_pretrained(CLIPVisionModelWithProjection, path, device, dtype, "image encoder", "dtype")
 
 
 def _from_pretrained(cls, path: Path, device: torch.device, dtype: torch.dtype, what: str, dtype_option: str):

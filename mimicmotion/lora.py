@@ -182,12 +182,19 @@ def apply_lora(unet: nn.Module, tensors: Tensors, kind: str, scale: float, fuse:
         merged = weight.detach().float() + delta
         change, size = change + delta.square().sum().item(), size + weight.float().square().sum().item()
         if fuse:
-            weight.data = merged.to(weight.dtype)
+            _store(weight, merged, name, tensors.path)
     if not fuse:
         attach_adapter(unet, layers, scale)
     ranks = [layer.rank for layer in layers.values()]
     relative = (change / size) ** 0.5 if size else float("inf")
     return LcmReport(kind, tensors.path, len(layers), scale, fuse, (min(ranks), max(ranks)), relative)
+
+
+def _store(parameter: torch.Tensor, merged: torch.Tensor, name: str, path: Path) -> None:
+    value = merged.to(parameter.dtype)
+    if not torch.isfinite(value).all():
+        raise broken(path, f"leads to values of {name} that are not finite in {parameter.dtype}")
+    parameter.data = value
 
 
 def read_lora(tensors: Tensors, kind: str, unet: nn.Module) -> dict[str, LoraLayer]:
@@ -323,9 +330,7 @@ def merge_unet(unet: nn.Module, tensors: Tensors, svd_base: str | Path | None, s
         original = base[name].float()
         delta = (trained[name].float() - original) * scale
         change, size = change + delta.square().sum().item(), size + original.square().sum().item()
-        if not torch.isfinite(delta).all():
-            raise SetupError(f"{tensors.path} minus {base_path} is not finite at {name}; replace the damaged file")
-        parameter.data = (parameter.data.float() + delta.to(parameter.device)).to(parameter.dtype)
+        _store(parameter, parameter.data.float() + delta.to(parameter.device), name, tensors.path)
     relative = (change / size) ** 0.5 if size else float("inf")
     _warn_of_base(tensors.path, base, base_path, relative, scale)
     return LcmReport("unet", tensors.path, len(expected), scale, True, None, relative)
@@ -353,7 +358,7 @@ def find_svd_unet(svd_base: str | Path | None, lcm_path: Path) -> Path:
     """The weight file of the UNet that LCM training started from. Raises: SetupError when it is not there."""
     need = f"{lcm_path} is a complete UNet, merged by its difference to the Stable Video Diffusion UNet it came from"
     remedy = (
-        "fetch stable-video-diffusion-img2vid-xt-1-1 (scripts/download_weights.py --only svd) "
+        "fetch the UNet of stable-video-diffusion-img2vid-xt-1-1 (scripts/download_weights.py --only animatelcm) "
         "and name its folder, or use a LoRA made by scripts/extract_lcm_lora.py"
     )
     if svd_base is None:
@@ -361,6 +366,8 @@ def find_svd_unet(svd_base: str | Path | None, lcm_path: Path) -> Path:
     path = Path(svd_base)
     if path.is_file():
         return path
+    if not path.is_dir() and weights.is_hub_id(str(svd_base)):
+        path = weights.local_copy(str(svd_base)) or path
     if path.is_dir():
         return weights.find_weights(path / "unet" if (path / "unet").is_dir() else path)
     if not weights.is_hub_id(str(svd_base)):

@@ -20,8 +20,9 @@ from mimicmotion.ffmpeg import MAX_FPS, ffmpeg_exe, input_arguments
 logger = logging.getLogger(__name__)
 
 MAX_SIDE = 8192
-# What ffmpeg's demuxers say when the data that the header promises are not there, or are rubbish.
-CUT_SHORT = re.compile(r"partial file|File ended prematurely|Packet corrupt|Truncating packet")
+# What ffmpeg's demuxers say when the data that the header promises are not there. In a transport stream a
+# corrupt packet means less: two of them joined have one.
+CUT_SHORT = re.compile(r"partial file|File ended prematurely|in#0/(?:mov|avi)[^\n]*Packet corrupt")
 ERROR_LINE = re.compile(r"^(?:\[[^\]]*\] )*\[(?:error|fatal|panic)\] (.*)$", re.MULTILINE)
 NO_OUTPUT = "At least one output file must be specified"
 

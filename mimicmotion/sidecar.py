@@ -11,8 +11,12 @@ from mimicmotion.files import sha256_file, sha256_json, write_json
 
 FORMAT_VERSION = 1
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "onnxruntime-gpu", "mediapipe", "peft")
-# Settings that name places or choose what is run, and change no pixel.
-PLACES = {"output_dir", "overwrite", "dry_run", "save_folder", "folder", "model_det", "model_pose"}
+# Settings that name places, or choose what is run and what is written beside the result: they change no pixel of it.
+NO_PIXELS = {
+    "output_dir", "overwrite", "dry_run", "comparison", "contact_sheet",
+    "save_folder", "folder", "model_det", "model_pose",
+    "ref_video_path", "ref_image_path", "lcm_lora_path", "lcm_base_path", "lcm_weight_name",
+}  # fmt: skip
 
 
 def sidecar_path(output: Path) -> Path:
@@ -29,18 +33,13 @@ def recipe(config: Config, case: TestCase, inputs: dict[str, str], weights: dict
         weights: content hashes of all networks.
         detector: fingerprint of where poses come from.
     """
-    sections = ("turbo", "sampling", "runtime", "pose", "output")
-    settings = {name: _without_places(getattr(config, name)) for name in sections}
-    settings["test_case"] = _without_places(case)
-    for key in ("ref_video_path", "ref_image_path"):
-        del settings["test_case"][key]
-    for key in ("lcm_lora_path", "lcm_base_path"):
-        del settings["turbo"][key]
+    sections = {name: getattr(config, name) for name in ("turbo", "sampling", "runtime", "pose", "output")}
+    sections["test_case"] = case
+    settings = {
+        name: {key: value for key, value in dataclasses.asdict(section).items() if key not in NO_PIXELS}
+        for name, section in sections.items()
+    }
     return {"settings": settings, "inputs": inputs, "weights": weights, "detector": detector}
-
-
-def _without_places(section) -> dict:
-    return {key: value for key, value in dataclasses.asdict(section).items() if key not in PLACES}
 
 
 def write_sidecar(output: Path, made_from: dict, facts: dict) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mimicmotion.errors import SetupError
 from mimicmotion.files import DISK_ERRORS, TEMPORARY_PREFIX, write_json
+from mimicmotion.weights import quiet_transformers
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +73,9 @@ SCHEDULER = {
 }
 # Scalars that are built with a fixed value.
 KEPT = ("mix_factor", "scale")
-# Gains on top of a unit-variance initialisation, found by looking: they keep latents near unit variance, let the
-# pose be seen and spread the decoded colours over the range.
-GAINS = {"unet": {"conv_out.weight": 1.0}, "vae": {}, "image_encoder": {}, "pose_net": {}}
+# Start of a parameter's name -> gain on top of keeping the variance. SiLU shrinks signals by about 0.6, which would
+# leave the pose unseen behind PoseNet's eight layers and latents below unit variance.
+GAINS = {"unet": {"conv_out.": 1.7}, "pose_net": {"conv_layers.": 1.7, "final_proj.": 0.5}}
 
 
 def ensure_tiny_model(path: str | Path = TINY_PATH) -> Path:
@@ -111,7 +112,7 @@ def read_marker(path: str | Path) -> dict | None:
 
 def _require_replaceable(path: Path, marker: dict | None) -> None:
     if marker is None and path.is_dir() and any(path.iterdir()):
-        raise SetupError(f"{path} holds files but no {MARKER}; move them away, or add the marker to keep them as a model")
+        raise SetupError(f"{path} holds files but no {MARKER}; move them away, or add the marker to keep them")
 
 
 def _build_beside(path: Path) -> None:
@@ -145,8 +146,9 @@ def _take_place(temporary: Path, path: Path) -> None:
 def build_tiny_model(path: str | Path, seed: int = SEED) -> None:
     """Writes a whole untrained model in diffusers' layout, with a PoseNet, into the new folder `path`."""
     path = Path(path)
-    for name, module in tiny_networks(seed).items():
-        module.save_pretrained(path / name)
+    with quiet_transformers():
+        for name, module in tiny_networks(seed).items():
+            module.save_pretrained(path / name)
     for name, part in _tiny_processors().items():
         part.save_pretrained(path / name)
     write_json(path / MARKER, {"trained": False, "seed": seed, "version": VERSION})
@@ -166,7 +168,7 @@ def tiny_networks(seed: int = SEED) -> dict:
         "pose_net": PoseNet(noise_latent_channels=UNET["block_out_channels"][0]),
     }
     for name, module in networks.items():
-        draw_weights(module, f"{seed}/{name}", GAINS[name])
+        draw_weights(module, f"{seed}/{name}", GAINS.get(name, {}))
     return networks
 
 
@@ -191,7 +193,8 @@ def draw_weights(module, seed: str, gains: dict[str, float]) -> None:
             if parameter.ndim > 1:
                 digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
                 generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
-                bound = gains.get(name, 1.0) * math.sqrt(3 / parameter[0].numel())
+                gain = next((gain for start, gain in gains.items() if name.startswith(start)), 1.0)
+                bound = gain * math.sqrt(3 / parameter[0].numel())
                 parameter.copy_(torch.rand(parameter.shape, generator=generator).mul_(2 * bound).sub_(bound))
             elif not name.endswith(KEPT):
                 parameter.fill_(1 if "norm" in name.lower() and name.endswith("weight") else 0)

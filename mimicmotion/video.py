@@ -148,8 +148,9 @@ def _read_file(path: Path, info: VideoInfo, indices: range) -> Iterator[np.ndarr
         for frame in _pipe_frames(_decord_command(path, info, indices), info, len(indices), logger.info):
             yield frame
             done += 1
-        if done < len(indices):
-            logger.info("%s: decord gave %d of %d frames; ffmpeg reads the rest", path, done, len(indices))
+        if done == len(indices):
+            return
+        logger.info("%s: decord gave %d of %d frames; ffmpeg reads the rest", path, done, len(indices))
     rest = indices[done:]
     words: list[str] = []
     for frame in _pipe_frames(_ffmpeg_command(path, info, rest), info, len(rest), words.append):
@@ -163,12 +164,14 @@ def _read_file(path: Path, info: VideoInfo, indices: range) -> Iterator[np.ndarr
 
 
 def _decord_suits(path: Path, info: VideoInfo) -> bool:
-    # decord opens no name that is not UTF-8, and picks its stream differently where there are several.
+    # It opens only names in UTF-8, has its own choice among several streams, and its memory can be watched on
+    # Linux only.
     try:
         str(path).encode()
     except UnicodeEncodeError:
         return False
-    return info.clean and info.num_video_streams == 1 and importlib.util.find_spec("decord") is not None
+    plain = info.clean and info.num_video_streams == 1
+    return plain and sys.platform == "linux" and importlib.util.find_spec("decord") is not None
 
 
 def _decord_command(path: Path, info: VideoInfo, indices: range) -> list[str]:

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 REMEDY = "replace it; scripts/download_weights.py fetches the published files and verifies them"
 FETCH = "fetch it with scripts/download_weights.py or correct the path"
+SVD_FOLDER = Path("models") / "SVD"
 LISTED = 10
 
 
@@ -71,18 +72,7 @@ def open_tensors(path: str | Path) -> Tensors:
 
 
 def _recognise(path: Path) -> str:
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise SetupError(f"weights not found: {path} {what}; {FETCH}")
-    with open(path, "rb") as file:
-        head = file.read(64)
-    text = head.lstrip().lower()
-    if not head:
-        raise broken(path, "is empty, perhaps an interrupted download")
-    if head.startswith(b"version https://git-lfs"):
-        raise broken(path, "is a Git LFS pointer of a few lines, not the weights")
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise broken(path, "is a web page, perhaps a log-in or error page saved instead of the weights")
+    head = check_head(path)
     if head.startswith(b"PK"):
         return "zip"
     if head[8:9] == b"{":
@@ -90,6 +80,25 @@ def _recognise(path: Path) -> str:
     if head.startswith(b"\x80"):
         return "pickle"
     raise broken(path, "is neither a safetensors nor a PyTorch file")
+
+
+def check_head(path: Path) -> bytes:
+    """The first bytes of a file that is not an obvious stand-in for weights.
+
+    Raises: SetupError when it is absent, empty, a Git LFS pointer or a web page.
+    """
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise SetupError(f"weights not found: {path} {what}; {FETCH}")
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if not head:
+        raise broken(path, "is empty, perhaps an interrupted download")
+    if head.startswith(b"version https://git-lfs"):
+        raise broken(path, "is a Git LFS pointer of a few lines, not the weights")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise broken(path, "is a web page, perhaps a log-in or error page saved instead of the weights")
+    return head
 
 
 def broken(path: Path, what: str) -> SetupError:
@@ -152,7 +161,10 @@ def assign_weights(
     state = {}
     for name in expected:
         tensor = tensors[name]
-        state[name] = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else tensor.dtype)
+        kept = dtype if tensor.is_floating_point() else tensor.dtype
+        # A copy even where nothing changes: a tensor mapped from the file would change or crash the process with
+        # the file, and its alignment would make the last digits of results depend on the file's format.
+        state[name] = tensor.to(device=device, dtype=kept, copy=True)
     bad = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if bad:
         raise broken(tensors.path, f"holds values of the {what} that are not finite in {dtype}: {listing(bad)}")
@@ -192,6 +204,15 @@ def is_hub_id(name: str) -> bool:
     """Whether `name` has the form owner/name of a model on the hub and is no path of this machine."""
     parts = str(name).split("/")
     return len(parts) == 2 and all(parts) and not set("\\:~") & set(str(name)) and parts[0] not in (".", "..")
+
+
+def local_copy(name: str) -> Path | None:
+    """Where scripts/download_weights.py puts the base model `name` of the hub, if it is there; says so in the log."""
+    folder = SVD_FOLDER / name.split("/")[-1]
+    if not folder.is_dir():
+        return None
+    log.info("%s: using the copy in %s", name, folder)
+    return folder
 
 
 def from_hub(
@@ -280,3 +301,17 @@ def _read_hashes() -> dict:
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without the bars of transformers' own reading and writing, which would disturb the script's."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

@@ -106,7 +106,7 @@ def fit_once(motion: Motion, method: str, seed: int, clean: bool) -> tuple[Align
 
 
 def floor_error(alignment: Alignment, poses: list[Pose]) -> float:
-    """How far below the reference's feet the clip's usual footing is laid, in percent of the picture's height."""
+    """How far below the reference's feet the clip's usual footing comes, percent of the picture's height."""
     lowest = [
         pose["bodies"]["candidate"][ANKLES, 1].max()
         for pose in poses

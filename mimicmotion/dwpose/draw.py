@@ -1,4 +1,4 @@
-"""Draws a pose as MimicMotion's PoseNet was trained to see it: on a canvas of 2160 pixels or more a side, shrunk.
+"""Draws a pose as MimicMotion's PoseNet was trained to see it: on a large canvas, shrunk to the picture.
 
 `draw_pose_plain` follows the published steps one by one. `draw_pose` makes the same picture, but works only
 on the part of the canvas that something is drawn on. Source: Tencent/MimicMotion, mimicmotion/dwpose/util.py.
@@ -76,7 +76,7 @@ def _canvas_size(H: int, W: int, ref_w: int) -> tuple[int, int]:
 
 
 def _extent(coordinates: np.ndarray) -> tuple[int, int]:
-    """First and last canvas pixel of shapes with these points; no shape reaches further than a joint's dot."""
+    """First and last canvas pixel of shapes with these points; none reaches further than a joint's dot."""
     return int(coordinates.min()) - JOINT_RADIUS, int(coordinates.max()) + JOINT_RADIUS
 
 

@@ -1,4 +1,4 @@
-"""A stick person in three dimensions that jumps, crouches, bends, turns and walks: poses whose true size is known.
+"""A stick person in three dimensions that can crouch, bend and turn: poses whose true size is known.
 
 For measuring the alignment and for tests; nothing on the way from a video to a picture uses it.
 """
@@ -61,8 +61,8 @@ def project(
 ) -> Pose:
     """The pose (without hands and face) of a figure seen from the front, as float64.
 
-    height: the person's, ground: where it stands (x, y), both in frame heights and 0..1; size: (height, width)
-    of the frame in pixels.
+    height: the person's, in frame heights. ground: where it stands, x and y in 0..1. size: (height, width) of
+    the frame in pixels.
     """
     x = ground[0] + joints[:, 0] * height * size[0] / size[1]
     y = ground[1] + joints[:, 1] * height
@@ -84,8 +84,8 @@ def disturb(
 ) -> list[Pose]:
     """Copies with imperfect body joints.
 
-    noise: standard deviation in 0..1 of every joint. dropouts: share of joints at a random place with score 0.1.
-    outliers: share of joints that keep their score and lie about a tenth of the frame away.
+    noise: standard deviation in 0..1 of every joint. dropouts: share of joints at a random place with score
+    0.1. outliers: share of joints that keep their score and lie about a tenth of the frame away.
     """
     disturbed = []
     for pose in poses:

@@ -4,8 +4,9 @@ Detectors answer frame by frame: people change places in their lists, a passer-b
 performer, and now and then nobody is found. What comes out has one person or none in every frame.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,8 +24,8 @@ from mimicmotion.errors import InputError
 MAX_GAP = 8  # frames; about half a second at MimicMotion's 15 frames a second
 MIN_JOINTS = 5  # of 18; a portrait shows nose, neck, shoulders, eyes and ears
 MIN_SCORE = 0.4  # mean over the seen joints
-REACH = 0.5  # body sizes that a person may move or grow between two frames
-LOWEST_FADE = 0.5  # share of the confidence that is left in the middle of a bridged gap
+REACH = 0.5  # body sizes that the joints may move on average between two frames
+LOWEST_FADE = 0.5  # share of the confidence that is left in the middle of the longest bridged gap
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,13 @@ def follow_person(
     min_joints: int = MIN_JOINTS,
     min_score: float = MIN_SCORE,
 ) -> tuple[list[Pose], TrackReport]:
-    """One person or none in every frame, starting with the largest confident person of the first frame that has one.
+    """One person or none in every frame: the largest confident one of the first frame that has any, followed.
 
-    A detection counts as a person if at least `min_joints` body joints are seen with a mean score of `min_score`.
-    The person is followed by position and size, along the last movement. Up to `max_gap` frames without the person
-    are bridged: interpolated linearly between the neighbours, or held at the clip's ends, with fading confidence.
-    Longer gaps stay empty. Whoever is lost for longer is given up for the largest person then in view.
+    A detection counts as a person if at least `min_joints` body joints are seen with a mean score of
+    `min_score`. The person is followed by the places of all joints, along the last movement. Up to `max_gap`
+    frames without the person are bridged: interpolated linearly between the neighbours, or held at the clip's
+    ends, with fading confidence. Longer gaps stay empty. A person lost for longer is given up for the largest
+    one then in view.
 
     aspect: width / height of the frames; it makes sideways and vertical distances comparable.
     Raises: InputError when no frame shows a person.
@@ -137,23 +139,20 @@ def _segments(people: list[list[Pose]], aspect: float, max_gap: int) -> list[dic
     while (start := next((f for f in range(start, len(people)) if people[f]), None)) is not None:
         segment = {start: max(people[start], key=lambda pose: _prominence(pose, aspect))}
         if segments:  # after a cut, the newcomer was in view while the last person was waited for
-            _extend(segment, people, range(start - 1, max(segments[-1]), -1), aspect, max_gap)
-        _extend(segment, people, range(start + 1, len(people)), aspect, max_gap)
+            _extend(segment, people, start, max(segments[-1]), aspect, max_gap)
+        _extend(segment, people, start, len(people), aspect, max_gap)
         segments.append(segment)
         start = max(segment) + max_gap + 2
     return segments
 
 
 def _extend(
-    segment: dict[int, Pose], people: list[list[Pose]], frames: Iterable[int], aspect: float, max_gap: int
+    segment: dict[int, Pose], people: list[list[Pose]], start: int, stop: int, aspect: float, max_gap: int
 ) -> None:
-    """Follows the person of the segment's frame next to `frames` until it is missing for more than max_gap."""
-    frames = list(frames)
-    if not frames:
-        return
-    start = min(segment, key=lambda frame: abs(frame - frames[0]))
+    """Follows the person at frame `start` towards `stop` until it is missing for more than max_gap frames."""
     last = _sight(segment[start], start, aspect)
-    for frame in frames:
+    step = 1 if stop > start else -1
+    for frame in range(start + step, stop, step):
         elapsed = abs(frame - last.frame)
         if elapsed > max_gap + 1:
             return
@@ -164,42 +163,43 @@ def _extend(
 
 
 def _distance(last: _Sighting, now: _Sighting) -> float:
-    """Mean way of the common joints from where they are expected, in body sizes, plus the relative growth."""
+    """Mean way of the common joints from where they are expected, in body sizes; growth is way too."""
     common = last.seen & now.seen
-    size, new_size = (np.ptp(sighting.points[common], axis=0).max(initial=0) for sighting in (last, now))
-    if common.sum() < 3 or min(size, new_size) <= 0:
+    if common.sum() < 3:
         return np.inf
+    size = max(_extent(last.points[common]), 1e-6)
     expected = last.points[common] + last.velocity * abs(now.frame - last.frame)
     way = np.linalg.norm(now.points[common] - expected, axis=-1).mean()
-    return float(way / size + abs(np.log(new_size / size)))
+    return float(way / size)
+
+
+def _extent(points: np.ndarray) -> float:
+    """The longer side of the box around the points."""
+    return float(np.ptp(points, axis=0).max())
 
 
 def _prominence(pose: Pose, aspect: float) -> float:
     """Extent of the seen joints times their mean score."""
     score = pose["bodies"]["score"][0]
     seen = score > CONFIDENT
-    return float(np.ptp(pose["bodies"]["candidate"][seen] * (aspect, 1.0), axis=0).max() * score[seen].mean())
+    return _extent(pose["bodies"]["candidate"][seen] * (aspect, 1.0)) * float(score[seen].mean())
 
 
 def _bridge(followed: list[Pose | None], segments: list[dict[int, Pose]], max_gap: int) -> list[Pose | None]:
     """Fills gaps of at most max_gap frames within a segment and at both ends of the clip."""
     bridged = list(followed)
-    ends = [(segments[0], None, min(segments[0])), (segments[-1], max(segments[-1]), None)]
-    inner = [(s, a, b) for s in segments for a, b in zip(sorted(s), sorted(s)[1:], strict=False)]
-    for segment, before, after in ends + inner:
-        first = 0 if before is None else before + 1
-        gap = range(first, len(followed) if after is None else after)
-        if not 0 < len(gap) <= max_gap:
+    gaps = [pair for segment in segments for pair in pairwise(sorted(segment))]
+    gaps += [(-1, min(segments[0])), (max(segments[-1]), len(followed))]
+    for before, after in gaps:
+        length = after - before - 1
+        if length > max_gap:
             continue
-        for frame in gap:
-            share = (frame - first + 1) / (len(gap) + 1)
-            if before is None or after is None:
-                nearest = segment[after if before is None else before]
-                depth = 1 - share if before is None else share
-                bridged[frame] = _blend(nearest, nearest, share, 1 - (1 - LOWEST_FADE) * depth)
-            else:
-                depth = 1 - abs(2 * share - 1)
-                bridged[frame] = _blend(segment[before], segment[after], share, 1 - (1 - LOWEST_FADE) * depth)
+        ends = [frame for frame in (before, after) if 0 <= frame < len(followed)]
+        for frame in range(before + 1, after):
+            depth = min(abs(frame - end) for end in ends) / ((max_gap + 1) / 2)
+            fade = 1 - (1 - LOWEST_FADE) * min(depth, 1)
+            share = (frame - before) / (length + 1)
+            bridged[frame] = _blend(followed[ends[0]], followed[ends[-1]], share, fade)
     return bridged
 
 
