@@ -10,10 +10,11 @@ import torch
 VIDEO_THETA = 10000.0
 
 
-def axis_angles(positions: torch.Tensor, dim: int, theta: float) -> torch.Tensor:
-    """float64 (N, dim / 2): position times theta^(-2i / dim), for N integer positions."""
+def axis_angles(start: int, count: int, dim: int, theta: float) -> torch.Tensor:
+    """float64 (count, dim / 2) on the CPU: position times theta^(-2i / dim), from position `start` on."""
+    positions = torch.arange(start, start + count, dtype=torch.float64, device="cpu")
     exponents = torch.arange(0, dim, 2, dtype=torch.float64, device="cpu") / dim
-    return torch.outer(positions.to(torch.float64), theta**-exponents)
+    return torch.outer(positions, theta**-exponents)
 
 
 def video_rope(
@@ -26,9 +27,9 @@ def video_rope(
     pixels. Of the head, 2 * (head_dim // 6) go to rows, as many to columns, the rest to time.
     """
     spatial = 2 * (head_dim // 6)
-    time = axis_angles(torch.arange(start, start + frames), head_dim - 2 * spatial, VIDEO_THETA)
-    row = axis_angles(torch.arange(height), spatial, VIDEO_THETA)
-    column = axis_angles(torch.arange(width), spatial, VIDEO_THETA)
+    time = axis_angles(start, frames, head_dim - 2 * spatial, VIDEO_THETA)
+    row = axis_angles(0, height, spatial, VIDEO_THETA)
+    column = axis_angles(0, width, spatial, VIDEO_THETA)
     shape = (frames, height, width)
     angles = torch.cat(
         [
@@ -45,7 +46,7 @@ def action_rope(
     start: int, frames: int, dim: int, theta: float, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines of the action attention, each float32 (frames, 1, 1, dim / 2): only time rotates."""
-    angles = axis_angles(torch.arange(start, start + frames), dim, theta)
+    angles = axis_angles(start, frames, dim, theta)
     return _cos_sin(angles[:, None, None], device)
 
 

@@ -307,3 +307,23 @@ def test_timestep_embedding_is_cosines_then_sines():
     expected = torch.tensor([[[1, 1, 0, 0], [10.0, 0.1, 10.0, 0.1]]], dtype=torch.float64)
     expected[0, 1, :2], expected[0, 1, 2:] = expected[0, 1, :2].cos(), expected[0, 1, 2:].sin()
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    "mode, mebibytes",
+    [
+        ("universal", {"attention": 928.1, "mouse": 309.4, "keyboard": 0.4, "cross": 45.2}),
+        ("gta_drive", {"attention": 618.8, "mouse": 206.2, "keyboard": 0.2, "cross": 45.2}),
+        ("templerun", {"attention": 928.1, "keyboard": 0.4, "cross": 45.2}),
+    ],
+)
+def test_a_published_session_takes_the_memory_of_its_window_only(mode, mebibytes):
+    config = yaml.safe_load((ROOT / f"configs/streaming/{mode}.yaml").read_text())["model"]
+    with torch.device("meta"):
+        model = CausalWanModel.from_config(config).to(torch.bfloat16)
+        cache = model.new_cache()
+        model.store_context(torch.zeros(1, 257, 1280), cache)
+    sizes = dict.fromkeys(mebibytes, 0.0)
+    for name, tensor in cache.tensors().items():
+        sizes[name.split(".")[1]] += tensor.numel() * tensor.element_size() / 2**20
+    assert sizes == pytest.approx(mebibytes, abs=0.06)
