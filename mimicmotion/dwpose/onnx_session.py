@@ -103,7 +103,7 @@ def require_layout(session, path: str | Path, outputs: list[tuple[object, ...]],
 
 def _providers(device: object) -> list:
     import onnxruntime
-    import torch
+    import torch  # first: its CUDA libraries are then those that onnxruntime finds
 
     index = cuda_index(device)
     built = onnxruntime.get_available_providers()  # what the package was built with, not what the machine has
