@@ -1,6 +1,7 @@
 """Laws of writing: what was written is read again, equal frames give equal files, failures leave nothing."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,6 +92,7 @@ def test_equal_frames_give_equal_bytes(tmp_path, clip_with_sound):
         for frame in noise:
             writer.write(frame)
     assert first == (tmp_path / "b.mp4").read_bytes()
+    assert not re.search(rb"Lav[cf]\d", first)
     noise[20] = 0
     assert first != write(tmp_path / "c.mp4", noise, audio_from=clip_with_sound).read_bytes()
 
