@@ -182,7 +182,7 @@ def _decord_command(path: Path, info: VideoInfo, indices: range) -> list[str]:
 
 def _ffmpeg_command(path: Path, indices: range) -> list[str]:
     select = rf"select=gte(n\,{indices.start})*not(mod(n-{indices.start}\,{indices.step}))"
-    # passthrough: otherwise clips of variable frame rate get duplicates. No scaler flags: the default ones are
+    # passthrough: otherwise clips of variable frame rate get duplicates. No scaler flags: the default is
     # decord's, others change colours by up to 30 levels.
     output = ["-map", "0:V:0", "-vf", select, "-fps_mode", "passthrough"]
     output += ["-frames:v", str(len(indices)), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
