@@ -21,3 +21,7 @@ class SetupError(MimicMotionError):
     """The machine lacks something: weights, disk space, a writable folder, a device, a package."""
 
     exit_code = 3
+
+
+class NumericalError(MimicMotionError):
+    """Latents or frames contain NaN or infinity; the message names the stage and the step."""

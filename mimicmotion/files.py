@@ -65,6 +65,14 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_path(path: str | Path) -> str:
+    """The SHA-256 of a file's content, or of the names and contents of all files of a folder."""
+    path = Path(path)
+    if not path.is_dir():
+        return sha256_file(path)
+    return sha256_json({str(file.relative_to(path)): sha256_file(file) for file in path.rglob("*") if file.is_file()})
+
+
 def sha256_json(value: object) -> str:
     """The SHA-256 of the canonical JSON of `value`: equal values give equal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

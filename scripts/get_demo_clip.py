@@ -21,6 +21,8 @@ SHA256_START = "d9a66417185647b1"
 NUM_FRAMES = 80
 FPS = 30
 LEFT, RIGHT, TOP, BOTTOM = 380, 900, 0, 480
+# The reference is upright, head to feet: columns of the clip's first frame.
+REFERENCE_LEFT, REFERENCE_RIGHT = 125, 445
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,7 +72,8 @@ def is_complete(clip: Path, reference: Path) -> bool:
             image.load()
     except (InputError, OSError):
         return False
-    return (info.width, info.height, info.num_frames, info.fps, image.size) == (*size, NUM_FRAMES, FPS, size)
+    upright = (REFERENCE_RIGHT - REFERENCE_LEFT, BOTTOM - TOP)
+    return (info.width, info.height, info.num_frames, info.fps, image.size) == (*size, NUM_FRAMES, FPS, upright)
 
 
 def download_video(folder: Path) -> Path:
@@ -96,7 +99,7 @@ def download_video(folder: Path) -> Path:
 
 
 def write_clip(video: Path, clip: Path, reference: Path) -> None:
-    """Crops the first frames of `video` into `clip`, and its very first one into `reference`."""
+    """Crops the first frames of `video` into `clip`, and the middle of the very first one into `reference`."""
     from PIL import Image
 
     from mimicmotion.files import atomic_path
@@ -109,7 +112,7 @@ def write_clip(video: Path, clip: Path, reference: Path) -> None:
             writer.write(cropped)
             if index == 0:
                 with atomic_path(reference) as temporary:
-                    Image.fromarray(cropped).save(temporary)
+                    Image.fromarray(cropped[:, REFERENCE_LEFT:REFERENCE_RIGHT]).save(temporary)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,328 @@
+"""One result: a reference picture performs the motion of one driving video.
+
+    Animator.animate(job)     poses -> latents -> frames -> mp4, contact sheet, sidecar
+      detect_poses, align_to_reference
+      sample_latents          the pipeline call
+      decode_frames           latents -> uint8 frames, piece by piece, while the mp4 is written
+
+An Animator holds what the jobs of a run share; `mimicmotion.batch` runs many of them.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from mimicmotion.config import Config, SamplingSettings, TestCase
+from mimicmotion.contact_sheet import comparison_frames, contact_sheet, evenly_spaced
+from mimicmotion.device import describe_device, peak_memory, resolve_device, resolve_dtype
+from mimicmotion.dwpose.backends import choose_backend, make_detector
+from mimicmotion.errors import InputError
+from mimicmotion.features import (
+    SIDECAR_SUFFIX,
+    DrawnPoses,
+    DrivingPoses,
+    Reference,
+    align_to_reference,
+    detect_poses,
+    load_reference,
+    read_poses,
+    save_driving_poses,
+)
+from mimicmotion.files import sha256_path
+from mimicmotion.jobs import Job
+from mimicmotion.loading import create_pipeline, place_pipeline, weights_fingerprint
+from mimicmotion.lora import apply_lcm_weights, find_lcm_file
+from mimicmotion.schedulers import make_scheduler, turbo_steps_and_guidance
+from mimicmotion.sidecar import is_finished, recipe, write_sidecar
+from mimicmotion.timing import StageClock
+from mimicmotion.video import VideoSource, effective_stride, open_video, playback_speed, video_stem
+from mimicmotion.video_writer import VideoWriter
+from mimicmotion.weights import cached_sha256
+
+logger = logging.getLogger(__name__)
+
+SHEET_COLUMNS = 8
+SPEED_TOLERANCE = 0.01  # sound is kept where the result plays this close to the driving video's speed
+
+
+@dataclass
+class Outcome:
+    """How a job ended: status "done", "skipped", "failed", "interrupted" or "not run"; the rest is for the summary."""
+
+    job: Job
+    status: str = "not run"
+    seconds: float = 0.0
+    frames: int = 0
+    message: str = ""
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+class Animator:
+    """Holds what all jobs of a run share; the networks are loaded when the first job needs them."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.device = resolve_device(config.runtime.device)
+        self.dtype = resolve_dtype(config.runtime.dtype, self.device)
+        self._references: dict[int, Reference] = {}
+
+    def check_weights(self) -> None:
+        """Raises: SetupError when weights or a pose backend are missing, before any work is done."""
+        logger.info("%d weight files of the model are there", len(self.weights))
+        logger.info("Poses by %s", self.detector.name)
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """Content hashes of all networks, LCM weights included."""
+        hashes, turbo = weights_fingerprint(self.config), self.config.turbo
+        if turbo.lcm_lora_path:
+            hashes["lcm"] = cached_sha256(find_lcm_file(turbo.lcm_lora_path, turbo.lcm_weight_name))
+        return hashes
+
+    @cached_property
+    def detector(self):
+        """Finds poses in frames; where poses are read from files, only in references without a sidecar."""
+        pose = self.config.pose
+        wanted = "auto" if pose.backend == "file" else pose.backend
+        backend, reason = choose_backend(wanted, pose.model_det, pose.model_pose)
+        logger.info("Pose backend: %s (%s)", backend, reason)
+        return make_detector(
+            backend, model_det=pose.model_det, model_pose=pose.model_pose, device=str(self.device)
+        )
+
+    @cached_property
+    def pipeline(self):
+        """The pipeline on its device, with LCM weights and the turbo scheduler."""
+        config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
+        load_device = "cpu" if runtime.offload != "none" else self.device
+        pipeline = create_pipeline(config, load_device, self.dtype, resolve_dtype(runtime.vae_dtype, self.device))
+        if turbo.lcm_lora_path:
+            apply_lcm_weights(
+                pipeline,
+                turbo.lcm_lora_path,
+                weight_name=turbo.lcm_weight_name,
+                scale=turbo.lcm_lora_scale,
+                fuse=turbo.fuse_lcm_lora,
+                svd_base=turbo.lcm_base_path or config.base_model_path,
+            )
+        if not turbo.skip_lcm_scheduler:
+            pipeline.scheduler = make_scheduler(turbo.scheduler, pipeline.scheduler.config, turbo)
+        place_pipeline(pipeline, self.device, runtime.offload, runtime.compile)
+        pipeline.set_progress_bar_config(desc="sampling", unit="tile", leave=False, disable=None)
+        logger.info("Networks on %s in %s", describe_device(self.device), str(self.dtype).removeprefix("torch."))
+        return pipeline
+
+    def animate(self, outcome: Outcome) -> None:
+        """Makes one result and writes it with contact sheet and sidecar, or skips it when it is finished.
+
+        Raises: InputError for what is wrong with the input, NumericalError, SetupError.
+        """
+        job, output = outcome.job, self.config.output
+        clock = StageClock(self.device)
+        made_from = self._recipe(job)
+        companions = [path for path, wanted in self._companions(job) if wanted]
+        if not output.overwrite and is_finished(job.output, made_from) and all(p.is_file() for p in companions):
+            outcome.status, outcome.message = "skipped", "finished before with the same settings"
+            return
+        with clock.stage("poses"):
+            video = open_video(job.video)
+            reference = self.reference(job)
+            driving = self.driving_poses(job, video)
+            poses, alignment = align_to_reference(driving, reference, self.config.pose.align)
+        drawn = DrawnPoses(poses, *reference.pixels.shape[:2])
+        with clock.stage("loading"):
+            pipeline = self.pipeline
+        steps, guidance = turbo_steps_and_guidance(self.config.turbo, job.case)
+        with clock.stage("sampling"):
+            latents = sample_latents(pipeline, reference, drawn, job.case, steps, guidance, self.config.sampling)
+        pipeline.vae_fallback_count = 0
+        with clock.stage("decoding"):
+            picks = self._write_video(job, video, driving, drawn, latents)
+        if output.contact_sheet:
+            self._write_sheet(job, reference, video, driving, drawn, picks)
+        outcome.status, outcome.frames, outcome.message = "done", len(driving.poses), str(job.output)
+        outcome.stages = clock.rounded()
+        facts = {
+            "seed": job.case.seed,
+            "frames": len(driving.poses),
+            "height": reference.pixels.shape[0],
+            "width": reference.pixels.shape[1],
+            "playback_speed": round(playback_speed(video.fps, driving.stride, job.case.fps), 4),
+            "sampled_frames": {"stride": driving.stride, "source_fps": driving.fps},
+            "steps": steps,
+            "guidance_scale": guidance,
+            "sigmas": [float(sigma) for sigma in pipeline.scheduler.sigmas],
+            "tracking": asdict(driving.report),
+            "alignment": asdict(alignment) if alignment else None,
+            "vae_chunks_in_fp32": pipeline.vae_fallback_count,
+            "device": describe_device(self.device),
+            "dtype": str(self.dtype),
+            "stage_seconds": outcome.stages,
+            "peak_memory_bytes": peak_memory(self.device),
+        }
+        write_sidecar(job.output, made_from, facts)
+
+    def _companions(self, job: Job) -> list[tuple[Path, bool]]:
+        """What may lie beside a result, and whether it is wanted."""
+        output = self.config.output
+        return [(job.beside(".jpg"), output.contact_sheet), (job.beside("_comparison.mp4"), output.comparison)]
+
+    def _recipe(self, job: Job) -> dict:
+        paths = {"video": job.video, "reference": Path(job.case.ref_image_path)}
+        sidecar = Path(job.case.ref_image_path).with_suffix(SIDECAR_SUFFIX)
+        if sidecar.is_file():
+            paths["reference_pose"] = sidecar
+        if self.config.pose.backend == "file":
+            paths["poses"] = self._pose_file(job)
+        for path in paths.values():
+            if not path.exists():
+                raise InputError(f"no such file: {path}")
+        inputs = {name: sha256_path(path) for name, path in paths.items()}
+        return recipe(self.config, job.case, inputs, self.weights, self.detector.fingerprint)
+
+    def _pose_file(self, job: Job) -> Path:
+        return Path(self.config.pose.folder) / f"{video_stem(job.video)}.npz"
+
+    def reference(self, job: Job) -> Reference:
+        """The job's reference picture with its pose, read once per test case."""
+        if job.case_index not in self._references:
+            path, resolution = job.case.ref_image_path, job.case.resolution
+            self._references[job.case_index] = load_reference(path, resolution, self._detect_in_picture)
+        return self._references[job.case_index]
+
+    def _detect_in_picture(self, pixels: np.ndarray) -> dict:
+        self.detector.reset()
+        return self.detector([pixels])[0]
+
+    def driving_poses(self, job: Job, video: VideoSource) -> DrivingPoses:
+        """The poses of the driving video: from their file, or detected and saved as the settings say."""
+        pose, stride = self.config.pose, job.case.sample_stride
+        if pose.backend == "file":
+            return read_poses(self._pose_file(job), video, stride, pose.max_gap)
+        total = -(-video.num_frames // effective_stride(video.fps, stride))
+        with tqdm(total=total, desc="poses", unit="frame", leave=False, disable=None) as bar:
+            driving = detect_poses(
+                video,
+                self.detector,
+                sample_stride=stride,
+                batch_size=pose.batch_size,
+                max_gap=pose.max_gap,
+                progress=bar.update,
+            )
+        if pose.save_folder:
+            save_driving_poses(Path(pose.save_folder) / f"{video_stem(job.video)}.npz", driving, video, self.detector)
+        return driving
+
+    def _write_video(
+        self, job: Job, video: VideoSource, driving: DrivingPoses, drawn: DrawnPoses, latents: torch.Tensor
+    ) -> list[np.ndarray]:
+        """Writes the mp4(s) while the VAE decodes; returns the frames for the contact sheet."""
+        output, fps, total = self.config.output, job.case.fps, len(driving.poses)
+        speed = playback_speed(video.fps, driving.stride, fps)
+        audio = video.path if output.audio == "keep" and self._sound_fits(video, speed) else None
+        wanted, picks = set(evenly_spaced(total, SHEET_COLUMNS)), []
+        with ExitStack() as stack:
+            writer = stack.enter_context(VideoWriter(job.output, fps, crf=output.crf, audio_from=audio))
+            side = None
+            if output.comparison:
+                side = stack.enter_context(VideoWriter(job.beside("_comparison.mp4"), fps, crf=output.crf))
+                driving_frames = (frame for _, frame in video.frames(driving.stride))
+            bar = stack.enter_context(tqdm(total=total, desc="decoding", unit="frame", leave=False, disable=None))
+            position = 0
+            for frames in decode_frames(self.pipeline, latents, self.config.sampling):
+                writer.write(frames)
+                bar.update(len(frames))
+                for frame in frames:
+                    if position in wanted:
+                        picks.append(frame)
+                    position += 1
+                    if side:
+                        side.write(comparison_frames(next(driving_frames), drawn_frame(drawn, position), frame))
+        return picks
+
+    def _sound_fits(self, video: VideoSource, speed: float) -> bool:
+        if not video.has_audio:
+            return False
+        if abs(speed - 1) > SPEED_TOLERANCE:
+            logger.info("The sound is dropped: the result plays at %.2f times the driving video's speed", speed)
+            return False
+        return True
+
+    def _write_sheet(self, job, reference, video, driving, drawn, picks) -> None:
+        places = evenly_spaced(len(driving.poses), SHEET_COLUMNS)
+        wanted = {driving.frame_indices[place] for place in places}
+        sampled = video.frames(driving.stride, max_frames=places[-1] + 1)
+        driving_frames = [frame for index, frame in sampled if index in wanted]
+        rows = [
+            ("reference", [reference.pixels]),
+            ("driving video", driving_frames),
+            ("poses, fitted to the reference", [drawn_frame(drawn, place + 1) for place in places]),
+            ("result", picks),
+        ]
+        contact_sheet(job.beside(".jpg"), rows, title=job.output.stem)
+
+
+def drawn_frame(drawn: DrawnPoses, index: int) -> np.ndarray:
+    """One drawn pose as uint8 (height, width, 3)."""
+    return drawn[[index]][0].permute(1, 2, 0).numpy()
+
+
+def sample_latents(
+    pipeline,
+    reference: Reference,
+    drawn: DrawnPoses,
+    case: TestCase,
+    steps: int,
+    guidance: float,
+    sampling: SamplingSettings,
+    callback: Callable[..., dict] | None = None,
+) -> torch.Tensor:
+    """Latents of a clip, (1, frames, 4, height / 8, width / 8), float32; frame 0 is the reference's.
+
+    The seed starts a generator of its own on the CPU, so results depend on no other clip and on no device.
+    """
+    from PIL import Image
+
+    height, width = reference.pixels.shape[:2]
+    return pipeline(
+        Image.fromarray(reference.pixels),
+        drawn,
+        height=height,
+        width=width,
+        num_frames=len(drawn),
+        tile_size=case.num_frames,
+        tile_overlap=case.frames_overlap,
+        num_inference_steps=steps,
+        min_guidance_scale=guidance,
+        max_guidance_scale=guidance,
+        fps=sampling.conditioning_fps,
+        motion_bucket_id=sampling.motion_bucket_id,
+        noise_aug_strength=case.noise_aug_strength,
+        generator=torch.Generator("cpu").manual_seed(case.seed),
+        output_type="latent",
+        callback_on_step_end=callback,
+        cfg_batch=sampling.cfg_batch,
+        tile_layout=sampling.tile_layout,
+    ).frames
+
+
+def decode_frames(
+    pipeline, latents: torch.Tensor, sampling: SamplingSettings, drop_first: int = 1
+) -> Iterator[np.ndarray]:
+    """Decodes latents (1, frames, ...) to uint8 (n, height, width, 3) pieces, in order, rounded to nearest.
+
+    The first `drop_first` frames, the reference's own, are decoded (the VAE needs them) and left out.
+    """
+    for chunk in pipeline.decode_in_chunks(latents, sampling.decode_chunk_size, sampling.decode_overlap):
+        frames = ((chunk[0] / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        dropped = min(drop_first, len(frames))
+        drop_first -= dropped
+        if len(frames) > dropped:
+            yield frames[dropped:].permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,0 +1,131 @@
+"""PoseNet: a small convolutional network that turns drawn skeletons into features for the UNet.
+
+The features join the UNet behind its first convolution (MimicMotion, arXiv 2406.19680, section 3.2), so
+diffusers' own UNet is used as it is and `PoseInjection` hooks that convolution.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
+
+# (in channels, out channels, kernel size, stride); three strides of 2 bring pictures to the latents' size.
+LAYERS = (
+    (3, 3, 3, 1),
+    (3, 16, 4, 2),
+    (16, 16, 3, 1),
+    (16, 32, 4, 2),
+    (32, 32, 3, 1),
+    (32, 64, 4, 2),
+    (64, 64, 3, 1),
+    (64, 128, 3, 1),
+)
+
+
+class PoseNet(ModelMixin, ConfigMixin):
+    """Drawn poses to UNet features. Parameter names are those of MimicMotion's checkpoint.
+
+    Args:
+        noise_latent_channels: channels of the UNet's first convolution (320 for SVD).
+    """
+
+    @register_to_config
+    def __init__(self, noise_latent_channels: int = 320):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels_in, channels_out, kernel, stride in LAYERS:
+            layers += [nn.Conv2d(channels_in, channels_out, kernel, stride, padding=1), nn.SiLU()]
+        self.conv_layers = nn.Sequential(*layers)
+        self.final_proj = nn.Conv2d(LAYERS[-1][1], noise_latent_channels, kernel_size=1)
+        self.scale = nn.Parameter(torch.full((1,), 2.0))
+        self._initialize()
+
+    def _initialize(self) -> None:
+        # An untrained PoseNet adds nothing to the UNet: its last projection starts at zero.
+        for layer in self.conv_layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.final_proj.weight)
+        nn.init.zeros_(self.final_proj.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features of drawn poses.
+
+        Args:
+            x: (frames, 3, height, width) or (batch, frames, 3, height, width), RGB in -1..1.
+
+        Returns:
+            (batch * frames, noise_latent_channels, height / 8, width / 8).
+        """
+        if x.ndim == 5:
+            x = x.flatten(0, 1)
+        return self.final_proj(self.conv_layers(x)) * self.scale
+
+
+class PoseInjection:
+    """Adds pose features to what a UNet's `conv_in` returns, for the calls made inside `features(...)`.
+
+    Outside of it the UNet is unchanged: no pose means that nothing is added, which differs from the features
+    of a black picture.
+    """
+
+    def __init__(self, unet: nn.Module):
+        self._features: torch.Tensor | None = None
+        unet.conv_in.register_forward_hook(self._add)
+
+    def _add(self, _module, _arguments, output: torch.Tensor) -> torch.Tensor:
+        return output if self._features is None else output + self._features
+
+    @contextlib.contextmanager
+    def features(self, features: torch.Tensor | None) -> Iterator[None]:
+        """Adds `features` (batch * frames, channels, latent height, latent width) to every call within."""
+        self._features = features
+        try:
+            yield
+        finally:
+            self._features = None
+
+
+class PoseFeatures:
+    """PoseNet's features of a clip, computed tile by tile and kept within a budget of memory.
+
+    Tiles come again in every sampling step; features of a long clip at full size would need gigabytes.
+
+    Args:
+        pose_net: the network.
+        poses: drawn poses (frames, 3, height, width), shared by the batch, or (batch, frames, 3, height, width);
+            uint8 0..255 or floating point -1..1. Anything with a length that gives such a (len(window), 3,
+            height, width) tensor for a list of indices serves as well, so that poses may be drawn when needed.
+        budget: bytes of features to keep.
+    """
+
+    def __init__(self, pose_net: PoseNet, poses, budget: int = 64 * 2**20):
+        self._pose_net = pose_net
+        self._poses = poses
+        self._budget = budget
+        self._kept: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def window(self, window: list[int], batch_size: int) -> torch.Tensor:
+        """Features of the frames in `window`, (batch_size * len(window), channels, height / 8, width / 8)."""
+        key = tuple(window)
+        if key in self._kept:
+            return self._kept[key]
+        features = self._compute(window, batch_size)
+        size = features.numel() * features.element_size()
+        if size <= self._budget:
+            self._kept[key] = features
+            self._budget -= size
+        return features
+
+    def _compute(self, window: list[int], batch_size: int) -> torch.Tensor:
+        batched = isinstance(self._poses, torch.Tensor) and self._poses.ndim == 5
+        pixels = self._poses[:, window].flatten(0, 1) if batched else self._poses[window]
+        pixels = pixels.to(self._pose_net.device)
+        if pixels.dtype == torch.uint8:
+            pixels = pixels / 127.5 - 1
+        features = self._pose_net(pixels.to(self._pose_net.dtype))
+        return features if batched else features.repeat(batch_size, 1, 1, 1)

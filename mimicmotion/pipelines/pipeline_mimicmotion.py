@@ -1,0 +1,446 @@
+"""MimicMotion's pipeline: one reference image and a sequence of drawn poses become latents and frames.
+
+The networks are diffusers' own; what is written here is MimicMotion's denoising loop over temporal tiles
+(arXiv 2406.19680), with the order of random draws of the published code, so that equal seeds give equal latents.
+It knows nothing of videos, keypoints, configuration files or caches.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import StableVideoDiffusionPipeline
+from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import (
+    _resize_with_antialiasing,
+    retrieve_timesteps,
+)
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import is_compiled_module, randn_tensor
+
+from mimicmotion.errors import NumericalError
+from mimicmotion.modules.pose_net import PoseFeatures, PoseInjection, PoseNet
+from mimicmotion.pipelines.tiling import fuse_tiles, tile_windows
+
+logger = logging.getLogger(__name__)
+
+CLIP_SIZE = (224, 224)
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+CFG_BATCH_CHOICES = ("auto", "on", "off")
+
+
+@dataclass
+class MimicMotionPipelineOutput(BaseOutput):
+    """`frames`: a list (batch) of lists of PIL images; an array (batch, frames, height, width, 3) in 0..1; a tensor
+    (batch, frames, 3, height, width) in 0..1; or latents (batch, frames, 4, height / 8, width / 8), by output type.
+    """
+
+    frames: list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor
+
+
+@dataclass
+class Conditions:
+    """What every UNet call of a run is told, conditional halves only.
+
+    embeddings: CLIP image embeddings (batch, 1, channels).
+    latents: VAE latents of the reference, not scaled (batch, 1, 4, height / 8, width / 8).
+    time_ids: (fps - 1, motion bucket, noise augmentation strength) (batch, 3).
+    pose: features of the drawn poses.
+    """
+
+    embeddings: torch.Tensor
+    latents: torch.Tensor
+    time_ids: torch.Tensor
+    pose: PoseFeatures
+
+
+class MimicMotionPipeline(StableVideoDiffusionPipeline):
+    """Animates a reference image with drawn poses.
+
+    Args:
+        vae: AutoencoderKLTemporalDecoder or AutoencoderTiny with 4 latent channels.
+        image_encoder: CLIPVisionModelWithProjection for pictures of 224 x 224.
+        unet: UNetSpatioTemporalConditionModel with 8 input channels.
+        scheduler: a v-prediction scheduler with SVD's continuous timesteps.
+        feature_extractor: CLIPImageProcessor that normalises pictures for the image encoder.
+        pose_net: PoseNet with as many channels as the UNet's first convolution.
+    """
+
+    # PoseNet runs between UNet calls: moving it in and out would move the UNet as well.
+    model_cpu_offload_seq = "image_encoder->unet->vae"
+    _exclude_from_cpu_offload = ["pose_net"]  # noqa: RUF012 - diffusers reads a plain list
+    _callback_tensor_inputs = ["latents", "noise_pred", "denoised"]  # noqa: RUF012
+
+    def __init__(self, vae, image_encoder, unet, scheduler, feature_extractor, pose_net: PoseNet):
+        super().__init__(vae, image_encoder, unet, scheduler, feature_extractor)
+        self.register_modules(pose_net=pose_net)
+        self._injection = PoseInjection(unet)
+        self.vae_fallback_count = 0
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: PIL.Image.Image | list[PIL.Image.Image] | torch.Tensor | None,
+        image_pose: torch.Tensor,
+        height: int = 576,
+        width: int = 1024,
+        num_frames: int | None = None,
+        tile_size: int = 16,
+        tile_overlap: int = 4,
+        num_inference_steps: int = 25,
+        min_guidance_scale: float = 1.0,
+        max_guidance_scale: float = 3.0,
+        fps: int = 7,
+        motion_bucket_id: int = 127,
+        noise_aug_strength: float = 0.02,
+        decode_chunk_size: int | None = None,
+        num_videos_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callable[..., dict] | None = None,
+        callback_on_step_end_tensor_inputs: tuple[str, ...] | list[str] = ("latents",),
+        return_dict: bool = True,
+        device: str | torch.device | None = None,
+        image_embeddings: torch.Tensor | None = None,
+        image_latents: torch.Tensor | None = None,
+        cfg_batch: str = "auto",
+        tile_layout: str = "upstream",
+        decode_overlap: int = 0,
+    ) -> MimicMotionPipelineOutput | tuple:
+        """Samples a clip whose frame 0 belongs to the reference image.
+
+        Args:
+            image: the reference picture(s), or a tensor (batch, 3, height, width) in 0..1; may be None when
+                `image_embeddings` and `image_latents` are given.
+            image_pose: drawn poses, frame 0 that of the reference: (frames, 3, height, width) for all of the batch
+                or (batch, frames, 3, height, width), floating point in -1..1 or uint8; or anything with a length
+                that gives (len(indices), 3, height, width) for a list of indices.
+            height, width: size of the frames in pixels, multiples of 8 (of 64 to match the training).
+            num_frames: frames to sample, the reference included; by default all of `image_pose`.
+            tile_size, tile_overlap, tile_layout: see `tile_windows`.
+            num_inference_steps: denoising steps.
+            min_guidance_scale, max_guidance_scale: guidance of the first and the last frame, linear between. Where
+                both are 1 or less there is one conditional pass per tile and no guidance.
+            fps: conditioning of the UNet (it is told fps - 1); published MimicMotion always uses 7.
+            motion_bucket_id: SVD's conditioning on the amount of motion.
+            noise_aug_strength: noise added to the reference picture before the VAE.
+            decode_chunk_size, decode_overlap: see `decode_in_chunks`; by default all frames at once.
+            num_videos_per_prompt: samples per picture.
+            generator: source of all random numbers: noise for the reference picture, then initial latents, then
+                the scheduler's own noise.
+            latents: initial noise (batch, frames, 4, height / 8, width / 8) of unit variance, repeated over time
+                where it is shorter than the clip.
+            output_type: "pil", "np", "pt" or "latent".
+            callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step; may return
+                {"latents": ...} to replace them.
+            callback_on_step_end_tensor_inputs: which of "latents", "noise_pred", "denoised" it is given.
+            return_dict: False gives the tuple (frames,).
+            device: moves the networks there first; by default they run where they are.
+            image_embeddings: CLIP embeddings (batch, 1, channels) computed before by `embed_image`.
+            image_latents: VAE latents (batch, 4, height / 8, width / 8) computed before by `encode_image`.
+            cfg_batch: "on" runs the conditional and unconditional passes as one batch, "off" one after the other,
+                "auto" as one batch on a GPU for as long as memory allows.
+
+        Raises:
+            ValueError: for arguments that do not fit together.
+            NumericalError: when latents or frames are not finite; names the stage and the step.
+        """
+        num_frames = len_frames(image_pose) if num_frames is None else num_frames
+        self._check_call(image, image_pose, height, width, num_frames, output_type, cfg_batch)
+        if image is None and (image_embeddings is None or image_latents is None):
+            raise ValueError("without an image both image_embeddings and image_latents are needed")
+        windows = tile_windows(num_frames, tile_size, tile_overlap, tile_layout)
+        if device is not None:
+            self.to(device)
+        device = self._execution_device
+        guidance = guidance_ramp(min_guidance_scale, max_guidance_scale, num_frames).to(device)
+        self._guidance_scale = guidance if max(min_guidance_scale, max_guidance_scale) > 1 else 1.0
+
+        if image_embeddings is None:
+            image_embeddings = self.embed_image(image)
+        images = len(image_embeddings)
+        # Drawn even where it is not used: the generator's later numbers must not depend on strength or cache.
+        noise = randn_tensor((images, 3, height, width), generator=generator, device=device, dtype=torch.float32)
+        if image_latents is None:
+            pixels = self.video_processor.preprocess(image, height=height, width=width).to(device)
+            image_latents = self.encode_image(pixels + noise_aug_strength * noise)
+        batch_size = images * num_videos_per_prompt
+        conditions = self._conditions(
+            image_embeddings, image_latents, (fps - 1, motion_bucket_id, noise_aug_strength), image_pose, batch_size
+        )
+
+        timesteps, _ = retrieve_timesteps(self.scheduler, num_inference_steps, device)
+        self._num_timesteps = len(timesteps)
+        shape = (batch_size, tile_size, self.vae.config.latent_channels, *conditions.latents.shape[-2:])
+        latents = self._initial_latents(latents, shape, num_frames, generator, device)
+        latents = self._denoise(
+            latents, timesteps, windows, conditions, cfg_batch, generator,
+            callback_on_step_end, callback_on_step_end_tensor_inputs,
+        )  # fmt: skip
+
+        frames = latents
+        if output_type != "latent":
+            frames = self.decode_latents(latents, num_frames, decode_chunk_size or num_frames, decode_overlap)
+            frames = self.video_processor.postprocess_video(frames, output_type=output_type)
+        self.maybe_free_model_hooks()
+        return MimicMotionPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def _check_call(self, image, image_pose, height, width, num_frames, output_type, cfg_batch) -> None:
+        if image is not None:
+            self.check_inputs(image, height, width)
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type {output_type!r} is unknown; choose one of {', '.join(OUTPUT_TYPES)}")
+        if cfg_batch not in CFG_BATCH_CHOICES:
+            raise ValueError(f"cfg_batch {cfg_batch!r} is unknown; choose one of {', '.join(CFG_BATCH_CHOICES)}")
+        if len_frames(image_pose) < num_frames:
+            raise ValueError(f"{num_frames} frames need as many drawn poses; there are {len_frames(image_pose)}")
+        if isinstance(image_pose, torch.Tensor) and tuple(image_pose.shape[-3:]) != (3, height, width):
+            raise ValueError(
+                f"drawn poses must be (frames, 3, {height}, {width}) like the frames, not {tuple(image_pose.shape)}"
+            )
+
+    @torch.no_grad()
+    def embed_image(self, image: PIL.Image.Image | list[PIL.Image.Image] | torch.Tensor) -> torch.Tensor:
+        """CLIP embeddings of reference pictures, (batch, 1, channels), without a half for guidance.
+
+        Args:
+            image: PIL image(s) or a tensor (batch, 3, height, width) in 0..1, any size; squashed to 224 x 224 with
+                the anti-aliased bicubic resize that SVD was trained with.
+
+        Raises:
+            NumericalError: when the embeddings are not finite.
+        """
+        if not isinstance(image, torch.Tensor):
+            image = self.video_processor.numpy_to_pt(self.video_processor.pil_to_numpy(image))
+        image = _resize_with_antialiasing(image.float() * 2 - 1, CLIP_SIZE)
+        pixels = self.feature_extractor(
+            images=(image + 1) / 2,
+            do_normalize=True,
+            do_center_crop=False,
+            do_resize=False,
+            do_rescale=False,
+            return_tensors="pt",
+        ).pixel_values
+        pixels = pixels.to(self._execution_device, self.image_encoder.dtype)
+        embeddings = self.image_encoder(pixels).image_embeds
+        require_finite(embeddings, "the CLIP embedding of the reference image")
+        return embeddings.unsqueeze(1)
+
+    @torch.no_grad()
+    def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
+        """VAE latents of pictures, the mode and not scaled, (batch, 4, height / 8, width / 8).
+
+        Args:
+            pixels: (batch, 3, height, width) in -1..1, noise augmentation already added.
+
+        Raises:
+            NumericalError: when the latents are not finite even in float32.
+        """
+        return self._finite_from_vae(self._encode, pixels, "the VAE encoding of the reference image")
+
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        encoded = self.vae.encode(pixels.to(self.vae.dtype))
+        return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+
+    def _conditions(self, embeddings, latents, time_ids, image_pose, batch_size) -> Conditions:
+        device, dtype = self._execution_device, self.unet.dtype
+        repeats = batch_size // len(embeddings)
+        return Conditions(
+            embeddings=embeddings.to(device, dtype).repeat_interleave(repeats, dim=0),
+            latents=latents.to(device, dtype).repeat_interleave(repeats, dim=0).unsqueeze(1),
+            time_ids=self._get_add_time_ids(*time_ids, dtype, batch_size, 1, False).to(device),
+            pose=PoseFeatures(self.pose_net, image_pose),
+        )
+
+    def _initial_latents(self, latents, shape, num_frames, generator, device) -> torch.Tensor:
+        # Latents stay in float32 throughout: at sigma 700 half precision would quantise them.
+        if latents is None:
+            latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+        latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
+        repeats = -(-num_frames // latents.shape[1])
+        return latents.repeat(1, repeats, 1, 1, 1)[:, :num_frames]
+
+    def _denoise(
+        self, latents, timesteps, windows, conditions, cfg_batch, generator, callback, callback_inputs
+    ) -> torch.Tensor:
+        """The sampling loop: every step predicts v tile by tile, fuses it and moves all frames at once."""
+        step_arguments = {}
+        if "generator" in inspect.signature(self.scheduler.step).parameters:
+            step_arguments["generator"] = generator
+        guide = TileGuide(self, conditions, cfg_batch)
+        with self.progress_bar(total=len(timesteps) * len(windows)) as progress:
+            for i, timestep in enumerate(timesteps):
+                sample = self.scheduler.scale_model_input(latents, timestep)
+                sigma = self.scheduler.sigmas[self.scheduler.step_index]
+                tiles = []
+                for window in windows:
+                    tiles.append(guide.predict(sample[:, window], timestep, window))
+                    progress.update()
+                noise_pred = self._fuse(tiles, windows, latents.shape[1])
+                previous = latents
+                latents = self.scheduler.step(noise_pred, timestep, latents, **step_arguments, return_dict=False)[0]
+                require_finite(latents, f"the latents after sampling step {i + 1} of {len(timesteps)}")
+                if callback is not None:
+                    tensors = {"latents": latents, "noise_pred": noise_pred}
+                    if "denoised" in callback_inputs:
+                        tensors["denoised"] = denoise(previous, noise_pred, sigma)
+                    replaced = callback(self, i, timestep, {name: tensors[name] for name in callback_inputs})
+                    latents = (replaced or {}).pop("latents", latents)
+        return latents
+
+    def _fuse(self, tiles, windows, num_frames) -> torch.Tensor:
+        """Fuses conditional and unconditional predictions by themselves, then guides: u + g (c - u)."""
+        conditional = fuse_tiles([c for c, _ in tiles], windows, num_frames)
+        if tiles[0][1] is None:
+            return conditional
+        unconditional = fuse_tiles([u for _, u in tiles], windows, num_frames)
+        return unconditional + self.guidance_scale * (conditional - unconditional)
+
+    def decode_latents(
+        self, latents: torch.Tensor, num_frames: int, decode_chunk_size: int = 8, decode_overlap: int = 0
+    ) -> torch.Tensor:
+        """All frames of `latents` (batch, frames, 4, h, w) as (batch, 3, frames, height, width), float32 in -1..1.
+
+        The whole clip is held in host memory; `decode_in_chunks` gives it piece by piece.
+        """
+        chunks = list(self.decode_in_chunks(latents[:, :num_frames], decode_chunk_size, decode_overlap))
+        return torch.cat(chunks, dim=1).transpose(1, 2)
+
+    @torch.no_grad()
+    def decode_in_chunks(
+        self, latents: torch.Tensor, decode_chunk_size: int = 8, decode_overlap: int = 0
+    ) -> Iterator[torch.Tensor]:
+        """Decodes latents piece by piece, in order.
+
+        SVD's decoder mixes the frames of a chunk, so the chunk size is part of the result and chunk edges are
+        seams. With `decode_overlap` neighbouring chunks share that many frames, blended linearly.
+
+        Args:
+            latents: (batch, frames, 4, height / 8, width / 8).
+            decode_chunk_size: frames per call of the VAE.
+            decode_overlap: frames that neighbouring chunks share, 0..decode_chunk_size-1.
+
+        Yields:
+            (batch, n, 3, height, width), float32 on the CPU, in -1..1 before any clamping.
+
+        Raises:
+            ValueError: for an overlap that is not below the chunk size.
+            NumericalError: when a chunk is not finite even in float32.
+        """
+        if decode_chunk_size < 1 or not 0 <= decode_overlap < decode_chunk_size:
+            raise ValueError(f"decode overlap {decode_overlap} must be below the chunk size {decode_chunk_size}")
+        num_frames, held = latents.shape[1], None
+        stride = decode_chunk_size - decode_overlap
+        for start in range(0, max(num_frames - decode_overlap, 1), stride):
+            stop = min(start + decode_chunk_size, num_frames)
+            stage = f"the VAE decoding of frames {start} to {stop - 1}"
+            scaled = latents[:, start:stop] / self.vae.config.scaling_factor
+            chunk = torch.stack([self._finite_from_vae(self._decode, video, stage) for video in scaled])
+            chunk = chunk.float().cpu()
+            if held is not None:
+                chunk[:, : held.shape[1]] = crossfade(held, chunk[:, : held.shape[1]])
+            kept = chunk.shape[1] if stop == num_frames else stride
+            held = chunk[:, kept:] if decode_overlap else None
+            yield chunk[:, :kept]
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        decode = self.vae._orig_mod.decode if is_compiled_module(self.vae) else self.vae.decode
+        arguments = {"num_frames": len(latents)} if "num_frames" in inspect.signature(decode).parameters else {}
+        return self.vae.decode(latents.to(self._execution_device, self.vae.dtype), **arguments).sample
+
+    def _finite_from_vae(self, function, tensor: torch.Tensor, stage: str) -> torch.Tensor:
+        """`function(tensor)`, done again in float32 where half precision overflows."""
+        result = function(tensor)
+        dtype = self.vae.dtype
+        if dtype != torch.float32 and not torch.isfinite(result).all():
+            logger.warning("%s is not finite in %s; it is done again in float32", stage, dtype)
+            self.vae_fallback_count += 1
+            self.vae.to(torch.float32)
+            try:
+                result = function(tensor)
+            finally:
+                self.vae.to(dtype)
+        require_finite(result, stage)
+        return result
+
+
+class TileGuide:
+    """Runs the UNet on tiles: the conditional pass and, with guidance, the unconditional one, batched or not."""
+
+    def __init__(self, pipeline: MimicMotionPipeline, conditions: Conditions, cfg_batch: str):
+        self._unet = pipeline.unet
+        self._injection = pipeline._injection
+        self._conditions = conditions
+        self._guided = pipeline.do_classifier_free_guidance
+        on_gpu = conditions.latents.device.type == "cuda"
+        self._batched = cfg_batch == "on" or (cfg_batch == "auto" and on_gpu)
+        self._may_split = cfg_batch == "auto"
+
+    def predict(self, sample: torch.Tensor, timestep, window: list[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(conditional, unconditional) v-predictions of one tile, (batch, frames, 4, h, w) in float32.
+
+        The unconditional one is None without guidance.
+        """
+        pose = self._conditions.pose.window(window, len(sample))
+        if not self._guided:
+            return self._pass(sample, timestep, pose, [1.0]), None
+        if self._batched:
+            try:
+                return self._pass(sample, timestep, torch.cat([pose, torch.zeros_like(pose)]), [1.0, 0.0]).chunk(2)
+            except torch.OutOfMemoryError:
+                if not self._may_split:
+                    raise
+                logger.info("Too little memory to batch the two passes of guidance; they run one after the other")
+                self._batched = False
+                torch.cuda.empty_cache()
+        return self._pass(sample, timestep, pose, [1.0]), self._pass(sample, timestep, None, [0.0])
+
+    def _pass(self, sample, timestep, pose, halves: list[float]) -> torch.Tensor:
+        """One UNet call; `halves` holds 1 for a conditional copy of the batch and 0 for an unconditional one."""
+        conditions, copies = self._conditions, len(halves)
+        image_latents = torch.cat([conditions.latents * half for half in halves])
+        embeddings = torch.cat([conditions.embeddings * half for half in halves])
+        sample = torch.cat([sample.to(image_latents.dtype)] * copies)
+        model_input = torch.cat([sample, image_latents.expand(-1, sample.shape[1], -1, -1, -1)], dim=2)
+        with self._injection.features(pose):
+            prediction = self._unet(
+                model_input,
+                timestep,
+                encoder_hidden_states=embeddings,
+                added_time_ids=torch.cat([conditions.time_ids] * copies),
+                return_dict=False,
+            )[0]
+        return prediction.float()
+
+
+def len_frames(image_pose) -> int:
+    """Frames in drawn poses: of the second dimension where a batch comes first."""
+    batched = isinstance(image_pose, torch.Tensor) and image_pose.ndim == 5
+    return image_pose.shape[1] if batched else len(image_pose)
+
+
+def guidance_ramp(first: float, last: float, num_frames: int) -> torch.Tensor:
+    """Guidance scale of each frame, (1, num_frames, 1, 1, 1), linear from `first` to `last`."""
+    return torch.linspace(first, last, num_frames).reshape(1, num_frames, 1, 1, 1)
+
+
+def denoise(sample: torch.Tensor, v: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """The clean latents that a v-prediction stands for (arXiv 2202.00512 in the sigma form of SVD)."""
+    return sample / (sigma**2 + 1) - v * sigma / (sigma**2 + 1) ** 0.5
+
+
+def crossfade(leaving: torch.Tensor, entering: torch.Tensor) -> torch.Tensor:
+    """Linear blend over dimension 1: mostly `leaving` at its first frame, mostly `entering` at its last."""
+    count = leaving.shape[1]
+    weight = torch.arange(1, count + 1, dtype=leaving.dtype) / (count + 1)
+    return torch.lerp(leaving, entering, weight.reshape(1, count, *[1] * (leaving.ndim - 2)))
+
+
+def require_finite(tensor: torch.Tensor, stage: str) -> None:
+    """Raises: NumericalError naming `stage` when `tensor` holds NaN or infinity."""
+    if not torch.isfinite(tensor).all():
+        raise NumericalError(f"{stage}: NaN or infinity; try --dtype fp32 or bf16, and check the weights")

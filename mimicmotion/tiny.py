@@ -1,0 +1,200 @@
+"""The embedded stand-in: MimicMotion's true classes at a small size, so that everything runs without a download.
+
+Until a trained model takes its place the weights are random, and the pictures are noise that moves with the pose.
+They are drawn with integer arithmetic and exact scaling, so every machine builds the same files.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from mimicmotion.errors import SetupError
+from mimicmotion.files import DISK_ERRORS, TEMPORARY_PREFIX, write_json
+from mimicmotion.weights import quiet_transformers
+
+log = logging.getLogger(__name__)
+
+TINY_PATH = Path("assets") / "models" / "tiny"
+MARKER = "tiny_model.json"
+VERSION = 1
+SEED = 42
+
+UNET = {
+    "sample_size": None,
+    "in_channels": 8,
+    "out_channels": 4,
+    "block_out_channels": (32, 64, 96),
+    "down_block_types": ("CrossAttnDownBlockSpatioTemporal",) * 2 + ("DownBlockSpatioTemporal",),
+    "up_block_types": ("UpBlockSpatioTemporal",) + ("CrossAttnUpBlockSpatioTemporal",) * 2,
+    "addition_time_embed_dim": 32,
+    "projection_class_embeddings_input_dim": 96,
+    "layers_per_block": 1,
+    "cross_attention_dim": 64,
+    "transformer_layers_per_block": 1,
+    "num_attention_heads": (2, 4, 6),
+    "num_frames": 16,
+}
+VAE = {
+    "block_out_channels": (32, 32, 32, 32),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "layers_per_block": 1,
+    "latent_channels": 4,
+    "scaling_factor": 0.18215,
+    "force_upcast": True,
+}
+IMAGE_ENCODER = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 224,
+    "patch_size": 32,
+    "projection_dim": 64,
+}
+# As published with stable-video-diffusion-img2vid-xt-1-1.
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "interpolation_type": "linear",
+    "use_karras_sigmas": True,
+    "sigma_min": 0.002,
+    "sigma_max": 700.0,
+    "timestep_spacing": "leading",
+    "timestep_type": "continuous",
+    "steps_offset": 1,
+}
+# Scalars that are built with a fixed value.
+KEPT = ("mix_factor", "scale")
+# Start of a parameter's name -> gain on top of keeping the variance. SiLU shrinks signals by about 0.6, which would
+# leave the pose unseen behind PoseNet's eight layers and latents below unit variance.
+GAINS = {"unet": {"conv_out.": 1.7}, "pose_net": {"conv_layers.": 1.7, "final_proj.": 0.5}}
+
+
+def ensure_tiny_model(path: str | Path = TINY_PATH) -> Path:
+    """Builds the stand-in in the folder `path` unless a whole one, or a trained one, is there; says which in the log.
+
+    Two processes may do it at once: each builds in a folder of its own and the first to finish wins.
+
+    Raises: SetupError when the folder cannot be written or holds something else.
+    """
+    path = Path(path)
+    marker = read_marker(path)
+    if marker is None or (not marker.get("trained") and marker.get("version") != VERSION):
+        _require_replaceable(path, marker)
+        _build_beside(path)
+        marker = read_marker(path)
+    if not marker.get("trained"):
+        log.warning("%s holds random weights, not a trained model: its pictures are noise", path)
+    return path
+
+
+def is_default_path(path: str | Path) -> bool:
+    """Whether `path` is where the embedded model lies, in this or another copy of the repository."""
+    return Path(path).parts[-3:] == TINY_PATH.parts
+
+
+def read_marker(path: str | Path) -> dict | None:
+    """What the tiny model in `path` is: {"trained", "seed", "version"}; None when there is none, or not whole."""
+    try:
+        marker = json.loads((Path(path) / MARKER).read_text())
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) else None
+
+
+def _require_replaceable(path: Path, marker: dict | None) -> None:
+    if marker is None and path.is_dir() and any(path.iterdir()):
+        raise SetupError(f"{path} holds files but no {MARKER}; move them away, or add the marker to keep them")
+
+
+def _build_beside(path: Path) -> None:
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    log.info("building the embedded tiny model in %s", path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        build_tiny_model(temporary)
+        _take_place(temporary, path)
+    except OSError as error:
+        reason = DISK_ERRORS.get(error.errno, error.strerror)
+        raise SetupError(f"cannot build the embedded model in {path}: {reason}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    old = temporary.with_name(f"{temporary.name}-old")
+    marker = read_marker(path)
+    if marker is not None and not marker.get("trained") and marker.get("version") != VERSION:
+        os.replace(path, old)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        # Another process was first; its model is the same.
+        if read_marker(path) is None:
+            raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def build_tiny_model(path: str | Path, seed: int = SEED) -> None:
+    """Writes a whole untrained model in diffusers' layout, with a PoseNet, into the new folder `path`."""
+    path = Path(path)
+    with quiet_transformers():
+        for name, module in tiny_networks(seed).items():
+            module.save_pretrained(path / name)
+    for name, part in _tiny_processors().items():
+        part.save_pretrained(path / name)
+    write_json(path / MARKER, {"trained": False, "seed": seed, "version": VERSION})
+
+
+def tiny_networks(seed: int = SEED) -> dict:
+    """The untrained networks by the names of their folders: unet, vae, image_encoder, pose_net."""
+    from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from mimicmotion.modules.pose_net import PoseNet
+
+    networks = {
+        "unet": UNetSpatioTemporalConditionModel(**UNET),
+        "vae": AutoencoderKLTemporalDecoder(**VAE),
+        "image_encoder": CLIPVisionModelWithProjection(CLIPVisionConfig(**IMAGE_ENCODER)),
+        "pose_net": PoseNet(noise_latent_channels=UNET["block_out_channels"][0]),
+    }
+    for name, module in networks.items():
+        draw_weights(module, f"{seed}/{name}", GAINS.get(name, {}))
+    return networks
+
+
+def _tiny_processors() -> dict:
+    from diffusers import EulerDiscreteScheduler
+    from transformers import CLIPImageProcessorPil
+
+    return {"feature_extractor": CLIPImageProcessorPil(), "scheduler": EulerDiscreteScheduler(**SCHEDULER)}
+
+
+def draw_weights(module, seed: str, gains: dict[str, float]) -> None:
+    """Sets every parameter in place: matrices uniform with variance 1 / inputs, so that signals keep their size,
+    scales of norms 1, biases 0, mix factors and PoseNet's scale as they were built.
+
+    Each tensor has its own generator, seeded by `seed` and its name. Uniform draws are exact multiples of 2**-24 on
+    every CPU, which normal ones are not.
+    """
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.ndim > 1:
+                digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+                generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
+                gain = next((gain for start, gain in gains.items() if name.startswith(start)), 1.0)
+                bound = gain * math.sqrt(3 / parameter[0].numel())
+                parameter.copy_(torch.rand(parameter.shape, generator=generator).mul_(2 * bound).sub_(bound))
+            elif not name.endswith(KEPT):
+                parameter.fill_(1 if "norm" in name.lower() and name.endswith("weight") else 0)

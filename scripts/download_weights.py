@@ -1,0 +1,235 @@
+"""Fetches the published weights and verifies them; run again, it continues where it stopped.
+
+python scripts/download_weights.py                       # all of them; says how many GB before it starts
+python scripts/download_weights.py --only dwpose         # some: svd mimicmotion dwpose animatelcm
+python scripts/download_weights.py --check               # verifies what is there, without a network
+
+Stable Video Diffusion is gated: accept its licence on its page on huggingface.co while logged in, then run
+`hf auth login` on this machine. `--only svd` leaves its UNet out, which MimicMotion replaces; `--only animatelcm`
+brings it, since AnimateLCM's weights are applied as their difference to it.
+"""
+
+import argparse
+import fnmatch
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mimicmotion.errors import MimicMotionError, SetupError
+from mimicmotion.files import require_writable, sha256_file, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+MANIFEST = "weights.json"
+SVD = "stabilityai/stable-video-diffusion-img2vid-xt-1-1"
+SVD_FOLDER = f"SVD/{SVD.split('/')[-1]}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of one model of the hub (`files`, patterns allowed) and the folder below the models' folder they go to."""
+
+    repo: str
+    folder: str
+    files: tuple[str, ...]
+    gated: bool = False
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file as the hub describes it; sha256 is None for small files that are not stored as LFS."""
+
+    name: str
+    size: int
+    sha256: str | None
+
+
+SVD_PARTS = (
+    "model_index.json",
+    "feature_extractor/preprocessor_config.json",
+    "scheduler/scheduler_config.json",
+    "unet/config.json",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+    "image_encoder/config.json",
+    "image_encoder/model.safetensors",
+)
+SUBSETS = {
+    "svd": (Source(SVD, SVD_FOLDER, SVD_PARTS, gated=True),),
+    "mimicmotion": (Source("tencent/MimicMotion", "", ("MimicMotion_1-1.pth",)),),
+    "dwpose": (Source("yzd-v/DWPose", "DWPose", ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")),),
+    "animatelcm": (
+        Source("wangfuyun/AnimateLCM-SVD-xt", "AnimateLCM", ("AnimateLCM-SVD-xt-1.1.safetensors",)),
+        Source(SVD, SVD_FOLDER, ("unet/config.json", "unet/diffusion_pytorch_model.safetensors"), gated=True),
+    ),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the script; returns the exit code."""
+    arguments = parse(argv)
+    sources = [source for subset in arguments.only for source in SUBSETS[subset]]
+    folder = Path(arguments.models)
+    try:
+        if arguments.check:
+            check(folder, sources)
+        else:
+            download(folder, sources)
+    except MimicMotionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=tuple(SUBSETS), default=tuple(SUBSETS), help="subsets (all)")
+    parser.add_argument("--models", default=ROOT / "models", help="folder of the weights (default: models)")
+    parser.add_argument("--check", action="store_true", help="verify what is there; needs no network")
+    return parser.parse_args(argv)
+
+
+def download(folder: Path, sources: list[Source]) -> None:
+    """Fetches and verifies every file of `sources` into `folder` and records sizes and hashes in its weights.json.
+
+    Raises: SetupError without a network or access, on a full disk, and for a file that differs from the hub's.
+    """
+    from huggingface_hub.utils import disable_progress_bars
+
+    require_writable(folder)
+    described = [(source, *describe(source)) for source in sources]
+    require_space(folder, described)
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    for source, revision, files in described:
+        for file in files:
+            fetch(folder, source, revision, file)
+
+
+def describe(source: Source) -> tuple[str, list[RemoteFile]]:
+    """The newest revision and the files of a source, from the hub. Raises: SetupError."""
+    from huggingface_hub import HfApi
+
+    from mimicmotion.weights import explain_hub_error, hub_errors
+
+    try:
+        info = HfApi().model_info(source.repo, files_metadata=True)
+    except hub_errors() as error:
+        raise SetupError(explain_hub_error(source.repo, error)) from error
+    files = [
+        RemoteFile(sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None)
+        for sibling in info.siblings
+        if any(fnmatch.fnmatch(sibling.rfilename, pattern) for pattern in source.files)
+    ]
+    absent = [pattern for pattern in source.files if not fnmatch.filter([file.name for file in files], pattern)]
+    if absent:
+        raise SetupError(f"{source.repo} no longer holds {', '.join(absent)}; look for its new place on the hub")
+    return info.sha, files
+
+
+def require_space(folder: Path, described: list[tuple[Source, str, list[RemoteFile]]]) -> None:
+    """Raises SetupError unless the disk has room for what is still to be fetched."""
+    sizes = {
+        folder / source.folder / file.name: file.size
+        for source, _, files in described
+        for file in files
+        if not _has_size(folder / source.folder / file.name, file.size)
+    }
+    needed, free = sum(sizes.values()), shutil.disk_usage(folder).free
+    print(f"to fetch: {len(sizes)} files, {needed / 1e9:.2f} GB; free in {folder}: {free / 1e9:.1f} GB")
+    if needed > free:
+        raise SetupError(f"{folder} needs {needed / 1e9:.1f} GB and has {free / 1e9:.1f} GB; use --only or --models")
+
+
+def fetch(folder: Path, source: Source, revision: str, file: RemoteFile) -> None:
+    """Fetches one file unless it is there and whole. Raises: SetupError."""
+    from huggingface_hub import hf_hub_download
+
+    from mimicmotion.weights import explain_hub_error, hub_errors
+
+    path = folder / source.folder / file.name
+    if difference(path, file.size, file.sha256):
+        damaged = path.exists()
+        options = {"revision": revision, "local_dir": folder / source.folder, "force_download": damaged}
+        print(f"fetching {path} ({file.size / 1e6:.1f} MB){', since it differs from the hub' if damaged else ''}")
+        try:
+            hf_hub_download(source.repo, file.name, **options)
+        except hub_errors() as error:
+            raise SetupError(explain_hub_error(source.repo, error)) from error
+        problem = difference(path, file.size, file.sha256)
+        if problem:
+            raise SetupError(f"{path} {problem} after its download; run this again")
+    print(f"ok: {path}")
+    record(folder, path, {"repo": source.repo, "revision": revision, "size": file.size, "sha256": file.sha256})
+
+
+def difference(path: Path, size: int, sha256: str | None) -> str | None:
+    """How a file differs from what it should be, or None."""
+    if not path.is_file():
+        return "is missing"
+    if path.stat().st_size != size:
+        return f"has {path.stat().st_size} bytes, not {size}"
+    if sha256 and sha256_file(path) != sha256:
+        return "has another SHA-256 than published"
+    return None
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def record(folder: Path, path: Path, entry: dict) -> None:
+    """Adds a verified file to the list that `--check` verifies against."""
+    write_json(folder / MANIFEST, read_manifest(folder) | {path.relative_to(folder).as_posix(): entry})
+
+
+def read_manifest(folder: Path) -> dict[str, dict]:
+    """Relative path -> repo, revision, size, sha256 of the files fetched before."""
+    try:
+        return json.loads((folder / MANIFEST).read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SetupError(f"cannot read {folder / MANIFEST}: {error}; delete it and fetch again") from error
+
+
+def check(folder: Path, sources: list[Source]) -> None:
+    """Verifies the files of `sources` without a network, one line each.
+
+    Files fetched by this script are compared with the hub's hash; of others it can only be told that they open.
+
+    Raises: SetupError when one is missing or damaged.
+    """
+    manifest = read_manifest(folder)
+    names = dict.fromkeys((Path(source.folder) / name).as_posix() for source in sources for name in source.files)
+    bad = 0
+    for name in names:
+        problem, known = examine(folder / name, manifest.get(name))
+        bad += problem is not None
+        print(f"{'BAD' if problem else 'ok '} {name}: {problem or known}")
+    if bad:
+        raise SetupError(f"{bad} of {len(names)} files are missing or damaged; run scripts/download_weights.py")
+
+
+def examine(path: Path, entry: dict | None) -> tuple[str | None, str]:
+    """(what is wrong or None, what is known otherwise) of one file."""
+    if entry is not None:
+        return difference(path, entry["size"], entry["sha256"]), "as published"
+    from mimicmotion.weights import check_head, open_tensors
+
+    try:
+        if path.suffix in (".safetensors", ".pth"):
+            open_tensors(path)
+        else:
+            check_head(path)
+    except SetupError as error:
+        return str(error), ""
+    return None, "opens; its published hash is not known here"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

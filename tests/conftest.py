@@ -1,0 +1,209 @@
+"""Micro models of the true classes, with weights drawn from a fixed seed."""
+
+import pytest
+import torch
+
+SVD_SCHEDULER = {
+    "prediction_type": "v_prediction",
+    "timestep_type": "continuous",
+    "timestep_spacing": "leading",
+    "use_karras_sigmas": True,
+    "sigma_min": 0.002,
+    "sigma_max": 700.0,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "steps_offset": 1,
+}
+
+
+def make_unet():
+    from diffusers import UNetSpatioTemporalConditionModel
+
+    return UNetSpatioTemporalConditionModel(
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+        layers_per_block=1,
+        transformer_layers_per_block=1,
+        cross_attention_dim=16,
+        num_attention_heads=(2, 4),
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24,
+        num_frames=8,
+    )
+
+
+def make_temporal_vae():
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    return AutoencoderKLTemporalDecoder(
+        block_out_channels=(32, 32, 32, 32),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        layers_per_block=1,
+    )
+
+
+def make_tiny_vae():
+    from diffusers import AutoencoderTiny
+
+    return AutoencoderTiny(
+        encoder_block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4,
+        num_encoder_blocks=(1,) * 4,
+        num_decoder_blocks=(1,) * 4,
+    )
+
+
+def make_image_encoder():
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=224,
+            patch_size=56,
+            projection_dim=16,
+        )
+    ).eval()
+
+
+def make_pose_net():
+    from mimicmotion.modules.pose_net import PoseNet
+
+    pose_net = PoseNet(32)
+    torch.nn.init.normal_(pose_net.final_proj.weight, std=0.2)
+    return pose_net
+
+
+def make_scheduler():
+    from diffusers import EulerDiscreteScheduler
+
+    return EulerDiscreteScheduler(**SVD_SCHEDULER)
+
+
+def make_pipeline(vae=None, seed=0):
+    from transformers import CLIPImageProcessorPil
+
+    from mimicmotion.pipelines.pipeline_mimicmotion import MimicMotionPipeline
+
+    torch.manual_seed(seed)
+    pipeline = MimicMotionPipeline(
+        vae=(vae or make_temporal_vae()).eval(),
+        image_encoder=make_image_encoder(),
+        unet=make_unet().eval(),
+        scheduler=make_scheduler(),
+        feature_extractor=CLIPImageProcessorPil(),
+        pose_net=make_pose_net().eval(),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def shared_pipeline():
+    """One micro pipeline for the whole run; tests that change it put it back."""
+    return make_pipeline()
+
+
+@pytest.fixture
+def pipeline(shared_pipeline):
+    """The micro pipeline with its SVD scheduler."""
+    shared_pipeline.scheduler = make_scheduler()
+    return shared_pipeline
+
+
+def save_micro_model(folder):
+    """A whole micro model in diffusers' layout, PoseNet included."""
+    make_pipeline(vae=make_tiny_vae()).save_pretrained(folder)
+    return folder
+
+
+def dancing_poses(count, size=(96, 64)):
+    """Poses of a stick person who waves and crouches, in single precision like detected ones."""
+    import math
+
+    from mimicmotion.dwpose.stick_figure import project, stick_figure
+    from mimicmotion.features import in_single_precision
+
+    poses = []
+    for i in range(count):
+        swing = math.sin(i / 2)
+        figure = stick_figure(crouch=0.3 + 0.2 * swing, arms=(1 + swing, 1 - swing))
+        poses.append(in_single_precision(project(figure, 0.8, (0.5, 0.95), size)))
+    return poses
+
+
+def write_clip(path, count=12, size=(96, 64), fps=30, audio=False):
+    """A driving video of changing grey with a moving square; its person exists in a pose file only."""
+    import subprocess
+
+    import numpy as np
+
+    from mimicmotion.ffmpeg import ffmpeg_exe
+    from mimicmotion.video_writer import VideoWriter
+
+    height, width = size
+    with VideoWriter(path, fps) as writer:
+        for i in range(count):
+            frame = np.full((height, width, 3), 40 + 10 * i % 200, np.uint8)
+            frame[10 + i : 30 + i, 10:30] = (200, 60, 60)
+            writer.write(frame)
+    if audio:
+        loud = path.with_name("loud" + path.suffix)
+        tone = ["-f", "lavfi", "-i", "sine=frequency=440", "-shortest", "-c:v", "copy", "-c:a", "aac"]
+        subprocess.run([ffmpeg_exe(), "-y", "-loglevel", "error", "-i", path, *tone, loud], check=True)
+        loud.replace(path)
+    return path
+
+
+def write_pose_file(path, poses, size=(96, 64), fps=30.0, stride=1):
+    """A pose file as --save_pose writes it, or a picture's sidecar."""
+    from mimicmotion.dwpose.keypoints import save_poses
+
+    save_poses(
+        path, poses, frame_indices=range(0, len(poses) * stride, stride), fps=fps, height=size[0], width=size[1],
+        source=path.stem, detector="test",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def micro_model(tmp_path_factory):
+    """Folder of a saved micro model."""
+    return save_micro_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def project(tmp_path, micro_model):
+    """A folder with a reference, three driving videos with their poses, and settings that use the micro model."""
+    import PIL.Image
+    import yaml
+
+    (tmp_path / "videos").mkdir()
+    for name in ("a", "b", "c"):
+        write_clip(tmp_path / "videos" / f"{name}.mp4")
+        write_pose_file(tmp_path / "poses" / f"{name}.npz", dancing_poses(6), stride=2)
+    PIL.Image.new("RGB", (64, 96), (90, 120, 150)).save(tmp_path / "person.png")
+    write_pose_file(tmp_path / "person.pose.npz", dancing_poses(1), fps=0.0)
+    settings = {
+        "base_model_path": str(micro_model),
+        "batch": {"video_folder": str(tmp_path / "videos")},
+        "test_case": [
+            {
+                "ref_image_path": str(tmp_path / "person.png"),
+                "num_frames": 4,
+                "frames_overlap": 2,
+                "resolution": 64,
+                "seed": 3,
+            }
+        ],
+        "turbo": {"num_inference_steps": 2, "guidance_scale": 1.0},
+        "pose": {"backend": "file", "folder": str(tmp_path / "poses")},
+        "output": {"output_dir": str(tmp_path / "outputs")},
+        "runtime": {"device": "cpu"},
+    }
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings))
+    return tmp_path

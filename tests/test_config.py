@@ -1,0 +1,134 @@
+"""Layers of settings, and what is refused with which words."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mimicmotion.config import CHOICES, RANGES, Config, load_config, lookup, to_yaml
+from mimicmotion.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[1]
+TEST_YAML = ROOT / "configs" / "test.yaml"
+
+
+def load(content, tmp_path, **arguments):
+    path = tmp_path / "settings.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+    return load_config(path, **arguments)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_files_are_valid(path):
+    config = load_config(path)
+    assert config.test_case[0].ref_image_path
+
+
+def test_test_yaml_keeps_the_documents_names_and_turbo_its_own_steps():
+    config = load_config(TEST_YAML)
+    assert (config.turbo.num_inference_steps, config.turbo.guidance_scale) == (4, 1.0)
+    assert (config.test_case[0].num_inference_steps, config.test_case[0].guidance_scale) == (25, 2.0)
+
+
+def test_mimicmotion_yaml_is_the_published_model():
+    config = load_config(ROOT / "configs" / "mimicmotion.yaml")
+    assert config.base_model_path == "stabilityai/stable-video-diffusion-img2vid-xt-1-1"
+    assert config.ckpt_path == "models/MimicMotion_1-1.pth"
+    assert (config.test_case[0].num_frames, config.test_case[0].resolution) == (72, 576)
+
+
+def test_an_upstream_file_is_enough(tmp_path):
+    content = {
+        "base_model_path": "base",
+        "ckpt_path": "models/MimicMotion_1-1.pth",
+        "batch": {"video_folder": "videos"},
+        "test_case": [{"ref_video_path": "a.mp4", "ref_image_path": "b.jpg", "num_frames": 16, "seed": 1}],
+    }
+    config = load(content, tmp_path)
+    assert config.test_case[0].num_frames == 16
+    assert config.test_case[0].sample_stride == 2
+
+
+def test_later_layers_win(tmp_path):
+    content = {"output": {"crf": 20, "audio": "drop"}, "test_case": [{"seed": 1}, {"seed": 2}]}
+    given = {"output.crf": 21, "test_case[*].seed": 7}
+    assert load({}, tmp_path).output.crf == Config().output.crf
+    assert load(content, tmp_path).output.crf == 20
+    assert load(content, tmp_path, given=given).output.crf == 21
+    assert load(content, tmp_path, given=given, overrides=["output.crf=22"]).output.crf == 22
+    config = load(content, tmp_path, given=given, overrides=["test_case[1].seed=9"])
+    assert [case.seed for case in config.test_case] == [7, 9]
+    assert config.output.audio == "drop"
+
+
+def test_resolved_settings_can_be_loaded_again(tmp_path):
+    config = load_config(TEST_YAML, overrides=["turbo.scheduler=AYS", "turbo.scheduler_sigma_min=1e-3"])
+    assert load(to_yaml(config), tmp_path) == config
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path):
+    assert load("turbo:\n  scheduler_sigma_min: 1e-3\n", tmp_path).turbo.scheduler_sigma_min == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"turbo": {"schedulr": "AYS"}}, ["turbo.schedulr", "did you mean 'scheduler'"]),
+        ({"turbbo": {}}, ["turbbo", "did you mean 'turbo'"]),
+        ({"test_case": [{"sed": 1}]}, ["test_case[0].sed", "did you mean 'seed'"]),
+        ({"turbo": {"scheduler": "AnimateLCM"}}, ["turbo.scheduler", "AnimateLCM_SVD"]),
+        ({"output": {"crf": "low"}}, ["output.crf", "Integer"]),
+        ({"turbo": {"fuse_lcm_lora": "perhaps"}}, ["fuse_lcm_lora", "bool"]),
+        ({"output": {"crf": 99}}, ["output.crf", "0 to 51"]),
+        ({"test_case": [{"resolution": 100}]}, ["test_case[0].resolution", "64", "128"]),
+        ({"test_case": [{"resolution": 0}]}, ["test_case[0].resolution", "64"]),
+        ({"test_case": [{"num_frames": 8, "frames_overlap": 8}]}, ["frames_overlap 8", "num_frames 8"]),
+        ({"test_case": [{"frames_overlap": 0}]}, ["frames_overlap", "1 or more"]),
+        ({"test_case": [{"num_inference_steps": 0}]}, ["num_inference_steps", "1 or more"]),
+        ({"test_case": [{"fps": float("nan")}]}, ["fps", "nan"]),
+        ({"test_case": []}, ["test_case is empty"]),
+        ({"sampling": {"decode_chunk_size": 4, "decode_overlap": 4}}, ["decode_overlap 4", "decode_chunk_size 4"]),
+        ({"turbo": {"scheduler_sigma_min": 800}}, ["scheduler_sigma_min"]),
+        ({"batch": 3}, ["batch"]),
+        ([1, 2], ["keys and values"]),
+        ("a: [", ["not valid YAML"]),
+    ],
+)
+def test_bad_files_are_refused_with_the_key(content, words, tmp_path):
+    with pytest.raises(UsageError) as caught:
+        load(content, tmp_path)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("turbo.num_inference_steps", ["path=value"]),
+        ("turbo.num_steps=3", ["turbo.num_steps", "num_inference_steps"]),
+        ("turbo.num_inference_steps=four", ["turbo.num_inference_steps", "Integer"]),
+        ("turbo.num_inference_steps=[", ["not valid YAML"]),
+        ("test_case[5].seed=1", ["test cases 0 to 0"]),
+        ("output.crf.deep=1", ["output.crf.deep"]),
+    ],
+)
+def test_bad_overrides_are_refused(override, words):
+    with pytest.raises(UsageError) as caught:
+        load_config(TEST_YAML, overrides=[override])
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"nowhere\.yaml"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("path", [*CHOICES, *RANGES])
+def test_checked_settings_exist_and_their_defaults_pass(path):
+    value = lookup(Config(), path)
+    if path in CHOICES:
+        assert value in CHOICES[path]
+    else:
+        low, high = RANGES[path]
+        assert value is None or ((low is None or value >= low) and (high is None or value <= high))
