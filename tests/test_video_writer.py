@@ -1,6 +1,7 @@
 """Laws of writing: what was written is read again, equal frames give equal files, failures leave nothing."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,8 +92,22 @@ def test_equal_frames_give_equal_bytes(tmp_path, clip_with_sound):
         for frame in noise:
             writer.write(frame)
     assert first == (tmp_path / "b.mp4").read_bytes()
+    assert not re.search(rb"Lav[cf]\d", first)
     noise[20] = 0
     assert first != write(tmp_path / "c.mp4", noise, audio_from=clip_with_sound).read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the number of cores cannot be limited here")
+def test_number_of_cores_changes_no_byte(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
+    cores = os.sched_getaffinity(0)
+    all_cores = write(tmp_path / "all.mp4", noise).read_bytes()
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        one_core = write(tmp_path / "one.mp4", noise).read_bytes()
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert all_cores == one_core
 
 
 def test_lower_crf_is_closer(tmp_path):
@@ -261,6 +276,35 @@ def test_killed_writer_leaves_nothing_under_the_name(tmp_path, number):
     assert not (tmp_path / "out.mp4").exists()
     if number == signal.SIGINT:
         assert list(tmp_path.iterdir()) == []
+
+
+STOPPED = """
+import signal, sys
+import numpy as np
+from mimicmotion.video_writer import VideoWriter
+stopped = []
+signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
+with VideoWriter(sys.argv[1], 15) as writer:
+    while not stopped:
+        writer.write(np.zeros((1, 64, 64, 3), np.uint8))
+        print("written", flush=True)
+print(writer.frames_written, flush=True)
+"""
+
+
+def test_interrupt_that_the_program_handles_lets_it_finish_the_file(tmp_path):
+    """Ctrl-C reaches every process of the terminal's group; the encoder must not be one of them."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(tmp_path / "out.mp4")],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    printed = process.communicate(timeout=30)[0]
+    assert process.returncode == 0
+    assert probe(tmp_path / "out.mp4").num_frames == int(printed.split()[-1])
 
 
 def test_memory_is_flat_in_the_number_of_frames(tmp_path):
