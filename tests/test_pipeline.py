@@ -387,6 +387,15 @@ def test_compiled_unet_gives_the_same_numbers():
     assert_close(run(pipeline, 6, tile_size=6, num_inference_steps=1, cfg_batch="off"), expected)
 
 
+def test_poses_reach_a_unet_set_after_construction():
+    pipeline = make_pipeline()
+    expected = run(pipeline, num_inference_steps=1)
+    first = pipeline.unet
+    pipeline.unet = make_pipeline().unet
+    assert_close(run(pipeline, num_inference_steps=1), expected)
+    assert not first.conv_in._forward_hooks
+
+
 def test_saving_and_loading_keep_the_numbers(tmp_path):
     pipeline = make_pipeline()
     pipeline.save_pretrained(tmp_path)

@@ -271,6 +271,8 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
         step_arguments = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
             step_arguments["generator"] = generator
+        # Someone may have set another UNet since construction; without the hook poses would be lost in silence.
+        self._injection.follow(self.unet)
         guide = TileGuide(self, conditions, cfg_batch)
         with self.progress_bar(total=len(timesteps) * len(windows)) as progress:
             for i, timestep in enumerate(timesteps):
