@@ -136,6 +136,8 @@ class Animator:
             reference = self.reference(job)
             driving = self.driving_poses(job, video)
             poses, alignment = align_to_reference(driving, reference, self.config.pose.align)
+        if alignment and alignment.note:
+            logger.warning("%s: %s", job.video.name, alignment.note)
         drawn = DrawnPoses(poses, *reference.pixels.shape[:2])
         with clock.stage("loading"):
             pipeline = self.pipeline
