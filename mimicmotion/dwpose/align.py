@@ -1,11 +1,10 @@
 """Fits a driving clip's skeleton to the reference picture: one scale and one offset for the whole clip.
 
-`linear` is the published fit: a regression of the reference's joint heights on the clip's. A performer who jumps
-adds height variance that the regression takes for noise, so it shrinks the skeleton. `robust` measures the scale
-by bone lengths, which moving does not change, and then places the skeleton by medians over the clip.
+`linear` is the published fit: a regression of the reference's joint heights on the clip's. A performer who
+jumps adds height variance that the regression takes for noise, so it shrinks the skeleton. `robust` measures
+the scale by bone lengths, which moving does not stretch, and then places the skeleton by medians.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,16 +17,16 @@ METHODS = ("linear", "robust")
 # Elbows and wrists move most and are left out, as published.
 FIT_JOINTS = np.array([0, 1, 2, 5, *range(8, 18)])
 ANKLES = np.array([10, 13])
-# Distances that bending and turning change least: torso and its diagonals, shoulders, hips, thighs, shins.
+# Distances that moving changes least: torso and its diagonals, shoulders, hips, thighs, shins, head.
 BONES = np.array(
     [
         *((1, 8), (1, 11), (2, 8), (5, 11), (2, 11), (5, 8), (2, 5), (8, 11)),
-        *((8, 9), (9, 10), (11, 12), (12, 13)),
+        *((8, 9), (9, 10), (11, 12), (12, 13), (0, 1), (16, 17)),
     ]
 )
-# Used only where none of BONES is seen in both, as in a portrait.
-HEAD_BONES = np.array([(0, 1), (0, 2), (0, 5), (0, 14), (0, 15), (14, 15), (16, 17), (1, 2), (1, 5)])
-OUTLIER_RATIO = 1.35  # a bone that disagrees more with the median bone is foreshortened or misdetected
+# With less, long phases of foreshortening are ignored better, but what varies to both sides (shoulders rise
+# with the arms, a person comes nearer) is averaged worse. doc/pose.md has the figures.
+DENSE_SHARE = 0.7
 SHORTEST_BONE = 1e-3  # frame heights; shorter ones have no measurable length
 
 
@@ -54,10 +53,10 @@ def fit_alignment(
 ) -> Alignment:
     """Fits all poses of a clip to the first person of the reference pose.
 
-    ref_size, video_size: (height, width) in pixels of the pictures that the poses were detected in. The fit has
-    one scale: ax differs from ay by the two aspect ratios only. Frames with none or several people are ignored.
-    Never fails on poses: where nothing can be fitted, the clip's frame is fitted into the reference at full
-    height, or one common joint is laid on its counterpart, and `note` says so.
+    ref_size, video_size: (height, width) in pixels of the pictures that the poses were detected in. There is
+    one scale: ax differs from ay by the two aspect ratios only. Frames with no or several people are ignored.
+    Never fails on poses: where nothing can be fitted, the clip's frame is laid on the reference at full
+    height (with a single common joint: so that it meets its counterpart), and `note` says so.
 
     Raises: UsageError for an unknown method.
     """
@@ -75,7 +74,7 @@ def fit_alignment(
     if method == "linear":
         seen = ref_pose["bodies"]["subset"][0] >= 0
         return _fit_linear(ref, seen, body, aspect)
-    return _fit_robust(ref, ref_score, body, score, aspect, video_size[1] / video_size[0])
+    return _fit_robust(ref, ref_score, body, score, video_size[1] / video_size[0], aspect)
 
 
 def align_pose(pose: Pose, alignment: Alignment) -> Pose:
@@ -87,7 +86,7 @@ def align_pose(pose: Pose, alignment: Alignment) -> Pose:
 
 
 def _fit_linear(ref: np.ndarray, seen: np.ndarray, body: np.ndarray, aspect: float) -> Alignment:
-    """The published fit, to the number. ref (18, 2), seen (18,), body (F, 18, 2); the clip's scores are ignored."""
+    """The published fit; the clip's scores are ignored. ref (18, 2), seen (18,), body (F, 18, 2)."""
     joints = FIT_JOINTS[seen[FIT_JOINTS]]
     if len(joints) < 2:
         return _unfitted(aspect, "the reference picture shows fewer than two of the joints used")
@@ -103,19 +102,74 @@ def _fit_linear(ref: np.ndarray, seen: np.ndarray, body: np.ndarray, aspect: flo
 
 
 def _fit_robust(
-    ref: np.ndarray, ref_score: np.ndarray, body: np.ndarray, score: np.ndarray, aspect: float, video_aspect: float
+    ref: np.ndarray,
+    ref_score: np.ndarray,
+    body: np.ndarray,
+    score: np.ndarray,
+    video_aspect: float,
+    aspect: float,
 ) -> Alignment:
-    """ref (18, 2), ref_score (18,), body (F, 18, 2), score (F, 18)."""
+    """ref (18, 2), ref_score (18,), body (F, 18, 2), score (F, 18). aspect: video / reference."""
     ref_seen = (ref_score > CONFIDENT) & np.isfinite(ref).all(axis=-1)
     seen = (score > CONFIDENT) & np.isfinite(body).all(axis=-1) & ref_seen  # (F, 18)
     if not seen[:, FIT_JOINTS].any():
         return _unfitted(aspect, "reference and clip have no confident joint in common")
-    # In units of the frame's height on both axes, a skeleton keeps its proportions.
-    square = np.array([video_aspect, 1.0])
-    ref_square = ref * (video_aspect / aspect, 1.0)
-    scale = _bone_scale(ref_square, ref_seen, body * square, seen)
+    # Lengths need one unit on both axes: the height of the frame.
+    scale = _bone_scale(ref * (video_aspect / aspect, 1.0), body * (video_aspect, 1.0), seen)
     note = ""
     if scale is None:
-        scale, note = 1.0, "reference and clip have no bone in common: the clip keeps its height"
-    offset = _median_offset(ref, ref_seen, body * (scale * aspect, scale), seen)
+        scale, note = 1.0, "reference and clip have no bone in common: the pose is moved, not scaled"
+    offset = _median_offset(ref, body * (scale * aspect, scale), seen)
     return Alignment(float(scale * aspect), float(offset[0]), float(scale), float(offset[1]), note)
+
+
+def _bone_scale(ref: np.ndarray, body: np.ndarray, seen: np.ndarray) -> float | None:
+    """Reference bone lengths over the clip's, or None if no bone is seen in both. seen (F, 18): in both.
+
+    A bone that turns away from the picture plane looks shorter, so its ratio wanders upwards and back, while
+    the ratios of bones in the plane crowd at the true scale. The densest part of all ratios is averaged.
+    """
+    ref_length = np.linalg.norm(ref[BONES[:, 0]] - ref[BONES[:, 1]], axis=-1)  # (B,)
+    length = np.linalg.norm(body[:, BONES[:, 0]] - body[:, BONES[:, 1]], axis=-1)  # (F, B)
+    measured = seen[:, BONES].all(axis=-1) & (ref_length > SHORTEST_BONE) & (length > SHORTEST_BONE)
+    if not measured.any():
+        return None
+    weight = np.broadcast_to(ref_length, length.shape)[measured]  # short bones are noisier
+    return float(np.exp(_densest_mean(np.log(weight / length[measured]), weight)))
+
+
+def _densest_mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """The weighted mean over the shortest interval that holds DENSE_SHARE of the weight."""
+    order = np.argsort(values)
+    values, weights = values[order], weights[order]
+    before = np.concatenate([[0.0], np.cumsum(weights)])
+    end = np.searchsorted(before, before[:-1] + before[-1] * DENSE_SHARE)  # of the interval [start, end)
+    starts = np.flatnonzero(end <= len(values))
+    start = starts[np.argmin(values[end[starts] - 1] - values[starts])]
+    return float(np.average(values[start : end[start]], weights=weights[start : end[start]]))
+
+
+def _median_offset(ref: np.ndarray, scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """What to add to the scaled clip (F, 18, 2): the median over frames of each frame's median over joints.
+
+    Vertically the lower ankle alone decides where most frames show one: crouching and jumping move everything
+    else, and feet that miss the floor are what the eye sees first.
+    """
+    fit_seen = np.zeros_like(seen)
+    fit_seen[:, FIT_JOINTS] = seen[:, FIT_JOINTS]
+    frames = fit_seen.any(axis=1)
+    difference = np.where(fit_seen[..., None], ref - scaled, np.nan)[frames]  # (F, 18, 2)
+    offset = np.median(np.nanmedian(difference, axis=1), axis=0)
+    standing = seen[:, ANKLES].any(axis=1)
+    if standing.sum() * 2 >= frames.sum():
+        ankles = seen[standing][:, ANKLES]
+        floor = np.where(ankles, scaled[standing][:, ANKLES, 1], -np.inf).max(axis=1)
+        ref_floor = np.where(ankles, ref[ANKLES, 1], -np.inf).max(axis=1)
+        offset[1] = np.median(ref_floor - floor)
+    return offset
+
+
+def _unfitted(aspect: float, reason: str) -> Alignment:
+    """The clip's frame at the reference's full height, centred sideways."""
+    note = f"{reason}: the pose is not aligned, only fitted to the height of the picture"
+    return Alignment(aspect, (1 - aspect) / 2, 1.0, 0.0, note)

@@ -1,7 +1,7 @@
-"""Draws a pose as MimicMotion's PoseNet was trained to see it: on a canvas with a shorter side of 2160, shrunk.
+"""Draws a pose as MimicMotion's PoseNet was trained to see it: on a large canvas, shrunk to the picture.
 
-`draw_pose_plain` follows the published steps one by one. `draw_pose` makes the same picture, but works only on
-the part of the canvas that something is drawn on. Source: Tencent/MimicMotion, mimicmotion/dwpose/util.py.
+`draw_pose_plain` follows the published steps one by one. `draw_pose` makes the same picture, but works only
+on the part of the canvas that something is drawn on. Source: Tencent/MimicMotion, mimicmotion/dwpose/util.py.
 """
 
 import colorsys
@@ -76,7 +76,7 @@ def _canvas_size(H: int, W: int, ref_w: int) -> tuple[int, int]:
 
 
 def _extent(coordinates: np.ndarray) -> tuple[int, int]:
-    """First and last canvas pixel of shapes with these points: none reaches further from them than a joint."""
+    """First and last canvas pixel of shapes with these points; none reaches further than a joint's dot."""
     return int(coordinates.min()) - JOINT_RADIUS, int(coordinates.max()) + JOINT_RADIUS
 
 
@@ -139,8 +139,8 @@ def _weighted(colour: np.ndarray, confidence: float, brightness: float = 1.0) ->
 
 
 def _hand_shapes(pose: Pose, canvas_h: int, canvas_w: int) -> list[Shape]:
-    """Hand by hand: the finger bones, then the points. A point on the frame's first row or column, or above or
-    left of it, is left out, as published."""
+    """Hand by hand: the finger bones, then the points. A point on the canvas's first row or column, or above
+    or left of it, is left out, as published."""
     shapes = []
     for points, scores in zip(_pixels(pose["hands"], canvas_h, canvas_w), pose["hands_score"], strict=True):
         visible = (points > 0).all(axis=1)

@@ -6,8 +6,8 @@ A pose with P people (P may be 0) is MimicMotion's dictionary of numpy arrays:
     hands        (2 * P, 21, 2): the left hands of all people, then the right hands; hands_score (2 * P, 21)
     faces        (P, 68, 2); faces_score (P, 68)
 
-Coordinates are x, y in 0..1 of the frame's width and height. `subset` is 18 * person + joint where the score of
-the joint exceeds 0.3, else -1. Scores are raw detector values: about 0..1, they may exceed 1.
+Coordinates are x, y in 0..1 of the frame's width and height. `subset` is 18 * person + joint where the score
+exceeds 0.3, else -1. Scores are raw detector values: about 0..1, they may exceed 1.
 """
 
 import zipfile
@@ -66,11 +66,7 @@ def pose_from_arrays(
     faces (P, 68, 2), faces_score (P, 68).
     """
     return {
-        "bodies": {
-            "candidate": body.reshape(-1, 2),
-            "subset": joint_subset(body_score),
-            "score": body_score,
-        },
+        "bodies": make_bodies(body.reshape(-1, 2), body_score),
         "hands": np.concatenate([hands[:, 0], hands[:, 1]]),
         "hands_score": np.concatenate([hands_score[:, 0], hands_score[:, 1]]),
         "faces": faces,
@@ -107,10 +103,11 @@ def select_person(pose: Pose, person: int) -> Pose:
     return pose_from_arrays(**{name: array[[person]] for name, array in arrays_from_pose(pose).items()})
 
 
-def joint_subset(body_score: np.ndarray) -> np.ndarray:
-    """`subset` for body scores (P, 18): 18 * person + joint where the joint is seen, else -1."""
-    index = np.arange(body_score.size).reshape(body_score.shape)
-    return np.where(body_score > CONFIDENT, index, -1).astype(np.float64)
+def make_bodies(candidate: np.ndarray, score: np.ndarray) -> dict[str, np.ndarray]:
+    """The entry `bodies` from points (18 * P, 2) and scores (P, 18)."""
+    index = np.arange(score.size).reshape(score.shape)
+    subset = np.where(score > CONFIDENT, index, -1).astype(np.float64)
+    return {"candidate": candidate, "subset": subset, "score": score}
 
 
 def save_poses(
@@ -215,7 +212,7 @@ def _read_field(archive: zipfile.ZipFile, path: str | Path, name: str, budget: i
             shape, dtype = _read_header(file)
             _check_type(path, name, shape, dtype)
             if np.prod(shape, dtype=object) * dtype.itemsize > budget:
-                raise _bad_field(path, name, f"is too large: shape {shape}, limit {BYTES_LIMIT >> 20} MiB in all")
+                raise _bad_field(path, name, f"of shape {shape} is too large (limit {BYTES_LIMIT >> 20} MiB)")
         with archive.open(f"{name}.npy") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
     except KeyError:
