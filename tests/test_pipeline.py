@@ -325,7 +325,7 @@ def test_overlapping_chunks_keep_the_number_of_frames(pipeline, frames, chunk, o
 
 
 def test_overlap_changes_nothing_where_the_vae_does_not_mix_frames():
-    pipeline = make_pipeline(vae=make_tiny_vae())
+    pipeline = make_pipeline(make_tiny_vae)
     latents = torch.randn(1, 9, 4, 8, 8)
     blended = torch.cat(list(pipeline.decode_in_chunks(latents, 4, 2)), dim=1)
     assert torch.allclose(blended, torch.cat(list(pipeline.decode_in_chunks(latents, 4)), dim=1), atol=1e-5)
@@ -348,7 +348,7 @@ def test_bad_chunks_are_refused(pipeline, chunk, overlap):
 
 
 def test_chunks_that_overflow_in_half_precision_are_decoded_again(monkeypatch, caplog):
-    pipeline = make_pipeline(vae=make_tiny_vae())
+    pipeline = make_pipeline(make_tiny_vae)
     latents = torch.randn(1, 4, 4, 8, 8)
     expected = pipeline.decode_latents(latents, 4, 2)
     pipeline.vae.to(torch.bfloat16)
@@ -375,7 +375,7 @@ def test_a_vae_that_fails_in_full_precision_is_an_error(pipeline):
 
 
 def test_autoencoder_tiny_runs_the_whole_way():
-    pipeline = make_pipeline(vae=make_tiny_vae())
+    pipeline = make_pipeline(make_tiny_vae)
     frames = run(pipeline, 5, num_inference_steps=1, output_type="pt", decode_chunk_size=2)
     assert frames.shape == (1, 5, 3, SIZE, SIZE)
 

@@ -46,7 +46,7 @@ def open_session(path: str | Path, device: object = "cpu"):
         import onnxruntime
     except ImportError as error:
         raise SetupError(
-            "the dwpose backend needs onnxruntime: pip install onnxruntime-gpu, or use --pose mediapipe"
+            "the dwpose backend needs onnxruntime: pip install onnxruntime-gpu, or pass --pose_backend mediapipe"
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
