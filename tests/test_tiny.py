@@ -110,7 +110,8 @@ def test_a_built_model_is_not_built_again(built, monkeypatch):
     assert files(built) == before
 
 
-def test_a_trained_model_is_left_alone_and_not_called_noise(tmp_path, caplog):
+def test_a_trained_model_is_left_alone_and_not_called_noise(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(tiny, "build_tiny_model", lambda path: pytest.fail("built"))
     (tmp_path / tiny.MARKER).write_text(json.dumps({"trained": True, "version": "of its own"}))
     tiny.ensure_tiny_model(tmp_path)
     tiny.warn_if_untrained(tmp_path)
