@@ -1,9 +1,9 @@
 """One result: a reference picture performs the motion of one driving video.
 
     Animator.animate(job)     poses -> latents -> frames -> mp4, contact sheet, sidecar
-      detect_poses, align_to_reference
-      sample_latents          the pipeline call
-      decode_frames           latents -> uint8 frames, piece by piece, while the mp4 is written
+      prepare                 picture and video -> pixels, aligned poses; no diffusion model is needed
+      sample                  the pipeline call
+      write                   latents -> frames, piece by piece, while the mp4 is written
 
 An Animator holds what the jobs of a run share; `mimicmotion.batch` runs many of them.
 """
@@ -17,11 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
-from mimicmotion.config import Config, SamplingSettings, TestCase
+from mimicmotion.config import Config, SamplingSettings
 from mimicmotion.contact_sheet import comparison_frames, contact_sheet, evenly_spaced
 from mimicmotion.device import describe_device, peak_memory, resolve_device, resolve_dtype
+from mimicmotion.dwpose.align import Alignment
 from mimicmotion.dwpose.backends import choose_backend, make_detector
 from mimicmotion.errors import InputError
 from mimicmotion.features import (
@@ -62,6 +64,28 @@ class Outcome:
     frames: int = 0
     message: str = ""
     stages: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A job that is ready to be sampled. `drawn` holds the poses as pictures, the reference's first."""
+
+    job: Job
+    video: VideoSource
+    reference: Reference
+    driving: DrivingPoses
+    alignment: Alignment | None
+    drawn: DrawnPoses
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the result, without the reference's own."""
+        return len(self.driving.poses)
+
+    @property
+    def playback_speed(self) -> float:
+        """Speed of the result over that of the driving video."""
+        return playback_speed(self.video.fps, self.driving.stride, self.job.case.fps)
 
 
 class Animator:
@@ -124,57 +148,106 @@ class Animator:
 
         Raises: InputError for what is wrong with the input, NumericalError, SetupError.
         """
-        job, output = outcome.job, self.config.output
-        clock = StageClock(self.device)
-        made_from = self._recipe(job)
+        job, clock = outcome.job, StageClock(self.device)
+        made_from = self.recipe(job)
         companions = [path for path, wanted in self._companions(job) if wanted]
-        if not output.overwrite and is_finished(job.output, made_from) and all(p.is_file() for p in companions):
+        finished = is_finished(job.output, made_from) and all(path.is_file() for path in companions)
+        if finished and not self.config.output.overwrite:
             outcome.status, outcome.message = "skipped", "finished before with the same settings"
             return
         with clock.stage("poses"):
-            video = open_video(job.video)
-            reference = self.reference(job)
-            driving = self.driving_poses(job, video)
-            poses, alignment = align_to_reference(driving, reference, self.config.pose.align)
-        drawn = DrawnPoses(poses, *reference.pixels.shape[:2])
+            clip = self.prepare(job)
         with clock.stage("loading"):
-            pipeline = self.pipeline
-        steps, guidance = turbo_steps_and_guidance(self.config.turbo, job.case)
+            self.pipeline.vae_fallback_count = 0
         with clock.stage("sampling"):
-            latents = sample_latents(pipeline, reference, drawn, job.case, steps, guidance, self.config.sampling)
-        pipeline.vae_fallback_count = 0
+            latents = self.sample(clip)
         with clock.stage("decoding"):
-            picks = self._write_video(job, video, driving, drawn, latents)
-        if output.contact_sheet:
-            self._write_sheet(job, reference, video, driving, drawn, picks)
-        outcome.status, outcome.frames, outcome.message = "done", len(driving.poses), str(job.output)
+            self.write(clip, latents)
+        outcome.status, outcome.frames, outcome.message = "done", clip.num_frames, str(job.output)
         outcome.stages = clock.rounded()
-        facts = {
-            "seed": job.case.seed,
-            "frames": len(driving.poses),
-            "height": reference.pixels.shape[0],
-            "width": reference.pixels.shape[1],
-            "playback_speed": round(playback_speed(video.fps, driving.stride, job.case.fps), 4),
-            "sampled_frames": {"stride": driving.stride, "source_fps": driving.fps},
+        write_sidecar(job.output, made_from, self._facts(clip) | {"stage_seconds": outcome.stages})
+
+    def prepare(self, job: Job) -> Clip:
+        """Reads and aligns everything the pipeline needs for a job; loads no diffusion model.
+
+        Raises: InputError for an unreadable video or picture, or one without a person.
+        """
+        video = open_video(job.video)
+        reference = self.reference(job)
+        driving = self.driving_poses(job, video)
+        poses, alignment = align_to_reference(driving, reference, self.config.pose.align)
+        if alignment and alignment.note:
+            logger.warning("%s: %s", job.video.name, alignment.note)
+        return Clip(job, video, reference, driving, alignment, DrawnPoses(poses, *reference.pixels.shape[:2]))
+
+    def sample(self, clip: Clip, callback: Callable[..., dict] | None = None) -> torch.Tensor:
+        """Latents of a clip, (1, frames, 4, height / 8, width / 8), float32; frame 0 is the reference's.
+
+        The seed starts a generator of its own on the CPU, so results depend on no other clip and on no device.
+        `callback` is the pipeline's `callback_on_step_end`.
+        """
+        case, sampling = clip.job.case, self.config.sampling
+        steps, guidance = turbo_steps_and_guidance(self.config.turbo, case)
+        height, width = clip.reference.pixels.shape[:2]
+        return self.pipeline(
+            Image.fromarray(clip.reference.pixels),
+            clip.drawn,
+            height=height,
+            width=width,
+            num_frames=len(clip.drawn),
+            tile_size=case.num_frames,
+            tile_overlap=case.frames_overlap,
+            num_inference_steps=steps,
+            min_guidance_scale=guidance,
+            max_guidance_scale=guidance,
+            fps=sampling.conditioning_fps,
+            motion_bucket_id=sampling.motion_bucket_id,
+            noise_aug_strength=case.noise_aug_strength,
+            generator=torch.Generator("cpu").manual_seed(case.seed),
+            output_type="latent",
+            callback_on_step_end=callback,
+            cfg_batch=sampling.cfg_batch,
+            tile_layout=sampling.tile_layout,
+        ).frames
+
+    def write(self, clip: Clip, latents: torch.Tensor) -> None:
+        """Writes the mp4 while the VAE decodes, the comparison if asked for, and the contact sheet.
+
+        Raises: NumericalError for frames that are not finite, SetupError for a full disk.
+        """
+        picks = self._write_video(clip, latents)
+        if self.config.output.contact_sheet:
+            self._write_sheet(clip, picks)
+
+    def _facts(self, clip: Clip) -> dict:
+        """What the sidecar says beside the recipe."""
+        steps, guidance = turbo_steps_and_guidance(self.config.turbo, clip.job.case)
+        height, width = clip.reference.pixels.shape[:2]
+        return {
+            "seed": clip.job.case.seed,
+            "frames": clip.num_frames,
+            "height": height,
+            "width": width,
+            "playback_speed": round(clip.playback_speed, 4),
+            "sampled_frames": {"stride": clip.driving.stride, "source_fps": clip.driving.fps},
             "steps": steps,
             "guidance_scale": guidance,
-            "sigmas": [float(sigma) for sigma in pipeline.scheduler.sigmas],
-            "tracking": asdict(driving.report),
-            "alignment": asdict(alignment) if alignment else None,
-            "vae_chunks_in_fp32": pipeline.vae_fallback_count,
+            "sigmas": [float(sigma) for sigma in self.pipeline.scheduler.sigmas],
+            "tracking": asdict(clip.driving.report),
+            "alignment": asdict(clip.alignment) if clip.alignment else None,
+            "vae_chunks_in_fp32": self.pipeline.vae_fallback_count,
             "device": describe_device(self.device),
             "dtype": str(self.dtype),
-            "stage_seconds": outcome.stages,
             "peak_memory_bytes": peak_memory(self.device),
         }
-        write_sidecar(job.output, made_from, facts)
 
     def _companions(self, job: Job) -> list[tuple[Path, bool]]:
         """What may lie beside a result, and whether it is wanted."""
         output = self.config.output
         return [(job.beside(".jpg"), output.contact_sheet), (job.beside("_comparison.mp4"), output.comparison)]
 
-    def _recipe(self, job: Job) -> dict:
+    def recipe(self, job: Job) -> dict:
+        """All that the job's result depends on. Raises: InputError when one of its files is missing."""
         paths = {"video": job.video, "reference": Path(job.case.ref_image_path)}
         sidecar = Path(job.case.ref_image_path).with_suffix(SIDECAR_SUFFIX)
         if sidecar.is_file():
@@ -185,7 +258,9 @@ class Animator:
             if not path.exists():
                 raise InputError(f"no such file: {path}")
         inputs = {name: sha256_path(path) for name, path in paths.items()}
-        return recipe(self.config, job.case, inputs, self.weights, self.detector.fingerprint)
+        detects = {"poses", "reference_pose"} - set(paths)
+        detector = self.detector.fingerprint if detects else "poses from files"
+        return recipe(self.config, job.case, inputs, self.weights, detector)
 
     def _pose_file(self, job: Job) -> Path:
         return Path(self.config.pose.folder) / f"{video_stem(job.video)}.npz"
@@ -220,22 +295,21 @@ class Animator:
             save_driving_poses(Path(pose.save_folder) / f"{video_stem(job.video)}.npz", driving, video, self.detector)
         return driving
 
-    def _write_video(
-        self, job: Job, video: VideoSource, driving: DrivingPoses, drawn: DrawnPoses, latents: torch.Tensor
-    ) -> list[np.ndarray]:
-        """Writes the mp4(s) while the VAE decodes; returns the frames for the contact sheet."""
-        output, fps, total = self.config.output, job.case.fps, len(driving.poses)
-        speed = playback_speed(video.fps, driving.stride, fps)
-        audio = video.path if output.audio == "keep" and self._sound_fits(video, speed) else None
-        wanted, picks = set(evenly_spaced(total, SHEET_COLUMNS)), []
+    def _write_video(self, clip: Clip, latents: torch.Tensor) -> list[np.ndarray]:
+        """Writes the mp4(s) piece by piece; returns the frames for the contact sheet."""
+        output, job = self.config.output, clip.job
+        audio = clip.video.path if output.audio == "keep" and sound_fits(clip) else None
+        wanted, picks, position = set(evenly_spaced(clip.num_frames, SHEET_COLUMNS)), [], 0
         with ExitStack() as stack:
-            writer = stack.enter_context(VideoWriter(job.output, fps, crf=output.crf, audio_from=audio))
+            writer = stack.enter_context(VideoWriter(job.output, job.case.fps, crf=output.crf, audio_from=audio))
             side = None
             if output.comparison:
-                side = stack.enter_context(VideoWriter(job.beside("_comparison.mp4"), fps, crf=output.crf))
-                driving_frames = (frame for _, frame in video.frames(driving.stride))
-            bar = stack.enter_context(tqdm(total=total, desc="decoding", unit="frame", leave=False, disable=None))
-            position = 0
+                path = job.beside("_comparison.mp4")
+                side = stack.enter_context(VideoWriter(path, job.case.fps, crf=output.crf))
+                driving_frames = (frame for _, frame in clip.video.frames(clip.driving.stride))
+            bar = stack.enter_context(
+                tqdm(total=clip.num_frames, desc="decoding", unit="frame", leave=False, disable=None)
+            )
             for frames in decode_frames(self.pipeline, latents, self.config.sampling):
                 writer.write(frames)
                 bar.update(len(frames))
@@ -244,73 +318,36 @@ class Animator:
                         picks.append(frame)
                     position += 1
                     if side:
-                        side.write(comparison_frames(next(driving_frames), drawn_frame(drawn, position), frame))
+                        side.write(comparison_frames(next(driving_frames), drawn_frame(clip.drawn, position), frame))
         return picks
 
-    def _sound_fits(self, video: VideoSource, speed: float) -> bool:
-        if not video.has_audio:
-            return False
-        if abs(speed - 1) > SPEED_TOLERANCE:
-            logger.info("The sound is dropped: the result plays at %.2f times the driving video's speed", speed)
-            return False
-        return True
-
-    def _write_sheet(self, job, reference, video, driving, drawn, picks) -> None:
-        places = evenly_spaced(len(driving.poses), SHEET_COLUMNS)
-        wanted = {driving.frame_indices[place] for place in places}
-        sampled = video.frames(driving.stride, max_frames=places[-1] + 1)
-        driving_frames = [frame for index, frame in sampled if index in wanted]
+    def _write_sheet(self, clip: Clip, picks: list[np.ndarray]) -> None:
+        places = evenly_spaced(clip.num_frames, SHEET_COLUMNS)
+        wanted = {clip.driving.frame_indices[place] for place in places}
+        sampled = clip.video.frames(clip.driving.stride, max_frames=places[-1] + 1)
         rows = [
-            ("reference", [reference.pixels]),
-            ("driving video", driving_frames),
-            ("poses, fitted to the reference", [drawn_frame(drawn, place + 1) for place in places]),
+            ("reference", [clip.reference.pixels]),
+            ("driving video", [frame for index, frame in sampled if index in wanted]),
+            ("poses, fitted to the reference", [drawn_frame(clip.drawn, place + 1) for place in places]),
             ("result", picks),
         ]
-        contact_sheet(job.beside(".jpg"), rows, title=job.output.stem)
+        contact_sheet(clip.job.beside(".jpg"), rows, title=clip.job.output.stem)
+
+
+def sound_fits(clip: Clip) -> bool:
+    """Whether the driving video has sound and the result plays at its speed."""
+    if not clip.video.has_audio:
+        return False
+    if abs(clip.playback_speed - 1) > SPEED_TOLERANCE:
+        speed = f"{clip.playback_speed:.2f}"
+        logger.info("The sound is dropped: the result plays at %s times the driving video's speed", speed)
+        return False
+    return True
 
 
 def drawn_frame(drawn: DrawnPoses, index: int) -> np.ndarray:
     """One drawn pose as uint8 (height, width, 3)."""
     return drawn[[index]][0].permute(1, 2, 0).numpy()
-
-
-def sample_latents(
-    pipeline,
-    reference: Reference,
-    drawn: DrawnPoses,
-    case: TestCase,
-    steps: int,
-    guidance: float,
-    sampling: SamplingSettings,
-    callback: Callable[..., dict] | None = None,
-) -> torch.Tensor:
-    """Latents of a clip, (1, frames, 4, height / 8, width / 8), float32; frame 0 is the reference's.
-
-    The seed starts a generator of its own on the CPU, so results depend on no other clip and on no device.
-    """
-    from PIL import Image
-
-    height, width = reference.pixels.shape[:2]
-    return pipeline(
-        Image.fromarray(reference.pixels),
-        drawn,
-        height=height,
-        width=width,
-        num_frames=len(drawn),
-        tile_size=case.num_frames,
-        tile_overlap=case.frames_overlap,
-        num_inference_steps=steps,
-        min_guidance_scale=guidance,
-        max_guidance_scale=guidance,
-        fps=sampling.conditioning_fps,
-        motion_bucket_id=sampling.motion_bucket_id,
-        noise_aug_strength=case.noise_aug_strength,
-        generator=torch.Generator("cpu").manual_seed(case.seed),
-        output_type="latent",
-        callback_on_step_end=callback,
-        cfg_batch=sampling.cfg_batch,
-        tile_layout=sampling.tile_layout,
-    ).frames
 
 
 def decode_frames(

@@ -1,6 +1,7 @@
 """From weight files to a MimicMotionPipeline on a device: published, trained and tiny models take the same path.
 
-Networks are built on the meta device and given their weights once, so the peak of memory is about one copy of them.
+Networks are built on the meta device and given their weights once, tensor by tensor: the process owns one copy of them
+at most. Pages of a mapped checkpoint that were read may count towards its resident size until the system wants them.
 """
 
 import json
@@ -50,12 +51,14 @@ def create_pipeline(
 
     Raises: SetupError for absent, gated, damaged or unfitting weights; UsageError for a wrong device or dtype.
     """
+    from mimicmotion import tiny
     from mimicmotion.pipelines.pipeline_mimicmotion import MimicMotionPipeline
 
     device = resolve_device("auto" if device is None else device)
     dtype = _dtype(dtype, device)
     checkpoint = checkpoint_path(config)
     base = resolve_base(config.base_model_path, with_unet=checkpoint is None)
+    tiny.warn_if_untrained(base)
     unet, pose_net = load_networks(base, checkpoint, device, dtype)
     pipeline = MimicMotionPipeline(
         vae=load_vae(base / "vae", device, _dtype(vae_dtype, device)),

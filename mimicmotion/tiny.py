@@ -79,7 +79,7 @@ GAINS = {"unet": {"conv_out.": 1.7}, "pose_net": {"conv_layers.": 1.7, "final_pr
 
 
 def ensure_tiny_model(path: str | Path = TINY_PATH) -> Path:
-    """Builds the stand-in in the folder `path` unless a whole one, or a trained one, is there; says which in the log.
+    """Builds the stand-in in the folder `path` unless a whole one, or a trained one, is there.
 
     Two processes may do it at once: each builds in a folder of its own and the first to finish wins.
 
@@ -90,10 +90,14 @@ def ensure_tiny_model(path: str | Path = TINY_PATH) -> Path:
     if marker is None or (not marker.get("trained") and marker.get("version") != VERSION):
         _require_replaceable(path, marker)
         _build_beside(path)
-        marker = read_marker(path)
-    if not marker.get("trained"):
-        log.warning("%s holds random weights, not a trained model: its pictures are noise", path)
     return path
+
+
+def warn_if_untrained(path: str | Path) -> None:
+    """Says in the log that the pictures of the model in `path` are noise, if its marker says that it is untrained."""
+    marker = read_marker(path)
+    if marker is not None and not marker.get("trained"):
+        log.warning("%s holds random weights, not a trained model: its pictures are noise", path)
 
 
 def is_default_path(path: str | Path) -> bool:

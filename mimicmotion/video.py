@@ -153,7 +153,7 @@ def _read_file(path: Path, info: VideoInfo, indices: range) -> Iterator[np.ndarr
         logger.info("%s: decord gave %d of %d frames; ffmpeg reads the rest", path, done, len(indices))
     rest = indices[done:]
     words: list[str] = []
-    for frame in _pipe_frames(_ffmpeg_command(path, info, rest), info, len(rest), words.append):
+    for frame in _pipe_frames(_ffmpeg_command(path, rest), info, len(rest), words.append):
         yield frame
         done += 1
     if done < len(indices):
@@ -180,13 +180,11 @@ def _decord_command(path: Path, info: VideoInfo, indices: range) -> list[str]:
     return [sys.executable, "-P", str(DECORD_WORKER), str(path.absolute()), *map(str, numbers)]
 
 
-def _ffmpeg_command(path: Path, info: VideoInfo, indices: range) -> list[str]:
+def _ffmpeg_command(path: Path, indices: range) -> list[str]:
     select = rf"select=gte(n\,{indices.start})*not(mod(n-{indices.start}\,{indices.step}))"
-    # A fixed size, since frames may change size half way. Other scaler flags than the default change colours
-    # against decord's by up to 30 levels.
-    scale = f"scale={info.width}:{info.height}"
-    # passthrough: otherwise clips of variable frame rate get duplicates.
-    output = ["-map", "0:V:0", "-vf", f"{select},{scale}", "-fps_mode", "passthrough"]
+    # passthrough: otherwise clips of variable frame rate get duplicates. No scaler flags: the default is
+    # decord's, others change colours by up to 30 levels.
+    output = ["-map", "0:V:0", "-vf", select, "-fps_mode", "passthrough"]
     output += ["-frames:v", str(len(indices)), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
     return [ffmpeg_exe(), "-nostdin", "-loglevel", "error", *input_arguments(path), *output]
 

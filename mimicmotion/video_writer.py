@@ -114,25 +114,41 @@ class VideoWriter:
 
     @contextlib.contextmanager
     def _atomic_file(self) -> Iterator["VideoWriter"]:
-        with atomic_path(self.path) as self._temporary, tempfile.TemporaryFile() as self._errors:
+        with atomic_path(self.path) as temporary, tempfile.TemporaryFile() as self._errors:
+            # Sound is added when the frames' length is known: ffmpeg's -shortest, all in one go, ends the sound
+            # a few packets earlier or later from run to run.
+            silent = temporary.with_stem(f"{temporary.stem}-silent")
+            self._pictures = silent if self._audio_from is not None else temporary
             try:
                 yield self
                 self._finish()
+                if self._audio_from is not None:
+                    self._add_sound(temporary)
             finally:
                 self._stop_ffmpeg()
+                silent.unlink(missing_ok=True)
 
     def _start_ffmpeg(self, height: int, width: int) -> subprocess.Popen:
         command = [ffmpeg_exe(), "-nostdin", "-y", "-loglevel", "error"]
         command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}"]
         command += ["-framerate", str(self.fps), "-i", "pipe:0"]
-        if self._audio_from is not None:
-            # Silence without end after the sound, so that -shortest ends with the frames, not before.
-            command += [*input_arguments(self._audio_from), "-map", "0:v:0", "-map", "1:a:0"]
-            command += ["-c:a", "aac", "-af", "apad", "-shortest"]
-        command += self._encoder_arguments()
+        command += [*self._encoder_arguments(), *self._container_arguments()]
+        return self._popen(command, self._pictures)
+
+    def _add_sound(self, target: Path) -> None:
+        """Writes the finished pictures and the sound, cut or padded to their length, into `target`."""
+        seconds = f"{float(self.frames_written / self.fps):.6f}"
+        command = [ffmpeg_exe(), "-nostdin", "-y", "-loglevel", "error"]
+        command += [*input_arguments(self._pictures), *input_arguments(self._audio_from)]
+        command += ["-map", "0:v:0", "-map", "1:a:0", "-c:v", "copy", "-c:a", "aac"]
+        command += ["-af", f"apad=whole_dur={seconds},atrim=duration={seconds}", *self._container_arguments()]
+        self._ffmpeg = self._popen(command, target)
+        self._finish()
+
+    def _popen(self, command: list[str], target: Path) -> subprocess.Popen:
         # A session of its own: Ctrl-C reaches this process, which decides what becomes of the file.
         return subprocess.Popen(
-            [*command, f"file:{self._temporary.absolute()}"],
+            [*command, f"file:{target.absolute()}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
@@ -145,15 +161,17 @@ class VideoWriter:
         convert = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
         arguments = ["-vf", f"{convert},format=yuv420p,setparams={tags}"]
         arguments += ["-c:v", "libx264", "-crf", str(self.crf), "-preset", self.preset]
-        arguments += ["-threads", str(ENCODER_THREADS), "-movflags", "+faststart"]
+        return [*arguments, "-threads", str(ENCODER_THREADS)]
+
+    def _container_arguments(self) -> list[str]:
         # No date, no program versions: equal frames give equal files.
-        arguments += ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags", "+bitexact"]
+        arguments = ["-movflags", "+faststart", "-map_metadata", "-1", "-fflags", "+bitexact", "-flags", "+bitexact"]
         for key, value in self.metadata.items():
             arguments += ["-metadata", f"{key}={value}"]
         return arguments
 
     def _finish(self) -> None:
-        """Waits for ffmpeg to complete the temporary file, and checks that it did."""
+        """Waits for ffmpeg to complete its file, and checks that it did."""
         if self._ffmpeg is None:
             raise MimicMotionError(f"no frame was written to {self.path}")
         with contextlib.suppress(BrokenPipeError):

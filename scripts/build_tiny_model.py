@@ -25,7 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from mimicmotion import tiny
 
-        print(tiny.ensure_tiny_model(arguments.output or ROOT / tiny.TINY_PATH))
+        path = tiny.ensure_tiny_model(arguments.output or ROOT / tiny.TINY_PATH)
+        tiny.warn_if_untrained(path)
+        print(path)
     except MimicMotionError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -47,12 +47,17 @@ def make_temporal_vae():
 def make_tiny_vae():
     from diffusers import AutoencoderTiny
 
-    return AutoencoderTiny(
+    vae = AutoencoderTiny(
         encoder_block_out_channels=(8,) * 4,
         decoder_block_out_channels=(8,) * 4,
         num_encoder_blocks=(1,) * 4,
         num_decoder_blocks=(1,) * 4,
     )
+    # Fresh weights decode to black; this gives grey pictures with contrast.
+    last = vae.decoder.layers[-1]
+    torch.nn.init.normal_(last.weight, std=0.5)
+    torch.nn.init.constant_(last.bias, 0.5)
+    return vae
 
 
 def make_image_encoder():
@@ -85,14 +90,14 @@ def make_scheduler():
     return EulerDiscreteScheduler(**SVD_SCHEDULER)
 
 
-def make_pipeline(vae=None, seed=0):
+def make_pipeline(make_vae=make_temporal_vae, seed=0):
     from transformers import CLIPImageProcessorPil
 
     from mimicmotion.pipelines.pipeline_mimicmotion import MimicMotionPipeline
 
     torch.manual_seed(seed)
     pipeline = MimicMotionPipeline(
-        vae=(vae or make_temporal_vae()).eval(),
+        vae=make_vae().eval(),
         image_encoder=make_image_encoder(),
         unet=make_unet().eval(),
         scheduler=make_scheduler(),
@@ -118,7 +123,7 @@ def pipeline(shared_pipeline):
 
 def save_micro_model(folder):
     """A whole micro model in diffusers' layout, PoseNet included."""
-    make_pipeline(vae=make_tiny_vae()).save_pretrained(folder)
+    make_pipeline(make_tiny_vae).save_pretrained(folder)
     return folder
 
 

@@ -94,7 +94,8 @@ def test_robust_heeds_confidence(seed):
 
 
 @pytest.mark.parametrize(
-    ("angles", "error"), [({"crouch": 1.3}, 0.02), ({"turn": 3.1}, 0.03), ({"bend": 0.7}, 0.03), ({"bend": 1.3}, 0.07)]
+    ("angles", "error"),
+    [({"crouch": 1.3}, 0.02), ({"turn": 3.1}, 0.03), ({"bend": 0.7}, 0.03), ({"bend": 1.3}, 0.07)],
 )
 @pytest.mark.parametrize("seed", range(3))
 def test_robust_keeps_the_scale_when_bones_turn_away(angles, error, seed):

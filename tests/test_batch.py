@@ -67,13 +67,8 @@ def test_every_video_gets_a_result_a_sheet_and_a_record(project):
 def test_frames_are_the_pipelines_own_without_the_reference(project):
     run(project, "output.crf=0", "batch.videos=[a.mp4]")
     config = settings(project)
-    animator = animate.Animator(config)
-    job = batch.plan_jobs(config)[0]
-    video = animate.open_video(job.video)
-    reference = animator.reference(job)
-    poses, _ = animate.align_to_reference(animator.driving_poses(job, video), reference, "robust")
-    drawn = animate.DrawnPoses(poses, 64, 64)
-    latents = animate.sample_latents(animator.pipeline, reference, drawn, job.case, 2, 1.0, config.sampling)
+    animator, job = animate.Animator(config), batch.plan_jobs(config)[0]
+    latents = animator.sample(animator.prepare(job))
     decoded = animator.pipeline.decode_latents(latents, 7, 8)[0].permute(1, 2, 3, 0)[1:]
     expected = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().numpy()
     written = np.stack([frame for _, frame in animate.open_video(job.output).frames()])
@@ -147,7 +142,7 @@ def test_one_bad_video_does_not_stop_the_others(project, capsys):
 
 
 def test_a_crash_in_one_video_does_not_stop_the_others(project, monkeypatch):
-    sample = animate.sample_latents
+    sample = animate.Animator.sample
     calls = []
 
     def crash_once(*arguments):
@@ -156,7 +151,7 @@ def test_a_crash_in_one_video_does_not_stop_the_others(project, monkeypatch):
             raise RuntimeError("boom")
         return sample(*arguments)
 
-    monkeypatch.setattr(animate, "sample_latents", crash_once)
+    monkeypatch.setattr(animate.Animator, "sample", crash_once)
     assert run(project) == 1
     assert summary(project) == {"a.mp4": "done", "b.mp4": "failed", "c.mp4": "done"}
 

@@ -151,7 +151,8 @@ def test_a_live_adapter_on_conv_in_works_beside_the_pose(pipeline, tmp_path):
         path = saved(peft_state(pipe.unet, layers=("conv_in", LINEAR)), tmp_path / "l.safetensors")
         lora.apply_lcm_weights(pipe, path, fuse=fuse)
         results[fuse] = sample(pipe, pose)
-    assert torch.allclose(results[True], results[False], atol=1e-4)
+    # The noise has size 700, of which float32 keeps about 1e-4.
+    assert torch.allclose(results[True], results[False], atol=1e-3)
     assert (sample(pipe, -pose) - results[False]).abs().max() > 1e-2
 
 
@@ -231,7 +232,7 @@ def test_half_a_lora_is_an_error(pipe, tmp_path):
 
 @pytest.mark.parametrize("part", ["A", "B"])
 def test_shapes_that_do_not_fit_are_errors(pipe, tmp_path, part):
-    for shape in ((RANK + 1, 7), (7, RANK + 1), (RANK,)):
+    for shape in ((RANK + 1, 7), (7, RANK + 1), (RANK, 7), (7, RANK), (RANK,)):
         state = peft_state(pipe.unet) | {f"unet.{LINEAR}.lora_{part}.weight": torch.ones(shape)}
         assert LINEAR in refused(pipe, state, tmp_path)
 
@@ -357,7 +358,7 @@ def test_a_complete_unet_with_nan_is_refused(svd, tmp_path, pipe):
 
 
 def test_doubtful_bases_are_reported(svd, tmp_path, pipe, caplog):
-    base, _, folder = svd
+    base, _, _ = svd
     torch.manual_seed(99)
     path = saved({name: torch.randn_like(tensor) for name, tensor in base.items()}, tmp_path / "lcm.safetensors")
     half = saved({name: tensor.half() for name, tensor in base.items()}, tmp_path / "half.safetensors")
@@ -412,6 +413,16 @@ def test_extraction_is_the_best_of_its_rank_and_repeatable(svd, tmp_path):
     product = (first[f"unet.{CONV2D}.lora_B.weight"].flatten(1) @ first[f"unet.{CONV2D}.lora_A.weight"].flatten(1))
     best = torch.linalg.svdvals(delta)[6:].square().sum().sqrt()
     assert best <= (delta - product).norm() * (1 + 1e-5) <= 1.02 * best
+
+
+def test_the_randomised_svd_is_as_good_as_an_exact_one_on_a_flat_spectrum(tmp_path):
+    torch.manual_seed(4)
+    delta = torch.randn(300, 200)
+    states = ({"a.weight": delta}, {"a.weight": torch.zeros_like(delta)})
+    files = [open_tensors(saved(state, tmp_path / f"{number}.safetensors")) for number, state in enumerate(states)]
+    _, report = lora_extraction.extract_lora(*files, rank=20)
+    values = torch.linalg.svdvals(delta).square()
+    assert report.kept == pytest.approx(float(values[:20].sum() / values.sum()), rel=0.02)
 
 
 def test_extraction_of_different_networks_is_an_error(svd, tmp_path, capsys):

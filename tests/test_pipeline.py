@@ -264,6 +264,7 @@ def run_tuple(pipeline):
         ({"output_type": "gif"}, "output_type"),
         ({"cfg_batch": "yes"}, "cfg_batch"),
         ({"num_frames": 11}, "as many drawn poses"),
+        ({"image_only_indicator": True}, "image_only_indicator"),
         ({"image_pose": torch.zeros(10, 3, 32, 32)}, "drawn poses must be"),
     ],
 )
@@ -325,7 +326,7 @@ def test_overlapping_chunks_keep_the_number_of_frames(pipeline, frames, chunk, o
 
 
 def test_overlap_changes_nothing_where_the_vae_does_not_mix_frames():
-    pipeline = make_pipeline(vae=make_tiny_vae())
+    pipeline = make_pipeline(make_tiny_vae)
     latents = torch.randn(1, 9, 4, 8, 8)
     blended = torch.cat(list(pipeline.decode_in_chunks(latents, 4, 2)), dim=1)
     assert torch.allclose(blended, torch.cat(list(pipeline.decode_in_chunks(latents, 4)), dim=1), atol=1e-5)
@@ -348,7 +349,7 @@ def test_bad_chunks_are_refused(pipeline, chunk, overlap):
 
 
 def test_chunks_that_overflow_in_half_precision_are_decoded_again(monkeypatch, caplog):
-    pipeline = make_pipeline(vae=make_tiny_vae())
+    pipeline = make_pipeline(make_tiny_vae)
     latents = torch.randn(1, 4, 4, 8, 8)
     expected = pipeline.decode_latents(latents, 4, 2)
     pipeline.vae.to(torch.bfloat16)
@@ -375,7 +376,7 @@ def test_a_vae_that_fails_in_full_precision_is_an_error(pipeline):
 
 
 def test_autoencoder_tiny_runs_the_whole_way():
-    pipeline = make_pipeline(vae=make_tiny_vae())
+    pipeline = make_pipeline(make_tiny_vae)
     frames = run(pipeline, 5, num_inference_steps=1, output_type="pt", decode_chunk_size=2)
     assert frames.shape == (1, 5, 3, SIZE, SIZE)
 
@@ -385,6 +386,15 @@ def test_compiled_unet_gives_the_same_numbers():
     expected = run(pipeline, 6, tile_size=6, num_inference_steps=1, cfg_batch="off")
     pipeline.unet = torch.compile(pipeline.unet, backend="eager", fullgraph=True)
     assert_close(run(pipeline, 6, tile_size=6, num_inference_steps=1, cfg_batch="off"), expected)
+
+
+def test_poses_reach_a_unet_set_after_construction():
+    pipeline = make_pipeline()
+    expected = run(pipeline, num_inference_steps=1)
+    first = pipeline.unet
+    pipeline.unet = make_pipeline().unet
+    assert_close(run(pipeline, num_inference_steps=1), expected)
+    assert not first.conv_in._forward_hooks
 
 
 def test_saving_and_loading_keep_the_numbers(tmp_path):

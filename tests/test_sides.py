@@ -42,10 +42,10 @@ def test_mirror_exchanges_every_pair_and_the_hands_and_undoes_itself():
 
 
 def test_some_mirrored_frames_of_a_moving_person_are_mirrored_back():
-    true = [pose_at(shift=0.02 * frame) for frame in range(12)]
+    true = [pose_at(shift=0.02 * frame) for frame in range(2 * PATIENCE + 4)]
     keep = SideKeeper()
     for frame, pose in enumerate(true):
-        assert_same(keep(mirror(pose) if 4 <= frame < 4 + PATIENCE - 1 else pose, SIZE), pose)
+        assert_same(keep(mirror(pose) if PATIENCE <= frame < 2 * PATIENCE else pose, SIZE), pose)
 
 
 def test_a_person_who_turns_round_within_a_second_is_left_alone():
@@ -57,7 +57,8 @@ def test_a_person_who_turns_round_within_a_second_is_left_alone():
 
 def test_whoever_insists_is_believed():
     keep = SideKeeper()
-    keep(mirror(pose_at()), SIZE)  # a wrong start
+    for _ in range(PATIENCE):
+        keep(mirror(pose_at()), SIZE)
     kept = [keep(pose_at(), SIZE) for _ in range(PATIENCE + 3)]
     for pose in kept[:PATIENCE]:
         assert_same(pose, mirror(pose_at()))
@@ -65,9 +66,17 @@ def test_whoever_insists_is_believed():
         assert_same(pose, pose_at())
 
 
+def test_a_start_that_was_wrong_is_not_held_on_to():
+    keep = SideKeeper()
+    for _ in range(PATIENCE - 1):
+        keep(mirror(pose_at()), SIZE)
+    assert_same(keep(pose_at(), SIZE), pose_at())
+
+
 def test_an_empty_frame_or_a_reset_ends_the_track():
     for end in (lambda keep: keep(empty_pose(), SIZE), lambda keep: keep.reset()):
         keep = SideKeeper()
-        keep(pose_at(), SIZE)
+        for _ in range(PATIENCE):
+            keep(pose_at(), SIZE)
         end(keep)
         assert_same(keep(mirror(pose_at()), SIZE), mirror(pose_at()))

@@ -98,8 +98,8 @@ def test_the_seed_gives_the_same_latents(pipeline):
 
 def test_the_log_says_that_the_picture_is_noise(built, caplog):
     with caplog.at_level(logging.WARNING):
-        tiny.ensure_tiny_model(built)
-    assert "noise" in caplog.text
+        loading.create_pipeline(SimpleNamespace(base_model_path=built, ckpt_path=None), device="cpu")
+    assert caplog.text.count("noise") == 1
     assert tiny.read_marker(built) == {"trained": False, "seed": tiny.SEED, "version": tiny.VERSION}
 
 
@@ -110,9 +110,11 @@ def test_a_built_model_is_not_built_again(built, monkeypatch):
     assert files(built) == before
 
 
-def test_a_trained_model_is_left_alone_and_not_called_noise(tmp_path, caplog):
+def test_a_trained_model_is_left_alone_and_not_called_noise(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(tiny, "build_tiny_model", lambda path: pytest.fail("built"))
     (tmp_path / tiny.MARKER).write_text(json.dumps({"trained": True, "version": "of its own"}))
     tiny.ensure_tiny_model(tmp_path)
+    tiny.warn_if_untrained(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [tiny.MARKER] and not caplog.text
 
 

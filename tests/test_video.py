@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import tracemalloc
 from fractions import Fraction
 from pathlib import Path
@@ -88,21 +89,9 @@ def test_both_readers_give_the_same_pixels(tmp_path, monkeypatch, size):
     assert np.array_equal(by_decord, by_ffmpeg)
 
 
-BROKEN_READERS = {
-    "does not start": "raise ImportError('no such module')",
-    "dies at once": "os.kill(os.getpid(), signal.SIGSEGV)",
-    "dies between frames": "send(7); os.kill(os.getpid(), signal.SIGSEGV)",
-    "dies within a frame": "send(7); out.write(b'x' * 100); out.flush(); sys.exit(1)",
-    "ends early without an error": "send(7)",
-    "hangs at once": "time.sleep(60)",
-    "hangs after some frames": "send(7); time.sleep(60)",
-}
-
-
-@pytest.mark.parametrize("trouble", BROKEN_READERS)
-def test_ffmpeg_goes_on_where_decord_breaks(clip, tmp_path, monkeypatch, trouble):
-    worker = tmp_path / "worker.py"
-    worker.write_text(
+def fake_worker(path: Path, does: str) -> Path:
+    """A stand-in for decord's process; `send(n)` in it writes the first n of the frames asked for."""
+    path.write_text(
         "import os, signal, sys, time\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         f"sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
@@ -111,12 +100,31 @@ def test_ffmpeg_goes_on_where_decord_breaks(clip, tmp_path, monkeypatch, trouble
         "start, stop, stride = map(int, sys.argv[2:5])\n"
         "def send(count):\n"
         "    for i in range(start, stop, stride)[:count]: out.write(numbered_frame(i).tobytes())\n"
-        "    out.flush()\n" + BROKEN_READERS[trouble]
+        "    out.flush()\n" + does
     )
+    return path
+
+
+BROKEN_READERS = {
+    "does not start": "raise ImportError('no such module')",
+    "dies at once": "os.kill(os.getpid(), signal.SIGSEGV)",
+    "dies between frames": "send(7); os.kill(os.getpid(), signal.SIGSEGV)",
+    "dies within a frame": "send(7); out.write(b'x' * 100); out.flush(); sys.exit(1)",
+    "ends early without an error": "send(7)",
+    "hangs at once": "time.sleep(45)",
+    "hangs after some frames": "send(7); time.sleep(45)",
+}
+
+
+@pytest.mark.parametrize("trouble", BROKEN_READERS)
+def test_ffmpeg_goes_on_where_decord_breaks(clip, tmp_path, monkeypatch, trouble):
+    worker = fake_worker(tmp_path / "worker.py", BROKEN_READERS[trouble])
     monkeypatch.setattr(video, "DECORD_WORKER", worker)
     monkeypatch.setattr(video, "_decord_suits", lambda path, info: True)
     monkeypatch.setattr(video, "STALL_SECONDS", 2.0)
+    started = time.monotonic()
     assert indices_of(open_video(clip), stride=2, start=3) == list(range(3, 40, 2))
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is watched on Linux only")
@@ -154,14 +162,19 @@ def test_file_that_stops_decoding_while_it_is_read(clip, without_decord):
         list(source.frames())
 
 
-def test_no_process_stays_when_the_reader_stops_early(clip, monkeypatch):
-    started = []
+def test_no_process_stays_when_the_reader_stops_early(clip, tmp_path, monkeypatch):
+    """Not even one that hangs."""
+    hanging = fake_worker(tmp_path / "worker.py", "send(1); time.sleep(45)")
+    monkeypatch.setattr(video, "DECORD_WORKER", hanging)
+    monkeypatch.setattr(video, "_decord_suits", lambda path, info: True)
+    before, started = time.monotonic(), []
     popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
     frames = open_video(clip).frames()
     next(frames)
     frames.close()
     assert started and all(process.poll() is not None for process in started)
+    assert time.monotonic() - before < 30
 
 
 def test_memory_is_flat_in_the_length(tmp_path):
@@ -259,6 +272,13 @@ def test_truncated_file_is_refused(tmp_path, name, keep):
         assert readable <= promised == 60 and (keep == -200 or readable < 50)
 
 
+def test_cut_sound_is_noticed_too(tmp_path):
+    make_clip(tmp_path / "clip.mp4", sound=6)
+    run_ffmpeg("-i", tmp_path / "clip.mp4", "-c", "copy", "-movflags", "+faststart", tmp_path / "first.mp4")
+    with pytest.raises(InputError, match="40 frames can be read"):
+        open_video(cut_file(tmp_path / "first.mp4", tmp_path / "cut.mp4", -500))
+
+
 def test_truncated_avi_is_refused(tmp_path):
     """Half an avi; its index at the very end can be missing without any frame being lost."""
     whole = make_clip(tmp_path / "clip.avi", count=200)
@@ -274,7 +294,7 @@ def bad_files(folder: Path) -> dict[str, str]:
     (folder / "folder.mp4").mkdir()
     (folder / "loop.mp4").symlink_to(folder / "loop.mp4")
     listed = make_clip(folder / "listed.mp4")
-    (folder / "playlist.mp4").write_text(f"#EXTM3U\n#EXTINF:1,\n{listed}\n#EXT-X-ENDLIST\n")
+    (folder / "script.mp4").write_text(f"ffconcat version 1.0\nfile {listed.name}\n")
     os.mkfifo(folder / "pipe.mp4")
     run_ffmpeg("-f", "lavfi", "-i", "sine=d=1", folder / "audio.mp4")
     run_ffmpeg("-i", listed, "-frames:v", "0", "-c", "copy", folder / "none.mkv")
@@ -287,7 +307,7 @@ def bad_files(folder: Path) -> dict[str, str]:
         "text.mp4": "cannot be read as a video",
         "folder.mp4": "no numbered frames",
         "loop.mp4": "symbolic links",
-        "playlist.mp4": "cannot be read as a video",
+        "script.mp4": "cannot be read as a video",
         "pipe.mp4": "not a regular file",
         "audio.mp4": "sound but no picture",
         "none.mkv": "",

@@ -1,6 +1,7 @@
 """Laws of writing: what was written is read again, equal frames give equal files, failures leave nothing."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,8 +57,11 @@ def test_frame_rate_is_kept(tmp_path, fps):
     assert float(probe(write(tmp_path / "out.mp4", fps=fps)).fps) == pytest.approx(float(fps), abs=2e-3)
 
 
-def test_fraction_is_kept_exactly(tmp_path):
-    assert probe(write(tmp_path / "out.mp4", fps=Fraction(24000, 1001))).fps == Fraction(24000, 1001)
+@pytest.mark.parametrize("sound", [False, True])
+def test_fraction_is_kept_exactly(tmp_path, clip_with_sound, sound):
+    audio_from = clip_with_sound if sound else None
+    path = write(tmp_path / "out.mp4", fps=Fraction(24000, 1001), audio_from=audio_from)
+    assert probe(path).fps == Fraction(24000, 1001)
 
 
 def test_colours_come_back_and_are_tagged(tmp_path):
@@ -91,8 +95,22 @@ def test_equal_frames_give_equal_bytes(tmp_path, clip_with_sound):
         for frame in noise:
             writer.write(frame)
     assert first == (tmp_path / "b.mp4").read_bytes()
+    assert not re.search(rb"Lav[cf]\d", first)
     noise[20] = 0
     assert first != write(tmp_path / "c.mp4", noise, audio_from=clip_with_sound).read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the number of cores cannot be limited here")
+def test_number_of_cores_changes_no_byte(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
+    cores = os.sched_getaffinity(0)
+    all_cores = write(tmp_path / "all.mp4", noise).read_bytes()
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        one_core = write(tmp_path / "one.mp4", noise).read_bytes()
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert all_cores == one_core
 
 
 def test_lower_crf_is_closer(tmp_path):
@@ -122,9 +140,10 @@ def clip_with_sound(tmp_path_factory) -> Path:
 def test_sound_never_changes_the_frames(tmp_path, seconds):
     """Sound shorter, equal and longer than 2 s of frames."""
     with_sound = make_clip(tmp_path / "clip.mp4", sound=seconds)
-    source = open_video(write(tmp_path / "out.mp4", audio_from=with_sound))
+    source = open_video(write(tmp_path / "new" / "out.mp4", audio_from=with_sound))
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["out.mp4"]
     assert source.has_audio
-    assert source.duration == pytest.approx(2, abs=0.07)
+    assert source.duration == pytest.approx(2, abs=0.03)
     assert [read_index(frame) for _, frame in source.frames()] == list(range(30))
 
 
@@ -151,11 +170,12 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize("error", [Interrupted, KeyboardInterrupt])
 @pytest.mark.parametrize("existing", [None, b"an older result"])
-def test_error_in_the_block_leaves_what_was_there(tmp_path, error, existing):
+@pytest.mark.parametrize("sound", [False, True])
+def test_error_in_the_block_leaves_what_was_there(tmp_path, clip_with_sound, error, existing, sound):
     path = tmp_path / "out.mp4"
     if existing:
         path.write_bytes(existing)
-    with pytest.raises(error), VideoWriter(path, 15) as writer:
+    with pytest.raises(error), VideoWriter(path, 15, audio_from=clip_with_sound if sound else None) as writer:
         writer.write(FRAMES)
         raise error
     assert [file.read_bytes() for file in tmp_path.iterdir()] == ([existing] if existing else [])
@@ -261,6 +281,35 @@ def test_killed_writer_leaves_nothing_under_the_name(tmp_path, number):
     assert not (tmp_path / "out.mp4").exists()
     if number == signal.SIGINT:
         assert list(tmp_path.iterdir()) == []
+
+
+STOPPED = """
+import signal, sys
+import numpy as np
+from mimicmotion.video_writer import VideoWriter
+stopped = []
+signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
+with VideoWriter(sys.argv[1], 15) as writer:
+    while not stopped:
+        writer.write(np.zeros((1, 64, 64, 3), np.uint8))
+        print("written", flush=True)
+print(writer.frames_written, flush=True)
+"""
+
+
+def test_interrupt_that_the_program_handles_lets_it_finish_the_file(tmp_path):
+    """Ctrl-C reaches every process of the terminal's group; the encoder must not be one of them."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(tmp_path / "out.mp4")],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    printed = process.communicate(timeout=30)[0]
+    assert process.returncode == 0
+    assert probe(tmp_path / "out.mp4").num_frames == int(printed.split()[-1])
 
 
 def test_memory_is_flat_in_the_number_of_frames(tmp_path):

@@ -24,8 +24,8 @@ BONES = np.array(
         *((8, 9), (9, 10), (11, 12), (12, 13), (0, 1), (16, 17)),
     ]
 )
-# Less: long phases of foreshortening are ignored better, but what varies to both sides (shoulders rise with the
-# arms, a person comes nearer) is averaged worse. doc/pose.md has the figures.
+# With less, long phases of foreshortening are ignored better, but what varies to both sides (shoulders rise
+# with the arms, a person comes nearer) is averaged worse. doc/pose.md has the figures.
 DENSE_SHARE = 0.7
 SHORTEST_BONE = 1e-3  # frame heights; shorter ones have no measurable length
 

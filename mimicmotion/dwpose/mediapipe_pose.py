@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mimicmotion.dwpose.keypoints import Pose, empty_pose, pose_from_arrays
-from mimicmotion.dwpose.sides import JUMP, PATIENCE, SideKeeper
+from mimicmotion.dwpose.sides import BACK, JUMP, PATIENCE, SideKeeper
 from mimicmotion.errors import SetupError
 
 # Smoothing is off: on jumping jacks sampled at 15 frames per second it drags the wrists 6 pixels of 480
@@ -69,7 +69,7 @@ class MediaPipeDetector:
         self._sides = SideKeeper()
         settings = " ".join(f"{key}={value}" for key, value in sorted(SETTINGS.items()))
         gate = f"visible={VISIBLE} joints={MIN_VISIBLE_JOINTS} size={MIN_SIZE} trunk={MIN_TRUNK}"
-        self.fingerprint = f"mediapipe {version} {settings} {gate} sides={JUMP},{PATIENCE}"
+        self.fingerprint = f"mediapipe {version} {settings} {gate} sides={JUMP},{BACK},{PATIENCE}"
 
     def __call__(self, frames: Sequence[np.ndarray] | np.ndarray) -> list[Pose] | Pose:
         """One pose for each frame (H, W, 3), empty where nobody is seen; for a single frame its pose."""

@@ -46,7 +46,7 @@ def open_session(path: str | Path, device: object = "cpu"):
         import onnxruntime
     except ImportError as error:
         raise SetupError(
-            "the dwpose backend needs onnxruntime: pip install onnxruntime-gpu, or use --pose mediapipe"
+            "the dwpose backend needs onnxruntime: pip install onnxruntime-gpu, or pass --pose_backend mediapipe"
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
@@ -103,7 +103,7 @@ def require_layout(session, path: str | Path, outputs: list[tuple[object, ...]],
 
 def _providers(device: object) -> list:
     import onnxruntime
-    import torch
+    import torch  # first: its CUDA libraries are then those that onnxruntime finds
 
     index = cuda_index(device)
     built = onnxruntime.get_available_providers()  # what the package was built with, not what the machine has

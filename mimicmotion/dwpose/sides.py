@@ -16,7 +16,9 @@ TRUNK = [2, 5, 8, 11]
 OTHER_SIDE = [1, 0, 3, 2]
 JUMP = 0.35  # of the trunk's length: how far its four joints must have moved (0.64 for a mirrored front)
 BACK = 0.5  # mirrored back, they must lie at less than this part of that distance from where they were
-PATIENCE = 8  # frames; a detector that insists longer is believed: it may have been wrong before
+# Frames. Sides must have stayed for so long before a jump is doubted, and a detector that insists longer
+# is believed: it may have been wrong before.
+PATIENCE = 8
 
 
 class SideKeeper:
@@ -28,7 +30,8 @@ class SideKeeper:
     def reset(self) -> None:
         """Starts a new clip."""
         self._trunk = None  # (4, 2) of the last frame, in frame heights
-        self._mirrored = 0  # frames in a row
+        self._agreed = 0  # frames with the sides as they are, as the detector sees them
+        self._mirrored = 0  # frames in a row in which it sees them otherwise
 
     def __call__(self, pose: Pose, size: tuple[int, int]) -> Pose:
         """The pose of the next frame (H, W), sides as before. No person or several end the track."""
@@ -36,11 +39,13 @@ class SideKeeper:
             self.reset()
             return pose
         trunk = pose["bodies"]["candidate"][TRUNK] * [size[1] / size[0], 1]
-        if self._mirrored < PATIENCE and self._jumped(trunk):
+        jumped = self._jumped(trunk)
+        if jumped and self._agreed >= PATIENCE and self._mirrored < PATIENCE:
             self._mirrored += 1
             pose, trunk = mirror(pose), trunk[OTHER_SIDE]
         else:
             self._mirrored = 0
+            self._agreed = 1 if jumped else self._agreed + 1
         self._trunk = trunk
         return pose
 

@@ -75,7 +75,17 @@ class PoseInjection:
 
     def __init__(self, unet: nn.Module):
         self._features: torch.Tensor | None = None
-        unet.conv_in.register_forward_hook(self._add)
+        self._hook(unet)
+
+    def follow(self, unet: nn.Module) -> None:
+        """Moves to `unet` where it is another one than before; a compiled form of the same UNet is no other."""
+        if unet.conv_in is not self._conv_in:
+            self._handle.remove()
+            self._hook(unet)
+
+    def _hook(self, unet: nn.Module) -> None:
+        self._conv_in = unet.conv_in
+        self._handle = self._conv_in.register_forward_hook(self._add)
 
     def _add(self, _module, _arguments, output: torch.Tensor) -> torch.Tensor:
         return output if self._features is None else output + self._features

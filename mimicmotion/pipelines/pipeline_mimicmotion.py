@@ -96,6 +96,7 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
         fps: int = 7,
         motion_bucket_id: int = 127,
         noise_aug_strength: float = 0.02,
+        image_only_indicator: bool = False,
         decode_chunk_size: int | None = None,
         num_videos_per_prompt: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -128,6 +129,7 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
             fps: conditioning of the UNet (it is told fps - 1); published MimicMotion always uses 7.
             motion_bucket_id: SVD's conditioning on the amount of motion.
             noise_aug_strength: noise added to the reference picture before the VAE.
+            image_only_indicator: only False, as in every published run; frames of a clip are not single pictures.
             decode_chunk_size, decode_overlap: see `decode_in_chunks`; by default all frames at once.
             num_videos_per_prompt: samples per picture.
             generator: source of all random numbers: noise for the reference picture, then initial latents, then
@@ -151,6 +153,8 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
         """
         num_frames = len_frames(image_pose) if num_frames is None else num_frames
         self._check_call(image, image_pose, height, width, num_frames, output_type, cfg_batch)
+        if image_only_indicator:
+            raise ValueError("image_only_indicator=True would cut the UNet's temporal layers out; leave it False")
         if image is None and (image_embeddings is None or image_latents is None):
             raise ValueError("without an image both image_embeddings and image_latents are needed")
         windows = tile_windows(num_frames, tile_size, tile_overlap, tile_layout)
@@ -271,6 +275,8 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
         step_arguments = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
             step_arguments["generator"] = generator
+        # Someone may have set another UNet since construction; without the hook poses would be lost in silence.
+        self._injection.follow(self.unet)
         guide = TileGuide(self, conditions, cfg_batch)
         with self.progress_bar(total=len(timesteps) * len(windows)) as progress:
             for i, timestep in enumerate(timesteps):

@@ -1,0 +1,164 @@
+"""Measure what turbo saves: the whole main job with 25 Euler steps, 4 turbo steps and 10 AYS steps, interleaved.
+
+    python scripts/benchmark_turbo.py                     the demo's clip on the embedded model
+    python scripts/benchmark_turbo.py --memory            also peak memory for 100 and for 1000 frames
+    python scripts/benchmark_turbo.py --inference_config configs/mimicmotion.yaml --device cuda --compile
+
+The variants share one set of networks and take turns, so that a machine that gets slower in between slows all of
+them; ratios are taken turn by turn. Results go to --json as well.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VARIANTS = {
+    "Euler 25, guidance 2": ("EulerDiscreteScheduler", 25, 2.0),
+    "turbo 4, guidance 1": ("AnimateLCM_SVD", 4, 1.0),
+    "AYS 10, guidance 2": ("AYS", 10, 2.0),
+}
+STAGES = ("poses", "sampling", "decoding")
+MEMORY_FRAMES = (100, 1000)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inference_config", default="configs/test.yaml", metavar="YAML")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of every variant (%(default)s)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true", help="compile the UNet; the first turn is left out")
+    parser.add_argument("--memory", action="store_true", help="also peak memory for 100 and for 1000 frames")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    sys.path.insert(0, str(ROOT))
+    from mimicmotion.cli import setup_logging
+    from mimicmotion.errors import MimicMotionError
+
+    setup_logging("WARNING")
+    try:
+        results = {"turns": measure_variants(arguments)}
+        print_variants(results["turns"])
+        if arguments.memory:
+            results["peak_memory_bytes"] = {frames: peak_memory_of(frames) for frames in MEMORY_FRAMES}
+            print_memory(results["peak_memory_bytes"])
+        if arguments.json:
+            from mimicmotion.files import write_json
+
+            write_json(arguments.json, results)
+    except MimicMotionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def measure_variants(arguments: argparse.Namespace) -> list[dict]:
+    """One dictionary for each turn: variant -> UNet calls and seconds by stage."""
+    from mimicmotion.animate import Animator, Outcome
+    from mimicmotion.config import TurboSettings, load_config
+    from mimicmotion.device import describe_device
+    from mimicmotion.jobs import plan_jobs
+    from mimicmotion.schedulers import make_scheduler
+
+    given = {
+        "runtime.device": arguments.device,
+        "runtime.compile": arguments.compile,
+        "sampling.cfg_batch": "off",
+        "turbo.skip_lcm_scheduler": True,
+        "output.overwrite": True,
+        "output.contact_sheet": False,
+    }
+    turns = []
+    with tempfile.TemporaryDirectory() as folder:
+        config = load_config(arguments.inference_config, given | {"output.output_dir": folder})
+        animator, job = Animator(config), plan_jobs(config)[0]
+        base = dict(animator.pipeline.scheduler.config)
+        calls = []
+        animator.pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
+        for turn in range(arguments.repeats + 1):
+            measured = {}
+            for name, (scheduler, steps, guidance) in VARIANTS.items():
+                config.turbo = TurboSettings(scheduler, steps, guidance)
+                # The warm-up turn only has to touch every kernel.
+                config.turbo = config.turbo if turn else replace(config.turbo, num_inference_steps=1)
+                animator.pipeline.scheduler = make_scheduler(scheduler, base)
+                calls.clear()
+                outcome = Outcome(job)
+                animator.animate(outcome)
+                measured[name] = {"unet_calls": len(calls), "frames": outcome.frames, **outcome.stages}
+            if turn:
+                turns.append(measured)
+        print(f"{job.video.name}, {outcome.frames} frames, {describe_device(animator.device)}, {len(turns)} turns")
+    return turns
+
+
+def print_variants(turns: list[dict]) -> None:
+    """A table of medians and, against the first variant, ratios taken turn by turn."""
+    first = next(iter(VARIANTS))
+    print(f"{'':24}{'UNet calls':>11}" + "".join(f"{stage + ' s':>13}" for stage in STAGES) + f"{'sampling ratio':>24}")
+    for name in VARIANTS:
+        medians = [statistics.median(turn[name][stage] for turn in turns) for stage in STAGES]
+        ratios = sorted(turn[first]["sampling"] / turn[name]["sampling"] for turn in turns)
+        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+        seconds = "".join(f"{median:13.2f}" for median in medians)
+        print(f"{name:24}{turns[0][name]['unet_calls']:11d}{seconds}{spread:>24}")
+
+
+def peak_memory_of(frames: int) -> int:
+    """Peak resident bytes of a process that makes a result of `frames` frames in one step."""
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = make_long_clip(Path(folder), frames)
+        command = [sys.executable, "inference_raw_batch_turbo.py", "--num_inference_steps", "1", *overrides]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
+        record = next((Path(folder) / "outputs").rglob("long.json"))
+        return json.loads(record.read_text())["peak_memory_bytes"]
+
+
+def make_long_clip(folder: Path, frames: int) -> list[str]:
+    """Writes a clip with poses and a reference, and returns the settings that use them."""
+    import numpy as np
+    from PIL import Image
+
+    from mimicmotion.dwpose.keypoints import save_poses
+    from mimicmotion.dwpose.stick_figure import project, stick_figure
+    from mimicmotion.video_writer import VideoWriter
+
+    height, width = 192, 128
+    swing = np.sin(np.arange(2 * frames) / 5)
+    poses = [project(stick_figure(arms=(1 + s, 1 - s)), 0.8, (0.5, 0.95), (height, width)) for s in swing]
+    with VideoWriter(folder / "clips" / "long.mp4", 30, preset="ultrafast") as writer:
+        for s in swing:
+            writer.write(np.full((height, width, 3), 128 + int(60 * s), np.uint8))
+    about = {"height": height, "width": width, "source": "long.mp4", "detector": "stick figure"}
+    save_poses(folder / "poses" / "long.npz", poses[::2], frame_indices=range(0, 2 * frames, 2), fps=30.0, **about)
+    save_poses(folder / "person.pose.npz", poses[:1], frame_indices=[0], fps=0.0, **about)
+    Image.new("RGB", (width, height), (120, 140, 160)).save(folder / "person.png")
+    return [
+        "pose.backend=file",
+        f"pose.folder={folder / 'poses'}",
+        f"batch.video_folder={folder / 'clips'}",
+        f"test_case[0].ref_image_path={folder / 'person.png'}",
+        f"output.output_dir={folder / 'outputs'}",
+    ]
+
+
+def print_memory(peaks: dict[int, int]) -> None:
+    """Peak memory by number of frames, and how much the longest adds to the shortest."""
+    for frames, peak in peaks.items():
+        print(f"peak memory, {frames:5d} frames: {peak / 2**20:7.0f} MiB")
+    print(f"difference: {max(peaks.values()) / min(peaks.values()) - 1:.1%}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""Sizes, pictures and poses of a run: the published table and the laws around it."""
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from conftest import dancing_poses, write_clip, write_pose_file
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimicmotion.dwpose import draw_pose, empty_pose
+from mimicmotion.errors import InputError
+from mimicmotion.features import (
+    DrawnPoses,
+    Geometry,
+    align_to_reference,
+    batches,
+    detect_poses,
+    fit_picture,
+    frame_geometry,
+    load_reference,
+    read_picture,
+    read_poses,
+    save_driving_poses,
+)
+from mimicmotion.video import open_video
+
+
+class FakeDetector:
+    """Answers with the poses of a list, one after the other, and counts its calls."""
+
+    name, fingerprint = "fake", "fake 1"
+
+    def __init__(self, poses):
+        self.poses, self.calls, self.resets = list(poses), [], 0
+
+    def reset(self):
+        self.resets += 1
+
+    def __call__(self, frames):
+        self.calls.append(len(frames))
+        return [self.poses.pop(0) for _ in frames]
+
+
+# width, height, resolution -> frame width, height | resized width, height (MimicMotion's inference.py)
+TABLE = [
+    ((1080, 1920, 576), (576, 1024), (576, 1024)),
+    ((1920, 1080, 576), (1024, 576), (1024, 576)),
+    ((1000, 1000, 576), (1024, 576), (1024, 1024)),
+    ((768, 1024, 576), (576, 1024), (768, 1024)),
+    ((1080, 1350, 576), (576, 1024), (820, 1024)),
+    ((1080, 1920, 512), (512, 896), (512, 911)),
+    ((1080, 1920, 448), (448, 768), None),
+    ((1080, 1920, 384), (384, 640), None),
+    ((1080, 1920, 768), (768, 1344), None),
+    ((320, 480, 128), (128, 192), (128, 192)),
+]
+
+
+@pytest.mark.parametrize(("source", "frame", "resized"), TABLE)
+def test_frame_sizes_are_the_published_ones(source, frame, resized):
+    width, height, resolution = source
+    geometry = frame_geometry(height, width, resolution)
+    assert (geometry.width, geometry.height) == frame
+    if resized:
+        assert (geometry.resized_width, geometry.resized_height) == resized
+
+
+@given(st.integers(8, 4000), st.integers(8, 4000), st.sampled_from([64, 128, 192, 576]))
+def test_the_resized_picture_covers_the_frame_and_hardly_more(height, width, resolution):
+    geometry = frame_geometry(height, width, resolution)
+    assert geometry.resized_height >= geometry.height
+    assert geometry.resized_width >= geometry.width
+    assert geometry.resized_height == geometry.height or geometry.resized_width == geometry.width
+    assert geometry.height % 64 == geometry.width % 64 == 0
+
+
+def test_a_picture_of_the_frames_size_is_unchanged():
+    pixels = np.random.default_rng(0).integers(0, 256, (192, 128, 3), dtype=np.uint8)
+    assert np.array_equal(fit_picture(pixels, frame_geometry(192, 128, 128)), pixels)
+
+
+def test_pictures_are_resized_like_the_published_ones_and_cropped_in_the_middle():
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 40, 3), dtype=np.uint8)
+    geometry = Geometry(height=64, width=32, resized_height=64, resized_width=52)
+    whole = torch.nn.functional.interpolate(
+        torch.from_numpy(pixels).permute(2, 0, 1)[None].double(), size=(64, 52), mode="bilinear"
+    )
+    expected = whole[0, :, :, 10:42].permute(1, 2, 0).numpy()
+    assert np.abs(fit_picture(pixels, geometry) - expected).max() <= 0.5 + 1e-3
+
+
+def test_exif_orientation_is_honoured(tmp_path):
+    image = PIL.Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3) * 10)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    assert read_picture(tmp_path / "turned.png").shape == (4, 2, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n broken"])
+def test_unreadable_pictures_are_named(tmp_path, content):
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"bad\.png"):
+        read_picture(tmp_path / "bad.png")
+
+
+def test_a_missing_picture_is_named(tmp_path):
+    with pytest.raises(InputError, match="not found"):
+        read_picture(tmp_path / "none.png")
+
+
+def test_the_reference_is_detected_in_the_frame(tmp_path):
+    PIL.Image.new("RGB", (64, 96), (10, 20, 30)).save(tmp_path / "person.png")
+    seen = []
+
+    def detect(pixels):
+        seen.append(pixels.shape)
+        return dancing_poses(1)[0]
+
+    reference = load_reference(tmp_path / "person.png", 64, detect)
+    assert seen == [(64, 64, 3)]
+    assert np.array_equal(reference.pose["bodies"]["candidate"], dancing_poses(1)[0]["bodies"]["candidate"])
+
+
+def test_a_sidecar_replaces_detection_and_follows_the_crop(tmp_path):
+    PIL.Image.new("RGB", (64, 96), (10, 20, 30)).save(tmp_path / "person.png")
+    pose = dancing_poses(1)[0]
+    write_pose_file(tmp_path / "person.pose.npz", [pose], fps=0.0)
+    reference = load_reference(tmp_path / "person.png", 64, lambda _: pytest.fail("detected"))
+    # 64 x 96 becomes 64 x 96, of which the middle 64 rows are kept.
+    x, y = pose["bodies"]["candidate"].T
+    moved = np.stack([x, (y * 96 - 16) / 64], axis=1)
+    assert np.allclose(reference.pose["bodies"]["candidate"], moved, atol=1e-6)
+
+
+def test_a_reference_without_a_person_is_an_error(tmp_path):
+    PIL.Image.new("RGB", (64, 96)).save(tmp_path / "room.png")
+    with pytest.raises(InputError, match=r"no person.*room\.png"):
+        load_reference(tmp_path / "room.png", 64, lambda _: empty_pose())
+
+
+def test_detection_goes_in_batches_over_the_sampled_frames(tmp_path):
+    video = open_video(write_clip(tmp_path / "a.mp4", count=21))
+    detector, counted = FakeDetector(dancing_poses(11)), []
+    driving = detect_poses(video, detector, sample_stride=2, batch_size=4, progress=counted.append)
+    assert detector.calls == counted == [4, 4, 3]
+    assert detector.resets == 1
+    assert driving.frame_indices == list(range(0, 21, 2))
+    assert (driving.stride, driving.size, len(driving.poses)) == (2, (96, 64), 11)
+
+
+def test_high_frame_rates_are_thinned_as_published(tmp_path):
+    video = open_video(write_clip(tmp_path / "a.mp4", count=24, fps=60))
+    driving = detect_poses(video, FakeDetector(dancing_poses(6)), sample_stride=2)
+    assert driving.frame_indices == [0, 4, 8, 12, 16, 20]
+
+
+def test_a_clip_without_a_person_names_the_clip(tmp_path):
+    video = open_video(write_clip(tmp_path / "empty.mp4", count=4))
+    with pytest.raises(InputError, match=r"empty\.mp4"):
+        detect_poses(video, FakeDetector([empty_pose()] * 4), sample_stride=1)
+
+
+def test_saved_poses_are_read_to_the_same_bits(tmp_path):
+    video = open_video(write_clip(tmp_path / "a.mp4", count=12))
+    poses = dancing_poses(6)
+    poses[3] = empty_pose()
+    detector = FakeDetector(poses)
+    driving = detect_poses(video, detector, sample_stride=2)
+    save_driving_poses(tmp_path / "a.npz", driving, video, detector)
+    again = read_poses(tmp_path / "a.npz", video, sample_stride=2)
+    assert again.report == driving.report
+    for first, second in zip(driving.poses, again.poses, strict=True):
+        assert np.array_equal(draw_pose(first, 64, 64), draw_pose(second, 64, 64))
+        assert np.array_equal(first["bodies"]["candidate"], second["bodies"]["candidate"])
+
+
+@pytest.mark.parametrize("method", ["robust", "linear", "none"])
+def test_the_reference_comes_first_and_a_clip_of_its_own_stays(tmp_path, method):
+    video = open_video(write_clip(tmp_path / "a.mp4", count=3, size=(64, 64)))
+    PIL.Image.new("RGB", (64, 64)).save(tmp_path / "person.png")
+    pose = dancing_poses(1)[0]
+    reference = load_reference(tmp_path / "person.png", 64, lambda _: pose)
+    driving = detect_poses(video, FakeDetector([pose] * 3), sample_stride=1)
+    poses, alignment = align_to_reference(driving, reference, method)
+    assert len(poses) == 4
+    assert poses[0] is reference.pose
+    if method == "none":
+        assert alignment is None
+        assert np.array_equal(poses[1]["bodies"]["candidate"], pose["bodies"]["candidate"])
+    else:
+        moved = poses[1]["bodies"]["candidate"]
+        assert np.allclose(moved, pose["bodies"]["candidate"], atol=1e-4)
+
+
+def test_poses_are_drawn_once_and_only_when_asked_for(monkeypatch):
+    drawn = []
+
+    def draw(pose, height, width):
+        drawn.append(pose)
+        return draw_pose(pose, height, width)
+
+    monkeypatch.setattr("mimicmotion.features.draw_pose", draw)
+    poses = dancing_poses(5)
+    clip = DrawnPoses(poses, 64, 64)
+    assert (len(clip), drawn) == (5, [])
+    pictures = clip[[0, 3]]
+    assert pictures.shape == (2, 3, 64, 64)
+    assert pictures.dtype == torch.uint8
+    assert np.array_equal(pictures[1].numpy(), draw_pose(poses[3], 64, 64))
+    assert torch.equal(clip[[3]][0], pictures[1])
+    assert len(drawn) == 2
+
+
+def test_the_budget_bounds_what_is_kept():
+    clip = DrawnPoses(dancing_poses(5), 64, 64, budget=2 * 3 * 64 * 64)
+    whole = clip[[0, 1, 2, 3, 4]]
+    assert len(clip._kept) == 2
+    assert torch.equal(clip[[4]][0], whole[4])
+
+
+@given(st.integers(0, 20), st.integers(1, 7))
+def test_batches_keep_everything_in_order(count, size):
+    parts = list(batches(iter(range(count)), size))
+    assert [item for part in parts for item in part] == list(range(count))
+    assert all(len(part) == size for part in parts[:-1])
