@@ -42,11 +42,12 @@ def draw(path: Path) -> None:
     last_block = SIZE * (BLOCKS - 1)
     seen = range(last_block + SIZE - WINDOW, last_block + SIZE)
     left = 4 * seen[0] - 3
-    bar(left, 4 * seen[-1] + 1 - left, 2, "#dddddd", f"keys that block {BLOCKS - 1} sees: latents {seen[0]}..{seen[-1]}")
+    label = f"keys that block {BLOCKS - 1} sees: latents {seen[0]}..{seen[-1]}"
+    bar(left, 4 * seen[-1] + 1 - left, 2, "#dddddd", label)
     for row, latent in enumerate(range(last_block, last_block + SIZE)):
         y = 1.25 - 0.75 * row
         bar(4 * latent - 12, 12, y, "#ffe08a", f"actions of L{latent}: {4 * latent - 12}..{4 * latent - 1}")
-    axes.axvline(spans(BLOCKS, SIZE)[-1][0] - 0.0, color="black", lw=0.8, ls=":")
+    axes.axvline(spans(BLOCKS, SIZE)[-1][0], color="black", lw=0.8, ls=":")
     axes.set_xlim(-0.5, 46)
     axes.set_ylim(-0.5, 4.9)
     axes.set_yticks([4.31, 3.31, 2.31, 0.81], ["video frames", "latents", "window (6 latents)", "action frames"])

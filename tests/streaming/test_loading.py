@@ -206,3 +206,18 @@ def test_attention_backend_gives_the_same_frames(tmp_path, picture):
     action = encode(plain.mode, "W")
     found = [generator.generate(picture, [action] * 2).astype(int) for generator in (plain, native)]
     assert abs(found[0] - found[1]).max() <= 1
+
+
+def test_drawn_weights_follow_the_sizes_and_trained_ones_stay(tmp_path, caplog):
+    load_generator(read_world(micro_world(tmp_path)))
+    vae = tmp_path / "weights" / "vae.safetensors"
+    before = vae.read_bytes()
+    load_generator(read_world(micro_world(tmp_path, model=model_config(num_layers=3))))  # redrawn, so it fits
+    assert vae.read_bytes() == before
+    path = tmp_path / "weights" / "generator.safetensors"
+    save_file({f"model.{name}": value for name, value in make_model().state_dict().items()}, path)
+    trained = path.read_bytes()
+    caplog.clear()
+    load_generator(read_world(micro_world(tmp_path)))
+    assert path.read_bytes() == trained
+    assert "generator.safetensors has weights drawn" not in caplog.text

@@ -11,6 +11,7 @@ from mimicmotion.errors import MimicMotionError
 from mimicmotion.streaming.actions import bench_actions, by_block, encode, get_mode
 from mimicmotion.streaming.play import Terminal, ask_action, ask_image, play_batch, play_session
 from mimicmotion.streaming.recording import Recording, interrupts_deferred
+from mimicmotion.video_writer import VideoWriter
 
 
 class Script:
@@ -143,6 +144,21 @@ def test_picture_is_asked_for_until_it_can_be_read(tmp_path):
     assert (path.name, image.size) == ("a.png", (8, 8))
     assert len(script.said) == 2
     assert ask_image(Script("").terminal, str(tmp_path / "a.png"))[0].name == "a.png"
+
+
+def test_ctrl_c_while_the_files_are_completed_waits_for_them(generator, picture, tmp_path, monkeypatch):
+    finish = VideoWriter._finish
+
+    def interrupted(writer):
+        if writer.path.name == "walk_icon.mp4":
+            os.kill(os.getpid(), signal.SIGINT)
+        finish(writer)
+
+    monkeypatch.setattr(VideoWriter, "_finish", interrupted)
+    state = generator.start(picture, 0)
+    with pytest.raises(KeyboardInterrupt):
+        play_batch(generator, state, record(tmp_path, generator), [encode(generator.mode, "W")])
+    assert count(tmp_path / "walk.mp4") == count(tmp_path / "walk_icon.mp4") == 9
 
 
 def test_interrupts_wait_for_the_end_and_a_second_does_not():
