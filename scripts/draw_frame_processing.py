@@ -1,8 +1,9 @@
 """Draws the figure of doc/frame_processing.md: latents, blocks, video frames, windows and action frames.
 
-python scripts/draw_frame_processing.py          needs matplotlib; writes doc/frame_processing.png
+Needs matplotlib; writes doc/frame_processing.png.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -59,7 +60,15 @@ def draw(path: Path) -> None:
     figure.savefig(path)
 
 
+def main() -> None:
+    """Reads the command line and draws."""
+    default = Path(__file__).resolve().parent.parent / "doc" / "frame_processing.png"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=default, help="picture to write (default: %(default)s)")
+    path = parser.parse_args().output
+    draw(path)
+    print(f"written: {path}")
+
+
 if __name__ == "__main__":
-    target = Path(__file__).resolve().parent.parent / "doc" / "frame_processing.png"
-    draw(target)
-    print(f"written: {target}")
+    main()

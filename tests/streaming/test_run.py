@@ -116,17 +116,6 @@ def test_bad_settings_end_before_models_load(settings, monkeypatch, change, erro
         run_causal(config)
 
 
-@pytest.mark.parametrize("script", ["inference_causal.py", "inference_streaming.py", "benchmark_streaming.py"])
-def test_help_does_not_wait_for_torch(script):
-    code = (
-        "import runpy, sys; sys.argv = [sys.argv[1], '--help']\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-    )
-    code += "except SystemExit: print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code, str(ROOT / "scripts" / script)], capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "False", done.stderr
-    assert "--config_path" in done.stdout
-
-
 def test_ctrl_c_ends_the_script_with_its_video(world, tmp_path):
     command = [sys.executable, str(ROOT / "scripts/inference_streaming.py"), "--config_path", str(world)]
     command += ["--actions", "bench", "--output_dir", str(tmp_path), "--device", "cpu"]
