@@ -1,8 +1,7 @@
-"""How keyboard and mouse enter a transformer block (after GameFactory, arXiv:2501.08325, as Matrix-Game-2 has
-it).
+"""How keyboard and mouse enter a transformer block (after GameFactory, arXiv:2501.08325, as Matrix-Game-2 has it).
 
-Latent j sees the 12 action frames 4j-12 .. 4j-1. The mouse joins each spatial position of the hidden state
-and attends along time there; the keyboard gives one key and value per latent, which all positions look up.
+Latent j sees the 12 action frames 4j-12 .. 4j-1. The mouse joins each spatial position of the hidden state and
+attends along time there; the keyboard gives one key and value per latent, which all positions look up.
 """
 
 from dataclasses import dataclass
@@ -62,11 +61,10 @@ class ActionParams:
 
 
 class UnweightedRMSNorm(nn.Module):
-    """Divides by the root mean square of the last dimension. `weight` is stored and, as published, never
-    used.
+    """Divides by the root mean square of the last dimension. `weight` is stored and, as published, never used.
 
-    The published forward pass ignores the weight, and the published checkpoints hold one; loading warns if
-    the stored values are not ones.
+    The published forward pass ignores the weight, and the published checkpoints hold one; loading warns if the
+    stored values are not ones.
     """
 
     def __init__(self, dim: int) -> None:

@@ -1,8 +1,7 @@
-"""Keyboard and mouse as the models read them: encodings of the three published modes, scripts, bench
-sequences.
+"""Keyboard and mouse as the models read them: encodings of the three published modes, scripts, bench sequences.
 
-An action belongs to a video frame. Frame f drives the step from f to f + 1, so the last frame of a block is
-first felt in the next one. Encodings and bench tables: Matrix-Game-2's conditions and prompts.
+An action belongs to a video frame. Frame f drives the step from f to f + 1, so the last frame of a block is first
+felt in the next one. Encodings and bench tables: Matrix-Game-2's conditions and prompts.
 """
 
 import itertools
@@ -161,8 +160,7 @@ def help_line(mode: ActionMode) -> str:
 
 
 def parse_script(mode: ActionMode, text: str) -> Actions:
-    """Actions of a script such as "W*12 W+L*24 Q": keys held together, then for how many frames (12 if not
-    said).
+    """Actions of a script such as "W*12 W+L*24 Q": keys held together, then for how many frames (12 if not said).
 
     Whitespace separates entries; everything from "#" to the end of a line is a comment. Frame 0 is the first.
 
@@ -188,8 +186,8 @@ def _parse_entry(mode: ActionMode, entry: str) -> Actions:
 def bench_actions(mode: ActionMode, seed: int) -> Iterator[Actions]:
     """The published bench sequence without end, one frame at a time: frame 0, then segments of 12 frames.
 
-    The draws are those of the published scripts after `random.seed(seed)`, the idle draw of the segment
-    length included, so equal seeds give equal actions.
+    The draws are those of the published scripts after `random.seed(seed)`, the idle draw of the segment length
+    included, so equal seeds give equal actions.
     """
     draw = random.Random(seed)
     for segment in itertools.count():

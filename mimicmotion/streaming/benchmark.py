@@ -20,8 +20,8 @@ def measure(generator: StreamingGenerator, image: Image.Image, actions: Iterable
     """Runs one session with a block for each of `actions` and returns its figures; more than 10 are needed.
 
     Seconds to the first frame include encoding the image. Milliseconds per block are the 50th and 95th percentile
-    of the blocks after the tenth, by stage and in all. Memory is the peak so far, after block 10 and at the end,
-    in MiB: of tensors on a GPU, of the process on a CPU; session_mib is what the session holds by itself.
+    of the blocks after the tenth, by stage and in all. Memory is the peak so far, after block 10 and at the end, in
+    MiB: of tensors on a GPU, of the process on a CPU; session_mib is what the session holds by itself.
     """
     device = generator.model.device
     begin = time.perf_counter()

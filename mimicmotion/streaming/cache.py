@@ -1,9 +1,8 @@
-"""What a session of the causal model remembers: keys and values of the newest latents, in rings that never
-shift.
+"""What a session of the causal model remembers: keys and values of the newest latents, in rings that never shift.
 
-Positions are plain integers and live once per session, not once per layer: nothing here makes the host wait
-for the device. Rotary angles are already in the keys, and attention does not care about the order of keys, so
-the newest latent simply takes the slot of the oldest.
+Positions are plain integers and live once per session, not once per layer: nothing here makes the host wait for the
+device. Rotary angles are already in the keys, and attention does not care about the order of keys, so the newest
+latent simply takes the slot of the oldest.
 """
 
 from dataclasses import dataclass, field
@@ -14,8 +13,7 @@ import torch
 class RollingCache:
     """Keys and values of one attention layer for the newest `window` latents.
 
-    `k` and `v` are (B, window, tokens, heads, head_dim), allocated once; the caller decides which slots to
-    write.
+    `k` and `v` are (B, window, tokens, heads, head_dim), allocated once; the caller decides which slots to write.
     """
 
     def __init__(
@@ -45,9 +43,7 @@ class RollingCache:
 
 
 def ring_slots(offset: int, frames: int, window: int, sink: int) -> list[int]:
-    """Slots of latents number offset .. offset + frames - 1 of a session; the first `sink` are never
-    replaced.
-    """
+    """Slots of latents number offset .. offset + frames - 1 of a session; the first `sink` are never replaced."""
     numbers = range(offset, offset + frames)
     return [n if n < sink else sink + (n - sink) % (window - sink) for n in numbers]
 
@@ -69,8 +65,8 @@ class LayerCache:
 class ModelCache:
     """All that `CausalWanModel` remembers of one session. Made by `CausalWanModel.new_cache`.
 
-    `first` is the index of the session's first latent and `end` the index after its newest; None before the
-    first block. `grid` is (rows, columns) of tokens.
+    `first` is the index of the session's first latent and `end` the index after its newest; None before the first
+    block. `grid` is (rows, columns) of tokens.
     """
 
     batch_size: int

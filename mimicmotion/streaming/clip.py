@@ -1,7 +1,6 @@
 """The image context: all tokens of a CLIP vision tower after its last layer but one.
 
-Matrix-Game-2 uses the vision half of open-CLIP's XLM-R ViT-H/14; the text half of that checkpoint is not
-read.
+Matrix-Game-2 uses the vision half of open-CLIP's XLM-R ViT-H/14; the text half of that checkpoint is not read.
 """
 
 import re
@@ -40,8 +39,7 @@ class ImageEncoder:
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """image (B, 3, H, W) in [-1, 1] -> (B, 257, 1280) for the published tower.
 
-        The picture is squeezed to the tower's square, bicubic without antialiasing, as the weights were
-        trained.
+        The picture is squeezed to the tower's square, bicubic without antialiasing, as the weights were trained.
         """
         size = self.model.config.image_size
         weight = self.model.embeddings.patch_embedding.weight

@@ -1,8 +1,8 @@
 """The loop of the world model: action in, denoise a block, commit it clean to the cache, decode, frames out.
 
-`start` and `step` are the whole of it; `stream` and `generate` are loops over them, so live and offline runs
-give the same frames. The generator holds weights and settings only: a `StreamState` is one session, and any
-number of them can take turns. There is no user interface in here.
+`start` and `step` are the whole of it; `stream` and `generate` are loops over them, so live and offline runs give
+the same frames. The generator holds weights and settings only: a `StreamState` is one session, and any number of
+them can take turns. There is no user interface in here.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from mimicmotion.errors import InputError, UsageError
+from mimicmotion.errors import InputError, MimicMotionError, UsageError
 from mimicmotion.files import atomic_path, sha256_json
 from mimicmotion.streaming.actions import ActionMode, Actions
 from mimicmotion.streaming.cache import ModelCache
@@ -35,10 +35,9 @@ REPEAT_MARK = "Rep"  # diffusers' decoder writes this into a memory slot that ha
 class StreamState:
     """One session: everything that the next block depends on. Its size does not grow.
 
-    seed: of the noise; start: index of the next latent; cache: past keys and values; cond (1, 20, 30, h, w):
-    the image condition, whose last latent repeats; keyboard (1, n, K) and mouse (1, n, 2): the newest action
-    frames, up to the last frame made, None before the first block; memory: of the decoder, None before the
-    first block.
+    seed: of the noise; start: index of the next latent; cache: past keys and values; cond (1, 20, 30, h, w): the
+    image condition, whose last latent repeats; keyboard (1, n, K) and mouse (1, n, 2): the newest action frames, up
+    to the last frame made, None before the first block; memory: of the decoder, None before the first block.
     """
 
     seed: int
@@ -102,10 +101,11 @@ class StreamingGenerator:
     def step(self, state: StreamState, action: Actions, clock: StageClock | None = None) -> np.ndarray:
         """The next frames of the session, uint8 (F, H, W, 3): 9 for the first block, then 12.
 
-        `action` holds one frame, which is kept for the whole block, or one for each frame of the block. A
-        call that was interrupted leaves the session where it was.
+        `action` holds one frame, which is kept for the whole block, or one for each frame of the block. A call that
+        was interrupted leaves the session where it was.
 
-        Raises: UsageError when the action has another number of frames or is of another mode.
+        Raises: UsageError when the action has another number of frames or is of another mode; MimicMotionError when
+        the model or the decoder gives numbers that are not finite.
         """
         keyboard, mouse = self.action_history(state, action)
         stage = clock.stage if clock else lambda _: contextlib.nullcontext()
@@ -114,6 +114,7 @@ class StreamingGenerator:
         with stage("decode"):
             frames, memory = self.vae.decode(latents, state.memory)
         with stage("transport"):
+            _require_finite(latents, frames, state.start)
             frames = to_uint8(frames[0])
         state.keyboard, state.mouse, state.memory = keyboard, mouse, memory
         state.start += self.frames_per_block
@@ -136,9 +137,7 @@ class StreamingGenerator:
         return frame_count(state.start + self.frames_per_block) - state.frames_done
 
     def action_history(self, state: StreamState, action: Actions) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Keyboard (1, 21, K) and mouse (1, 21, 2) of frames 4 s - 12 .. 4 s + 8 with `action` in the new
-        ones.
-        """
+        """Keyboard (1, 21, K) and mouse (1, 21, 2) of frames 4 s - 12 .. 4 s + 8 with `action` in the new ones."""
         frames = self.block_frames(state)
         if len(action) not in (1, frames):
             raise UsageError(f"this block has {frames} frames; got actions for {len(action)}")
@@ -150,9 +149,7 @@ class StreamingGenerator:
 
     @torch.inference_mode()
     def denoise_block(self, state: StreamState, keyboard: torch.Tensor, mouse: torch.Tensor | None) -> torch.Tensor:
-        """Clean latents (1, 16, F, h, w) of the next block, whose keys and values are left clean in the
-        cache.
-        """
+        """Clean latents (1, 16, F, h, w) of the next block, whose keys and values are left clean in the cache."""
         cond = self._condition(state)
         # The newest action frame is first felt by the next block.
         keyboard, mouse = keyboard[:, :-1], None if mouse is None else mouse[:, :-1]
@@ -172,9 +169,7 @@ class StreamingGenerator:
         return latents
 
     def compile(self) -> None:
-        """Compiles each transformer block and the decoder; the first blocks then take minutes, later ones
-        less.
-        """
+        """Compiles each transformer block and the decoder; the first blocks then take minutes, later ones less."""
         for block in self.model.blocks:
             block.compile()
         self.vae.vae.decoder.compile()
@@ -290,8 +285,7 @@ class StreamingGenerator:
 
 
 def prepare_image(image: Image.Image | np.ndarray, height: int, width: int) -> torch.Tensor:
-    """Crops `image` around its centre to height : width and resizes it: float32 (1, 3, height, width) in [-1,
-    1].
+    """Crops `image` around its centre to height : width and resizes it: float32 (1, 3, height, width) in [-1, 1].
 
     Raises: InputError when `image` is not a picture with three channels.
     """
@@ -316,6 +310,18 @@ def load_image(path: str | Path) -> Image.Image:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read the image {path}: {error}") from error
     return image
+
+
+def _require_finite(latents: torch.Tensor, frames: torch.Tensor, start: int) -> None:
+    for tensor, what, remedy in (
+        (latents, "the transformer", "runtime.dtype"),
+        (frames, "the decoder", "streaming.decode_dtype"),
+    ):
+        if not torch.isfinite(tensor).all():
+            raise MimicMotionError(
+                f"{what} gave numbers that are not finite in {tensor.dtype} from latent {start} on; "
+                f"try {remedy}=fp32, or check the weights"
+            )
 
 
 def _read_state(path: Path) -> tuple[dict[str, torch.Tensor], dict]:

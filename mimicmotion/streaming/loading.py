@@ -1,7 +1,7 @@
 """Checkpoint files -> StreamingGenerator. Tiny and published weights take the same path.
 
-A streaming configuration (configs/streaming/*.yaml) holds the sizes of the three networks, the action mode,
-the denoising steps and the names of the weight files.
+A streaming configuration (configs/streaming/*.yaml) holds the sizes of the three networks, the action mode, the
+denoising steps and the names of the weight files.
 """
 
 import dataclasses
@@ -36,10 +36,9 @@ QK_NORMS = (
 class WorldConfig:
     """One file of configs/streaming: what a world model is, apart from where and how it runs.
 
-    height, width: of the video in pixels. model, vae, clip: sizes, as CausalWanModel.from_config,
-    AutoencoderKLWan and CLIPVisionConfig take them. weights_folder and the three file names below it: the
-    checkpoints. tiny_seed: if not None, weights that are missing are drawn from it and written there (the
-    embedded default).
+    height, width: of the video in pixels. model, vae, clip: sizes, as CausalWanModel.from_config, AutoencoderKLWan
+    and CLIPVisionConfig take them. weights_folder and the three file names below it: the checkpoints. tiny_seed: if
+    not None, weights that are missing are drawn from it and written there (the embedded default).
     """
 
     mode: str
@@ -172,8 +171,8 @@ def load_model(
 ) -> CausalWanModel:
     """The transformer with the weights of an official checkpoint, whose keys may start with `model.`.
 
-    Every key of the model must be there. Warns when stored query and key norms of the action modules are not
-    ones: the model, as published, leaves them out.
+    Every key of the model must be there. Warns when stored query and key norms of the action modules are not ones:
+    the model, as published, leaves them out.
 
     Raises: SetupError for a missing, damaged or unfitting file; UsageError as WanParams.from_config.
     """
@@ -213,9 +212,7 @@ def load_clip(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> nn.Module:
-    """The CLIP vision tower from the open-CLIP checkpoint or a file with transformers' names. Raises:
-    SetupError.
-    """
+    """The CLIP vision tower from the open-CLIP checkpoint or a file with transformers' names. Raises: SetupError."""
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     from mimicmotion.streaming.clip import OPEN_CLIP_PREFIX, from_open_clip

@@ -1,9 +1,9 @@
 """The causal, action-driven diffusion transformer of Matrix-Game-2: sizes from the official config.json.
 
-A forward pass denoises one block of latents against the cached past of a session. The model holds weights
-only; everything that a session remembers is in the `ModelCache` that the caller passes in. Names of
-parameters are those of the published checkpoints. Block structure: Wan2.1 (arXiv:2503.20314) with per-latent
-modulation, image cross-attention instead of text, and `ActionModule` in the first half of the blocks.
+A forward pass denoises one block of latents against the cached past of a session. The model holds weights only;
+everything that a session remembers is in the `ModelCache` that the caller passes in. Names of parameters are those
+of the published checkpoints. Block structure: Wan2.1 (arXiv:2503.20314) with per-latent modulation, image
+cross-attention instead of text, and `ActionModule` in the first half of the blocks.
 """
 
 import dataclasses
@@ -33,8 +33,7 @@ FIXED_ACTION_KEYS = {
 
 @dataclass(frozen=True)
 class WanParams:
-    """Sizes of a `CausalWanModel`, named as in config.json; the defaults are those of the published
-    constructor.
+    """Sizes of a `CausalWanModel`, named as in config.json; the defaults are those of the published constructor.
 
     `context_dim` is not in official files (it is always 1280 there): the width of the image encoder.
     """
@@ -56,8 +55,8 @@ class WanParams:
     def from_config(cls, config: Mapping | str | Path) -> "WanParams":
         """Reads an official config: a mapping, a config.json, or the folder that holds one.
 
-        Raises: UsageError for unknown keys, for sizes that do not fit together and for the bidirectional
-        foundation model (local_attn_size -1), which cannot stream.
+        Raises: UsageError for unknown keys, for sizes that do not fit together and for the bidirectional foundation
+        model (local_attn_size -1), which cannot stream.
         """
         config = dict(_read_config(config))
         action = _known(ActionParams, config.pop("action_config", {}), FIXED_ACTION_KEYS, "action_config: ")
@@ -95,9 +94,7 @@ class CausalWanModel(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping | str | Path) -> "CausalWanModel":
-        """A model with the sizes of an official config and untrained weights. Raises: as
-        WanParams.from_config.
-        """
+        """A model with the sizes of an official config and untrained weights. Raises: as WanParams.from_config."""
         return cls(WanParams.from_config(config))
 
     @property
@@ -153,13 +150,13 @@ class CausalWanModel(nn.Module):
     ) -> torch.Tensor:
         """Flow of the latents start .. start + F - 1, shape of `x`; F is 3 for the published weights.
 
-        x (B, 16, F, h, w) noisy latents; t (B, F) timesteps 0..1000; cond (B, 20, F, h, w), 4 mask channels,
-        then 16 of the image condition; context (B, 257, 1280) of the image encoder, needed in a session's
-        first call and ignored later; mouse (B, 4 F + 8, 2), None for models without; keyboard (B, 4 F + 8,
-        K). Row 0 of mouse and keyboard is action frame 4 * start - 12; frames before the first repeat it.
+        x (B, 16, F, h, w) noisy latents; t (B, F) timesteps 0..1000; cond (B, 20, F, h, w), 4 mask channels, then
+        16 of the image condition; context (B, 257, 1280) of the image encoder, needed in a session's first call and
+        ignored later; mouse (B, 4 F + 8, 2), None for models without; keyboard (B, 4 F + 8, K). Row 0 of mouse and
+        keyboard is action frame 4 * start - 12; frames before the first repeat it.
 
-        The keys and values of the block are left in `cache`: calling again with the same `start` replaces
-        them, the next `start` drops the oldest latents.
+        The keys and values of the block are left in `cache`: calling again with the same `start` replaces them, the
+        next `start` drops the oldest latents.
 
         Raises: ValueError when shapes do not fit the model, the cache or each other.
         """
@@ -224,9 +221,7 @@ class CausalWanModel(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention over the window, image cross-attention, actions, feed-forward. Norms 1 and 2 have no
-    weights.
-    """
+    """Self-attention over the window, image cross-attention, actions, feed-forward. Norms 1 and 2 have no weights."""
 
     def __init__(self, params: WanParams, index: int) -> None:
         super().__init__()
@@ -256,9 +251,7 @@ class Block(nn.Module):
         action_slots: torch.Tensor,
         count: int,
     ) -> torch.Tensor:
-        """x (B, F, S, C) tokens, e (B, F, 6, C) timestep modulation; `rope` and `turn` rotate video and
-        actions.
-        """
+        """x (B, F, S, C) tokens, e (B, F, 6, C) timestep modulation; `rope` and `turn` rotate video and actions."""
         # 6 x (B, F, 1, C): one set per latent, the same for its tokens
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + e).unsqueeze(3).unbind(2)
         attended = self.self_attn(self.norm1(x) * (1 + scale1) + shift1, rope, cache.attention, slots, count)
@@ -380,9 +373,7 @@ def timestep_embedding(t: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 def unpatchify(x: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
-    """(B, F, rows * columns, 2 * 2 * C) -> (B, C, F, 2 * rows, 2 * columns); channels are innermost in a
-    token.
-    """
+    """(B, F, rows * columns, 2 * 2 * C) -> (B, C, F, 2 * rows, 2 * columns); channels are innermost in a token."""
     x = x.unflatten(2, tuple(grid[1:])).unflatten(-1, (PATCH, PATCH, -1))
     return x.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
 

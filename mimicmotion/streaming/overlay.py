@@ -1,7 +1,7 @@
 """Keys and mouse pointer drawn on frames, in the places Matrix-Game-2 draws them, at any size of picture.
 
-Positions are those of a picture of 640 x 352. Smaller pictures are enlarged by a whole factor first, so that
-the letters can be read.
+Positions are those of a picture of 640 x 352. Smaller pictures are enlarged by a whole factor first, so that the
+letters can be read.
 """
 
 import numpy as np
@@ -30,9 +30,7 @@ class Overlay:
         self._first = True
 
     def draw(self, frames: np.ndarray, actions: Actions) -> np.ndarray:
-        """frames uint8 (N, H, W, 3) RGB and the action of each -> uint8 (N, k H, k W, 3), k = 1 from 320
-        pixels on.
-        """
+        """frames uint8 (N, H, W, 3) RGB and the action of each -> uint8 (N, k H, k W, 3), k = 1 from 320 pixels on."""
         factor = -(-SMALLEST_WIDTH // frames.shape[2])
         drawn = frames.repeat(factor, axis=1).repeat(factor, axis=2) if factor > 1 else frames.copy()
         for index, frame in enumerate(drawn):

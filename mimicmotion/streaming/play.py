@@ -43,8 +43,8 @@ def play_session(
 ) -> EOFError | KeyboardInterrupt | None:
     """Plays block after block, showing each at once; what ended the session early, or None.
 
-    Actions are asked for, or taken from `actions` without questions until they run out. `blocks` ends the
-    session by itself. However it ends, the recording has every block that was finished.
+    Actions are asked for, or taken from `actions` without questions until they run out. `blocks` ends the session
+    by itself. However it ends, the recording has every block that was finished.
     """
     with recording:
         try:

@@ -16,9 +16,8 @@ from mimicmotion.video_writer import VideoWriter
 class Recording:
     """Writes `<stem>.mp4` and `<stem>_icon.mp4` into `folder`, both complete when the `with` block ends.
 
-    Memory stays flat in the number of frames. An error that leaves the block leaves no file; so does a
-    recording without a frame. Who ends a session early and wants its video handles the interrupt within the
-    block.
+    Memory stays flat in the number of frames. An error that leaves the block leaves no file; so does a recording
+    without a frame. Who ends a session early and wants its video handles the interrupt within the block.
     """
 
     def __init__(self, folder: str | Path, stem: str, mode: ActionMode, fps: float, crf: int) -> None:
@@ -40,8 +39,8 @@ class Recording:
             return self._stack.__exit__(*error)
 
     def add(self, frames: np.ndarray, actions: Actions) -> None:
-        """Appends uint8 (N, H, W, 3) frames and their actions, of one frame or N. Ctrl-C waits until both
-        have them.
+        """Appends uint8 (N, H, W, 3) frames and their actions, of one frame or N. Ctrl-C waits until both have
+        them.
         """
         actions = actions if len(actions) == len(frames) else actions.repeat(len(frames))
         drawn = self._overlay.draw(frames, actions)

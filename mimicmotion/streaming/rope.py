@@ -1,8 +1,8 @@
 """Rotary angles for video tokens and for action tokens, computed from the absolute latent index.
 
 Nothing is looked up in a table, so a session has no last position. Angles are made in float64 on the host: at
-latent 1,000,000 float32 would be wrong in the second digit. Attention sees only differences of positions, so
-a window far along gives the scores of a window at the start.
+latent 1,000,000 float32 would be wrong in the second digit. Attention sees only differences of positions, so a
+window far along gives the scores of a window at the start.
 """
 
 import torch
@@ -20,11 +20,10 @@ def axis_angles(start: int, count: int, dim: int, theta: float) -> torch.Tensor:
 def video_rope(
     start: int, frames: int, height: int, width: int, head_dim: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines for the tokens of latents start .. start + frames - 1, each float32 (T, 1, head_dim /
-    2).
+    """Cosines and sines for the tokens of latents start .. start + frames - 1, each float32 (T, 1, head_dim / 2).
 
-    T = frames * height * width in the order frame, row, column; `height` and `width` count tokens, not
-    pixels. Of the head, 2 * (head_dim // 6) go to rows, as many to columns, the rest to time.
+    T = frames * height * width in the order frame, row, column; `height` and `width` count tokens, not pixels. Of
+    the head, 2 * (head_dim // 6) go to rows, as many to columns, the rest to time.
     """
     spatial = 2 * (head_dim // 6)
     time = axis_angles(start, frames, head_dim - 2 * spatial, VIDEO_THETA)
@@ -53,8 +52,7 @@ def action_rope(
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotates adjacent pairs of the last dimension of `x`; features beyond the angles stay as they are.
 
-    `cos` and `sin` broadcast against x[..., : 2 * angles : 2]. Computed in float32, returned in the type of
-    `x`.
+    `cos` and `sin` broadcast against x[..., : 2 * angles : 2]. Computed in float32, returned in the type of `x`.
     """
     rotated = 2 * cos.shape[-1]
     even, odd = x[..., :rotated].float().unflatten(-1, (-1, 2)).unbind(-1)

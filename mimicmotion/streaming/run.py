@@ -107,8 +107,7 @@ def run_benchmark(config: Config) -> int:
 
 
 def begin_session(generator: StreamingGenerator, config: Config) -> tuple[str, StreamState]:
-    """A new session, from a picture that is asked for unless actions are prepared, or a saved one; and its
-    name.
+    """A new session, from a picture that is asked for unless actions are prepared, or a saved one; and its name.
 
     Raises: InputError for a picture or session that cannot be read; EOFError, KeyboardInterrupt when asking.
     """
@@ -123,9 +122,7 @@ def begin_session(generator: StreamingGenerator, config: Config) -> tuple[str, S
 
 
 def world_of(config: Config) -> WorldConfig:
-    """The streaming config that `config` names, with the weight files that it sets itself. Raises:
-    UsageError.
-    """
+    """The streaming config that `config` names, with the weight files that it sets itself. Raises: UsageError."""
     settings = config.streaming
     world = read_world(settings.config_path)
     if settings.weights_folder is not None:

@@ -1,9 +1,7 @@
-"""Few-step flow matching: x_sigma = (1 - sigma) * clean + sigma * noise, and the model predicts noise -
-clean.
+"""Few-step flow matching: x_sigma = (1 - sigma) * clean + sigma * noise, and the model predicts noise - clean.
 
 Each step goes to the clean estimate and back to the next noise level with fresh noise (a resample, not an ODE
-step). Levels come from diffusers' FlowMatchLCMScheduler with the shift sigma' = shift * s / (1 + (shift - 1)
-* s).
+step). Levels come from diffusers' FlowMatchLCMScheduler with the shift sigma' = shift * s / (1 + (shift - 1) * s).
 """
 
 import copy
@@ -20,8 +18,7 @@ TRAIN_STEPS = 1000
 
 
 def make_scheduler(steps: Sequence[int], shift: float = 5.0) -> FlowMatchLCMScheduler:
-    """The scheduler for `steps`, the published denoising_step_list: falling numbers in 1..1000 before the
-    shift.
+    """The scheduler for `steps`, the published denoising_step_list: falling numbers in 1..1000 before the shift.
 
     With shift 5, 1000, 666, 333 become timesteps 1000, 908.84, 713.98 (sigma times 1000), and then clean.
 
@@ -41,8 +38,7 @@ def denoise(
     noise: torch.Tensor,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Clean latents from `noise` by all levels of `scheduler`; `predict_flow(x, timestep)` has the shape of
-    x.
+    """Clean latents from `noise` by all levels of `scheduler`; `predict_flow(x, timestep)` has the shape of x.
 
     `scheduler` is not changed, so sessions can share it. `generator` gives the noise between levels.
     """

@@ -1,7 +1,7 @@
 """The Wan VAE by the block: diffusers' AutoencoderKLWan with its memory held by the session.
 
-The first latent is one frame, each later one four, so a block of three gives 9 frames and then 12. Latents
-here are in the model's convention, (posterior mean - mean) / std.
+The first latent is one frame, each later one four, so a block of three gives 9 frames and then 12. Latents here are
+in the model's convention, (posterior mean - mean) / std.
 """
 
 import torch
@@ -24,9 +24,8 @@ def frame_count(latents: int) -> int:
 class StreamingVAE:
     """Encodes the image condition and decodes blocks. Holds weights only.
 
-    encode_dtype and decode_dtype set the precision of the two halves apart from each other. Rollouts were
-    found to react strongly to the precision of encoding (FastVideo's measurements), little to that of
-    decoding.
+    encode_dtype and decode_dtype set the precision of the two halves apart from each other. Rollouts were found to
+    react strongly to the precision of encoding (FastVideo's measurements), little to that of decoding.
     """
 
     def __init__(
@@ -63,8 +62,7 @@ class StreamingVAE:
     def encode_condition(self, image: torch.Tensor, latents: int = CONDITION_LATENTS) -> torch.Tensor:
         """Latents of a clip that starts with `image` and goes on in mid-grey: float32 (B, 16, latents, h, w).
 
-        image (B, 3, H, W) in [-1, 1]. The default is long enough for any run: the last latent repeats for
-        ever.
+        image (B, 3, H, W) in [-1, 1]. The default is long enough for any run: the last latent repeats for ever.
         """
         memory = new_memory(self.vae.encoder)
         first = image.unsqueeze(2).to(self.device, self.encode_dtype)
@@ -76,11 +74,10 @@ class StreamingVAE:
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor, memory: DecoderMemory | None = None) -> tuple[torch.Tensor, DecoderMemory]:
-        """Frames (B, 3, N, H, W) in [-1, 1] of the session's next latents (B, 16, F, h, w), and the new
-        memory.
+        """Frames (B, 3, N, H, W) in [-1, 1] of the session's next latents (B, 16, F, h, w), and the new memory.
 
-        `memory` None starts a session: N = 1 + 4 (F - 1); later N = 4 F. The memory passed in is not changed,
-        so a call that was interrupted can be repeated.
+        `memory` None starts a session: N = 1 + 4 (F - 1); later N = 4 F. The memory passed in is not changed, so a
+        call that was interrupted can be repeated.
         """
         first = memory is None
         memory = new_memory(self.vae.decoder) if first else list(memory)

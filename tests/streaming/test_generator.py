@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from mimicmotion.errors import InputError, UsageError
+from mimicmotion.errors import InputError, MimicMotionError, UsageError
 from mimicmotion.streaming.actions import Actions, bench_actions, by_block, encode, get_mode
 from mimicmotion.streaming.generator import load_image, prepare_image
 from streaming.micro import make_generator
@@ -121,7 +121,7 @@ def test_saved_header_is_plain_json(generator, picture, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["denoise", "decode"])
-def test_an_interrupted_block_can_be_made_again(generator, picture, monkeypatch, where):
+def test_an_interrupted_block_can_be_made_again(generator, picture, tmp_path, monkeypatch, where):
     actions = bench(generator, 3)
     expected = generator.generate(picture, actions)
     state = generator.start(picture, 0)
@@ -142,6 +142,9 @@ def test_an_interrupted_block_can_be_made_again(generator, picture, monkeypatch,
         generator.step(state, actions[2])
     monkeypatch.setattr(target, "forward", original)
     assert state.frames_done == 21
+    generator.save_state(state, tmp_path / "interrupted.safetensors")
+    resumed = generator.load_state(tmp_path / "interrupted.safetensors")
+    assert np.array_equal(generator.step(resumed, actions[2]), expected[21:])
     found.append(generator.step(state, actions[2]))
     assert np.array_equal(np.concatenate(found), expected)
 
@@ -258,3 +261,14 @@ def test_files_that_are_no_picture_are_refused(tmp_path):
     for path in (tmp_path / "a.png", tmp_path / "missing.png", tmp_path):
         with pytest.raises(InputError, match="cannot read the image"):
             load_image(path)
+
+
+@pytest.mark.parametrize("where, named", [("model", "runtime.dtype"), ("decoder", "streaming.decode_dtype")])
+def test_numbers_that_are_not_finite_stop_the_session(picture, where, named):
+    generator = make_generator()
+    state = generator.start(picture, 0)
+    module = generator.model.head.head if where == "model" else generator.vae.vae.decoder.conv_out
+    module.bias.fill_(float("nan"))
+    with pytest.raises(MimicMotionError, match=named):
+        generator.step(state, encode(generator.mode, "W"))
+    assert state.start == 0
