@@ -1,10 +1,10 @@
 """Batch mode of the action-driven world model: a picture and prepared actions to demo.mp4 and demo_icon.mp4.
 
 examples:
-  python scripts/inference_causal.py                                     bench actions, 597 frames, on the
-  tiny model python scripts/inference_causal.py --img_path street.png --actions 'W*36 W+L*24 Q*12'
-  python scripts/inference_causal.py --config_path configs/streaming/universal.yaml --num_output_frames 150
-  --seed 1
+  python scripts/inference_causal.py
+      bench actions, 597 frames, on the tiny model
+  python scripts/inference_causal.py --img_path street.png --actions 'W*36 W+L*24 Q*12'
+  python scripts/inference_causal.py --config_path configs/streaming/universal.yaml --num_output_frames 150 --seed 1
 
 The frames are those that scripts/inference_streaming.py makes with the same picture, actions and seed.
 """

@@ -25,6 +25,7 @@ class Recording:
             Path(folder) / f"{stem}{suffix}.mp4" for suffix in ("", "_icon", "_current")
         )
         self.frames = 0
+        self.actions_taken: list[dict] = []  # runs of equal frames: how many, keyboard and mouse values
         self._fps, self._crf = fps, crf
         self._overlay = Overlay(mode)
         self._stack = contextlib.ExitStack()
@@ -50,6 +51,17 @@ class Recording:
             for writer, images in zip(self._writers, (frames, drawn), strict=True):
                 writer.write(images)
             self.frames += len(frames)
+            self._remember(actions)
+
+    def _remember(self, actions: Actions) -> None:
+        mice = [None] * len(actions) if actions.mouse is None else actions.mouse.tolist()
+        for keyboard, mouse in zip(actions.keyboard.tolist(), mice, strict=True):
+            values = {"keyboard": keyboard, "mouse": mouse}
+            last = self.actions_taken[-1] if self.actions_taken else {}
+            if {**last, **values} == last:
+                last["frames"] += 1
+            else:
+                self.actions_taken.append({"frames": 1} | values)
 
     def write_current(self, frames: np.ndarray) -> Path:
         """Writes a block as a video of its own, `<stem>_current.mp4`, replacing the one before."""

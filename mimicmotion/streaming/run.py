@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from mimicmotion.cli import INTERRUPTED
 from mimicmotion.config import Config
-from mimicmotion.device import resolve_device, resolve_dtype
+from mimicmotion.device import describe_device, resolve_device, resolve_dtype
 from mimicmotion.errors import UsageError
-from mimicmotion.files import require_writable, write_json
+from mimicmotion.files import require_writable, sha256_file, write_json
+from mimicmotion.sidecar import versions
 from mimicmotion.streaming.actions import (
     ActionMode,
     Actions,
@@ -54,7 +55,7 @@ def run_causal(config: Config) -> int:
     actions = itertools.islice(by_block(frames, generator.mode, world.frames_per_block), blocks)
     state = generator.start(image, settings.seed)
     play_batch(generator, state, recording, tqdm(actions, "blocks", blocks, disable=None))
-    report(recording)
+    report(recording, generator, config, Path(settings.image))
     return 0
 
 
@@ -69,15 +70,16 @@ def run_streaming(config: Config) -> int:
     generator = create_generator(config, world)
     try:
         while True:
-            stem, state = begin_session(generator, config)
+            path, state = begin_session(generator, config)
             actions = None
             if frames is not None:
                 if settings.actions == BENCH:
                     frames = itertools.islice(frames, state.frames_done, None)
                 actions = by_block(frames, generator.mode, size, state.start)
-            recording = make_recording(config, world, stem)
+            recording = make_recording(config, world, path.stem)
+            first = state.start
             end = play_session(generator, state, recording, Terminal(), actions, blocks)
-            report(recording)
+            report(recording, generator, config, path, first)
             if settings.save_state:
                 generator.save_state(state, settings.save_state)
                 print(f"saved {settings.save_state}; go on with --resume_from {settings.save_state}")
@@ -106,19 +108,19 @@ def run_benchmark(config: Config) -> int:
     return 0
 
 
-def begin_session(generator: StreamingGenerator, config: Config) -> tuple[str, StreamState]:
+def begin_session(generator: StreamingGenerator, config: Config) -> tuple[Path, StreamState]:
     """A new session, from a picture that is asked for unless actions are prepared, or a saved one; and its name.
 
     Raises: InputError for a picture or session that cannot be read; EOFError, KeyboardInterrupt when asking.
     """
     settings = config.streaming
     if settings.resume_from:
-        return Path(settings.resume_from).stem, generator.load_state(settings.resume_from)
+        return Path(settings.resume_from), generator.load_state(settings.resume_from)
     if settings.actions:
         path, image = Path(settings.image), load_image(settings.image)
     else:
         path, image = ask_image(Terminal(), settings.image)
-    return path.stem, generator.start(image, settings.seed)
+    return path, generator.start(image, settings.seed)
 
 
 def world_of(config: Config) -> WorldConfig:
@@ -189,11 +191,33 @@ def make_recording(config: Config, world: WorldConfig, stem: str) -> Recording:
     return Recording(folder, stem, get_mode(world.mode), config.streaming.fps, config.output.crf)
 
 
-def report(recording: Recording) -> None:
-    """Prints which videos a session left and how long they are."""
+def report(
+    recording: Recording, generator: StreamingGenerator, config: Config, begun_from: Path, first: int = 0
+) -> None:
+    """Prints which videos a session left and how long they are, and writes the record of how they were made.
+
+    begun_from: the first picture, or the saved session that goes on; first: index of the session's first latent.
+    Raises: SetupError for a full disk.
+    """
     if not recording.frames:
         print("no frame was made, so no video was saved")
         return
+    videos = (recording.clean_path, recording.icon_path)
+    record = {
+        "videos": {path.name: sha256_file(path) for path in videos},
+        "frames": recording.frames,
+        "begun_from": {"path": str(begun_from), "sha256": sha256_file(begun_from), "first_latent": first},
+        "seed": config.streaming.seed,
+        "mode": generator.mode.name,
+        "actions": recording.actions_taken,
+        "generator": generator.fingerprint(),
+        "sigmas": generator.scheduler.sigmas.tolist(),
+        "settings": dataclasses.asdict(config.streaming),
+        "device": describe_device(generator.model.device),
+        "dtype": str(generator.model.dtype),
+        "versions": versions(),
+    }
+    write_json(recording.clean_path.with_suffix(".json"), record)
     for path in (recording.clean_path, recording.icon_path):
         print(f"saved {path} ({recording.frames} frames)")
 

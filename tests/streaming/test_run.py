@@ -12,6 +12,7 @@ import pytest
 
 from mimicmotion.config import load_config
 from mimicmotion.errors import InputError, UsageError
+from mimicmotion.files import sha256_file
 from mimicmotion.streaming import run as run_module
 from mimicmotion.streaming.run import latents_for, run_benchmark, run_causal, run_streaming
 from streaming.micro import micro_world
@@ -44,8 +45,21 @@ def type_in(monkeypatch, *answers):
 
 def test_batch_writes_the_published_number_of_frames(settings, tmp_path):
     assert run_causal(settings(num_latents=12)) == 0
-    assert names(tmp_path / "out") == ["demo.mp4", "demo_icon.mp4"]
+    assert names(tmp_path / "out") == ["demo.json", "demo.mp4", "demo_icon.mp4"]
     assert count(tmp_path / "out" / "demo.mp4") == count(tmp_path / "out" / "demo_icon.mp4") == 45
+
+
+def test_the_record_says_how_a_session_was_made(settings, tmp_path):
+    run_causal(settings(actions="W*9 W+L*12", seed=4))
+    record = json.loads((tmp_path / "out" / "demo.json").read_text())
+    assert record["frames"] == 21
+    assert record["seed"] == 4
+    assert [entry["frames"] for entry in record["actions"]] == [9, 12]
+    assert record["actions"][0]["keyboard"] == record["actions"][1]["keyboard"]
+    assert record["actions"][0]["mouse"] != record["actions"][1]["mouse"]
+    for path in (tmp_path / "out").glob("*.mp4"):
+        assert record["videos"][path.name] == sha256_file(path)
+    assert record["begun_from"]["sha256"] == sha256_file(settings().streaming.image)
 
 
 @pytest.mark.parametrize("actions", ["bench", "W*9 W+L*12 Q*12 J*3"])
