@@ -93,7 +93,17 @@ TURBO = (
     Flag("--lcm_num_train_timesteps", "turbo.lcm_num_train_timesteps", int, "points of the LCM grid"),
 )
 
-GROUPS = {"run": COMMON, "device": RUNTIME, "pose": POSE, "turbo": TURBO}
+CACHE = (
+    Flag("--feature_cache_dir", "cache.folder", str, "folder of the feature cache"),
+    Flag("--disable_feature_cache", "cache.enabled", False, "neither read nor write the feature cache"),
+    Flag("--disable_pipeline_feature_cache", "cache.pipeline_features", False, "keep poses only, no CLIP or VAE"),
+    Flag("--feature_cache_force_refresh", "cache.force_refresh", True, "compute and store every feature anew"),
+    Flag("--feature_cache_max_gb", "cache.max_gb", float, "size of the cache; the least recently used goes first"),
+    Flag("--benchmark_cache", "cache.benchmark", True, "time cold and warm passes of the first result, and stop"),
+    Flag("--benchmark_repeats", "cache.benchmark_repeats", int, "pairs of passes of --benchmark_cache"),
+)
+
+GROUPS = {"run": COMMON, "device": RUNTIME, "pose": POSE, "turbo": TURBO, "cache": CACHE}
 
 
 def build_parser(doc: str, groups: tuple[str, ...]) -> argparse.ArgumentParser:

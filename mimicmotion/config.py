@@ -121,6 +121,19 @@ class OutputSettings:
 
 
 @dataclass
+class CacheSettings:
+    """The feature cache of inference_raw_batch_cache.py."""
+
+    folder: str = "cache/features"
+    enabled: bool = True
+    pipeline_features: bool = True  # CLIP embeddings and VAE latents as well as poses
+    force_refresh: bool = False
+    max_gb: float | None = 10.0  # of 1e9 bytes; null: no limit
+    benchmark: bool = False
+    benchmark_repeats: int = 3
+
+
+@dataclass
 class Config:
     """All settings. `base_model_path` is a diffusers folder or hub id, `ckpt_path` MimicMotion's own weights
     (null: the folder holds the whole model).
@@ -135,6 +148,7 @@ class Config:
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     pose: PoseSettings = field(default_factory=PoseSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
 
 
 CHOICES = {
@@ -165,6 +179,8 @@ RANGES = {
     "pose.batch_size": (1, None),
     "pose.max_gap": (0, None),
     "output.crf": (0, 51),
+    "cache.max_gb": (0, None),
+    "cache.benchmark_repeats": (1, None),
 }
 CASE_RANGES = {
     "num_frames": (2, None),
