@@ -31,11 +31,13 @@ from mimicmotion.features import (
     DetectedPoses,
     DrawnPoses,
     DrivingPoses,
+    Geometry,
     Reference,
     align_to_reference,
     detect_poses,
     follow,
     load_reference,
+    read_frame,
     read_poses,
     save_driving_poses,
 )
@@ -276,8 +278,14 @@ class Animator:
         """The job's reference picture with its pose, read once per test case."""
         if job.case_index not in self._references:
             path, resolution = job.case.ref_image_path, job.case.resolution
-            self._references[job.case_index] = load_reference(path, resolution, self.detect_in_picture)
+            self._references[job.case_index] = load_reference(
+                path, resolution, self.detect_in_picture, self.read_frame
+            )
         return self._references[job.case_index]
+
+    def read_frame(self, path: Path, resolution: int) -> tuple[np.ndarray, Geometry]:
+        """As `features.read_frame`."""
+        return read_frame(path, resolution)
 
     def forget_references(self) -> None:
         """Makes `reference` read its picture anew."""

@@ -21,7 +21,7 @@ from mimicmotion.config import Config
 from mimicmotion.device import resolve_dtype
 from mimicmotion.dwpose.keypoints import arrays_from_pose, pose_from_arrays, stack_poses, unstack_poses
 from mimicmotion.feature_cache import FeatureCache, Value, statistics_lines
-from mimicmotion.features import DetectedPoses
+from mimicmotion.features import DetectedPoses, Geometry
 from mimicmotion.files import content_sha256
 from mimicmotion.jobs import Job
 from mimicmotion.probe import VideoInfo, probe, require_file
@@ -55,8 +55,8 @@ def animate_folder_cached(config: Config) -> int:
 class CachedAnimator(Animator):
     """An Animator that keeps what it finds out about videos and references in a cache.
 
-    Its results are those of an Animator bit for bit. Levels: video, driving_pose, reference_pose, and with
-    `config.cache.pipeline_features` clip_embedding and vae_latents.
+    Its results are those of an Animator bit for bit. Levels: video, driving_pose, reference_pixels, reference_pose, and
+    with `config.cache.pipeline_features` clip_embedding and vae_latents.
     """
 
     def __init__(self, config: Config, cache: FeatureCache):
@@ -74,6 +74,19 @@ class CachedAnimator(Animator):
             "video", key, lambda: probe(job.video), pack=pack_info, unpack=unpack_info, source=source_of(job.video)
         )
         return open_video(job.video, info=info)
+
+    def read_frame(self, path: Path, resolution: int) -> tuple[np.ndarray, Geometry]:
+        """The reference picture as a frame."""
+        require_file(path)
+        key = {"content": content_sha256(path), "resolution": resolution, "made_by": made_by((*READERS, "torch"))}
+        return self.cache.get_or_compute(
+            "reference_pixels",
+            key,
+            lambda: super(CachedAnimator, self).read_frame(path, resolution),
+            pack=pack_frame,
+            unpack=unpack_frame,
+            source=source_of(path),
+        )
 
     def detect(self, job: Job, video: VideoSource) -> DetectedPoses:
         """What the detector sees in the sampled frames of the driving video."""
@@ -188,6 +201,20 @@ def pack_info(info: VideoInfo) -> Value:
 def unpack_info(value: Value) -> VideoInfo:
     """Raises: TypeError, ZeroDivisionError or ValueError for a value that `pack_info` did not make."""
     return VideoInfo(**value | {"fps": Fraction(*value["fps"])})
+
+
+def pack_frame(frame: tuple[np.ndarray, Geometry]) -> Value:
+    """What `unpack_frame` turns back."""
+    pixels, geometry = frame
+    return {"pixels": torch.from_numpy(pixels), "geometry": asdict(geometry)}
+
+
+def unpack_frame(value: Value) -> tuple[np.ndarray, Geometry]:
+    """Raises: ValueError, TypeError or KeyError for a value that `pack_frame` did not make."""
+    pixels, geometry = value["pixels"].numpy(), Geometry(**value["geometry"])
+    if pixels.shape != (geometry.height, geometry.width, 3) or pixels.dtype != np.uint8:
+        raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}")
+    return pixels, geometry
 
 
 def pack_detected(detected: DetectedPoses) -> Value:

@@ -112,20 +112,31 @@ def read_picture(path: str | Path) -> np.ndarray:
         raise InputError(f"cannot read the reference image {path}: {error}; convert it to PNG or JPEG") from error
 
 
-def load_reference(path: str | Path, resolution: int, detect: Callable[[np.ndarray], dict]) -> Reference:
+def read_frame(path: Path, resolution: int) -> tuple[np.ndarray, Geometry]:
+    """A picture as a frame, uint8 (height, width, 3), RGB, and how it was made one. Raises: as `read_picture`."""
+    picture = read_picture(path)
+    geometry = frame_geometry(*picture.shape[:2], resolution)
+    return fit_picture(picture, geometry), geometry
+
+
+def load_reference(
+    path: str | Path,
+    resolution: int,
+    detect: Callable[[np.ndarray], dict],
+    read: Callable[[Path, int], tuple[np.ndarray, Geometry]] = read_frame,
+) -> Reference:
     """The reference picture as a frame, with the pose of the largest person in it.
 
     Args:
         path: picture file; keypoints in `<name>.pose.npz` beside it are used instead of detection.
         resolution: short side of the frame in pixels.
         detect: gives the pose of a uint8 (h, w, 3) picture.
+        read: `read_frame`, or something faster that gives the same.
 
     Raises: InputError for an unreadable picture or sidecar, or when there is no person in it.
     """
     path = Path(path)
-    picture = read_picture(path)
-    geometry = frame_geometry(*picture.shape[:2], resolution)
-    pixels = fit_picture(picture, geometry)
+    pixels, geometry = read(path, resolution)
     sidecar = path.with_suffix(SIDECAR_SUFFIX)
     if sidecar.is_file():
         pose = align_pose(load_poses(sidecar).poses[0], picture_to_frame(geometry))
