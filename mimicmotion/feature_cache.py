@@ -6,6 +6,7 @@ not at all and trusted only after it was checked; whatever is wrong with the fol
 """
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -145,6 +146,9 @@ class FeatureCache:
             value = unpack_entry(entry, unpack)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            self._go_on_without(error)
+            return None
         except CacheCorrupt as error:
             if set_aside:
                 self._set_aside(path, error)
@@ -241,7 +245,7 @@ def load_entry(path: Path, max_bytes: int = MAX_ENTRY_BYTES) -> tuple[dict, int]
     Nothing in the file is executed and nothing larger than the file is allocated; PyTorch checks no sums of its own,
     so the archive's are tested first.
 
-    Raises: FileNotFoundError; CacheCorrupt for anything that is no whole entry of this version.
+    Raises: OSError when it cannot be opened; CacheCorrupt for anything that is no whole entry of this version.
     """
     with _open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -280,10 +284,10 @@ def _open_regular(path: Path):
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags)
-    except FileNotFoundError:
-        raise
     except OSError as error:
-        raise CacheCorrupt(f"it cannot be opened ({error.strerror})") from error
+        if error.errno == errno.ELOOP:
+            raise CacheCorrupt("it is a link") from error
+        raise
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise CacheCorrupt("it is not a regular file")
@@ -406,7 +410,10 @@ def clear(folder: Path, levels: list[str] | None = None, *, dry_run: bool = Fals
 
 
 def verify(folder: Path, levels: list[str] | None = None, *, dry_run: bool = False) -> Iterator[tuple[StoredFile, str]]:
-    """Yields every entry with what is wrong with it, "" for a sound one; damaged ones are set aside."""
+    """Yields every entry with what is wrong with it, "" for a sound one; damaged ones are set aside.
+
+    Raises: OSError when an entry cannot be opened or renamed.
+    """
     for file in stored_files(folder, levels):
         if file.set_aside:
             continue

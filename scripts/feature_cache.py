@@ -91,6 +91,8 @@ def describe(file) -> str:
         entry, _ = load_entry(file.path)
     except FileNotFoundError:
         return "(removed meanwhile)"
+    except OSError as error:
+        return f"(cannot be opened: {error.strerror})"
     except CacheCorrupt as error:
         return f"(damaged: {error})"
     return repr(entry["source"].get("path", "-"))
