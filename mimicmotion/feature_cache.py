@@ -166,8 +166,10 @@ class FeatureCache:
         value = {name: _detached(item) for name, item in pack(compute()).items()}
         entry = {"format_version": FORMAT_VERSION, "level": level, "key": key, "source": source or {}, "value": value}
         statistics.misses += 1
-        statistics.bytes_written += self._store(path, entry)
-        self._refreshed.add(path)
+        stored = self._store(path, entry)
+        if stored:
+            self._refreshed.add(path)
+        statistics.bytes_written += stored
         result = unpack(value)
         statistics.miss_seconds += time.perf_counter() - start
         return result

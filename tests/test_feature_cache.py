@@ -426,6 +426,9 @@ def test_a_read_only_disk_still_gives_what_it_holds(mounted, caplog):
     for number in range(3):
         assert same(cache.get_or_compute("level", {"n": number}, lambda: value_of(2.0)), value_of(2.0))
     assert len(warnings_in(caplog)) == 1
+    refreshing = FeatureCache(folder, force_refresh=True)
+    for _ in range(2):
+        assert same(refreshing.get_or_compute("level", KEY, lambda: value_of(3.0)), value_of(3.0))
     assert len(stored_files(folder)) == 1
 
 
