@@ -93,6 +93,16 @@ TURBO = (
     Flag("--lcm_num_train_timesteps", "turbo.lcm_num_train_timesteps", int, "points of the LCM grid"),
 )
 
+CACHE = (
+    Flag("--feature_cache_dir", "feature_cache.folder", str, "folder of the feature cache"),
+    Flag("--disable_feature_cache", "feature_cache.enabled", False, "neither read nor write the feature cache"),
+    Flag("--disable_pipeline_feature_cache", "feature_cache.pipeline_features", False, "keep poses only, no CLIP or VAE"),
+    Flag("--feature_cache_force_refresh", "feature_cache.force_refresh", True, "compute and store every feature anew"),
+    Flag("--feature_cache_max_gb", "feature_cache.max_gb", float, "size of the cache; the least recently used goes first"),
+    Flag("--benchmark_cache", "feature_cache.benchmark", True, "time cold and warm passes of the first result, and stop"),
+    Flag("--benchmark_repeats", "feature_cache.benchmark_repeats", int, "pairs of passes of --benchmark_cache"),
+)
+
 STREAMING = (
     Flag("--config_path", "streaming.config_path", str, "world model: a file of configs/streaming"),
     Flag("--checkpoint_path", "streaming.checkpoint_path", str, "weights of the transformer"),
@@ -130,6 +140,7 @@ GROUPS = {
     "device": RUNTIME,
     "pose": POSE,
     "turbo": TURBO,
+    "cache": CACHE,
     "streaming": STREAMING,
     "batch": BATCH,
     "session": SESSION,

@@ -143,6 +143,19 @@ class OutputSettings:
 
 
 @dataclass
+class FeatureCacheSettings:
+    """The feature cache of inference_raw_batch_cache.py."""
+
+    folder: str = "cache/features"
+    enabled: bool = True
+    pipeline_features: bool = True  # CLIP embeddings and VAE latents as well as poses
+    force_refresh: bool = False
+    max_gb: float | None = 10.0  # of 1e9 bytes; null: no limit
+    benchmark: bool = False
+    benchmark_repeats: int = 3
+
+
+@dataclass
 class Config:
     """All settings. `base_model_path` is a diffusers folder or hub id, `ckpt_path` MimicMotion's own weights
     (null: the folder holds the whole model).
@@ -158,6 +171,7 @@ class Config:
     pose: PoseSettings = field(default_factory=PoseSettings)
     streaming: StreamingSettings = field(default_factory=StreamingSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
+    feature_cache: FeatureCacheSettings = field(default_factory=CacheSettings)
 
 
 CHOICES = {
@@ -195,6 +209,8 @@ RANGES = {
     "streaming.benchmark_blocks": (20, None),
     "streaming.fps": (0.1, 1000),
     "output.crf": (0, 51),
+    "feature_cache.max_gb": (0, None),
+    "feature_cache.benchmark_repeats": (1, None),
 }
 CASE_RANGES = {
     "num_frames": (2, None),

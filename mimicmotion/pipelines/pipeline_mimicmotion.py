@@ -143,7 +143,7 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
             return_dict: False gives the tuple (frames,).
             device: moves the networks there first; by default they run where they are.
             image_embeddings: CLIP embeddings (batch, 1, channels) computed before by `embed_image`.
-            image_latents: VAE latents (batch, 4, height / 8, width / 8) computed before by `encode_image`.
+            image_latents: VAE latents (batch, 4, height / 8, width / 8) computed before by `encode_reference`.
             cfg_batch: "on" runs the conditional and unconditional passes as one batch, "off" one after the other,
                 "auto" as one batch on a GPU for as long as memory allows.
 
@@ -168,10 +168,9 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
             image_embeddings = self.embed_image(image)
         images = len(image_embeddings)
         # Drawn even where it is not used: the generator's later numbers must not depend on strength or cache.
-        noise = randn_tensor((images, 3, height, width), generator=generator, device=device, dtype=torch.float32)
+        noise = self.draw_image_noise(images, height, width, generator)
         if image_latents is None:
-            pixels = self.video_processor.preprocess(image, height=height, width=width).to(device)
-            image_latents = self.encode_image(pixels + noise_aug_strength * noise)
+            image_latents = self.encode_reference(image, height, width, noise_aug_strength * noise)
         batch_size = images * num_videos_per_prompt
         conditions = self._conditions(
             image_embeddings, image_latents, (fps - 1, motion_bucket_id, noise_aug_strength), image_pose, batch_size
@@ -233,6 +232,26 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
         embeddings = self.image_encoder(pixels).image_embeds
         require_finite(embeddings, "the CLIP embedding of the reference image")
         return embeddings.unsqueeze(1)
+
+    def draw_image_noise(
+        self, images: int, height: int, width: int, generator: torch.Generator | list[torch.Generator] | None
+    ) -> torch.Tensor:
+        """The first random numbers of a run: unit noise for the reference pictures, (images, 3, height, width)."""
+        shape = (images, 3, height, width)
+        return randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
+
+    def encode_reference(self, image, height: int, width: int, noise: torch.Tensor) -> torch.Tensor:
+        """VAE latents (batch, 4, height / 8, width / 8) of reference pictures with `noise` added.
+
+        Args:
+            image: as in `__call__`.
+            noise: (batch, 3, height, width), already of the strength wanted.
+
+        Raises:
+            NumericalError: when the latents are not finite even in float32.
+        """
+        pixels = self.video_processor.preprocess(image, height=height, width=width).to(noise.device)
+        return self.encode_image(pixels + noise)
 
     @torch.no_grad()
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
