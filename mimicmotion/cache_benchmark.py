@@ -56,7 +56,8 @@ def benchmark_cache(config: Config) -> int:
     require_writable(job.output.parent)
     require_writable(config.feature_cache.folder)
     # Below the cache folder, so that the disk is the one that a run would use.
-    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}benchmark-", dir=config.feature_cache.folder) as temporary:
+    folder, prefix = config.feature_cache.folder, f"{TEMPORARY_PREFIX}benchmark-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary:
         animator = CachedAnimator(config, FeatureCache(Path(temporary) / "warm-up"))
         animator.check_weights()
         run_pass(animator, job, "warm-up")

@@ -42,9 +42,10 @@ def animate_folder_cached(config: Config) -> int:
 
     Raises: UsageError and SetupError as `animate_folder`. A cache folder that cannot be used is no error.
     """
-    if not config.feature_cache.enabled:
+    settings = config.feature_cache
+    if not settings.enabled:
         return animate_folder(config)
-    cache = FeatureCache(Path(config.feature_cache.folder), config.feature_cache.max_gb, config.feature_cache.force_refresh)
+    cache = FeatureCache(Path(settings.folder), settings.max_gb, settings.force_refresh)
     try:
         return animate_folder(config, CachedAnimator(config, cache))
     finally:

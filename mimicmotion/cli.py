@@ -96,10 +96,10 @@ TURBO = (
 CACHE = (
     Flag("--feature_cache_dir", "feature_cache.folder", str, "folder of the feature cache"),
     Flag("--disable_feature_cache", "feature_cache.enabled", False, "neither read nor write the feature cache"),
-    Flag("--disable_pipeline_feature_cache", "feature_cache.pipeline_features", False, "keep poses only, no CLIP or VAE"),
+    Flag("--disable_pipeline_feature_cache", "feature_cache.pipeline_features", False, "keep poses only"),
     Flag("--feature_cache_force_refresh", "feature_cache.force_refresh", True, "compute and store every feature anew"),
-    Flag("--feature_cache_max_gb", "feature_cache.max_gb", float, "size of the cache; the least recently used goes first"),
-    Flag("--benchmark_cache", "feature_cache.benchmark", True, "time cold and warm passes of the first result, and stop"),
+    Flag("--feature_cache_max_gb", "feature_cache.max_gb", float, "bound; the least recently used goes first"),
+    Flag("--benchmark_cache", "feature_cache.benchmark", True, "time cold and warm passes, and stop"),
     Flag("--benchmark_repeats", "feature_cache.benchmark_repeats", int, "pairs of passes of --benchmark_cache"),
 )
 

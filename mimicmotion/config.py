@@ -171,7 +171,7 @@ class Config:
     pose: PoseSettings = field(default_factory=PoseSettings)
     streaming: StreamingSettings = field(default_factory=StreamingSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
-    feature_cache: FeatureCacheSettings = field(default_factory=CacheSettings)
+    feature_cache: FeatureCacheSettings = field(default_factory=FeatureCacheSettings)
 
 
 CHOICES = {
