@@ -56,8 +56,8 @@ def benchmark_cache(config: Config) -> int:
     require_writable(job.output.parent)
     require_writable(config.feature_cache.folder)
     # Below the cache folder, so that the disk is the one that a run would use.
-    folder, prefix = config.feature_cache.folder, f"{TEMPORARY_PREFIX}benchmark-"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary:
+    prefix, beside = f"{TEMPORARY_PREFIX}benchmark-", config.feature_cache.folder
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=beside) as temporary:
         animator = CachedAnimator(config, FeatureCache(Path(temporary) / "warm-up"))
         animator.check_weights()
         run_pass(animator, job, "warm-up")
