@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from mimicmotion.config import Config, SamplingSettings
+from mimicmotion.config import Config, SamplingSettings, TestCase
 from mimicmotion.contact_sheet import comparison_frames, contact_sheet, evenly_spaced
 from mimicmotion.device import describe_device, peak_memory, resolve_device, resolve_dtype
 from mimicmotion.dwpose.align import Alignment
@@ -186,15 +186,19 @@ class Animator:
         The seed starts a generator of its own on the CPU, so results depend on no other clip and on no device.
         `callback` is the pipeline's `callback_on_step_end`.
         """
-        case, sampling = clip.job.case, self.config.sampling
+        return self.sample_poses(clip.job.case, clip.reference, clip.drawn, callback_on_step_end=callback)
+
+    def sample_poses(self, case: TestCase, reference: Reference, drawn: DrawnPoses, **arguments) -> torch.Tensor:
+        """Latents of drawn poses, the reference's first; `arguments` are further ones of the pipeline."""
+        sampling = self.config.sampling
         steps, guidance = turbo_steps_and_guidance(self.config.turbo, case)
-        height, width = clip.reference.pixels.shape[:2]
+        height, width = reference.pixels.shape[:2]
         return self.pipeline(
-            Image.fromarray(clip.reference.pixels),
-            clip.drawn,
+            Image.fromarray(reference.pixels),
+            drawn,
             height=height,
             width=width,
-            num_frames=len(clip.drawn),
+            num_frames=len(drawn),
             tile_size=case.num_frames,
             tile_overlap=case.frames_overlap,
             num_inference_steps=steps,
@@ -205,9 +209,9 @@ class Animator:
             noise_aug_strength=case.noise_aug_strength,
             generator=torch.Generator("cpu").manual_seed(case.seed),
             output_type="latent",
-            callback_on_step_end=callback,
             cfg_batch=sampling.cfg_batch,
             tile_layout=sampling.tile_layout,
+            **arguments,
         ).frames
 
     def write(self, clip: Clip, latents: torch.Tensor) -> None:
