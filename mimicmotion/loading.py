@@ -133,6 +133,11 @@ def weights_fingerprint(config) -> dict[str, str]:
     return hashes | {"configs": sha256_json({name: read_json(base / name) for name in CONFIGS})}
 
 
+def vae_sha256(config) -> str:
+    """The part "vae" of `weights_fingerprint`, without looking at any other network."""
+    return weights.cached_sha256(find_weights(resolve_base(config.base_model_path, with_unet=False) / "vae"))
+
+
 def checkpoint_path(config) -> Path | None:
     """The checkpoint that `config.ckpt_path` names, or None. Raises: SetupError if it is not a file."""
     path = getattr(config, "ckpt_path", None)
