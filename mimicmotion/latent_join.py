@@ -76,8 +76,9 @@ def join_clips(
     Raises: InputError naming a clip that has too few frames.
     """
     shown = [clip[:, _dropped(drop_first, i) :] for i, clip in enumerate(clips)]
-    for name, clip in zip(names, shown, strict=True):
-        _require_frames(name, clip, len(clips), interp_frames if interp_mode == "smooth" else 0)
+    for i, name in enumerate(names):
+        neighbours = (i > 0) + (i < len(names) - 1)
+        _require_frames(name, shown[i], neighbours * interp_frames if interp_mode == "smooth" else 0)
     parts: list[Part] = []
     for i, name in enumerate(names):
         if i:
@@ -94,11 +95,10 @@ def _dropped(drop_first: str, index: int) -> int:
     return int(drop_first == "each" or (drop_first == "first" and index == 0))
 
 
-def _require_frames(name: str, clip: torch.Tensor, count: int, overlap: int) -> None:
-    needed = max(1, 2 * overlap + 1 if count > 1 else 1)
-    if clip.shape[1] < needed:
-        what = f" for an overlap of {overlap} at both ends" if overlap and count > 1 else ""
-        raise InputError(f"clip {name} has {clip.shape[1]} frames without its reference; {needed} are needed{what}")
+def _require_frames(name: str, clip: torch.Tensor, overlapping: int) -> None:
+    if clip.shape[1] <= overlapping:
+        what = f", {overlapping} of which would be faded into its neighbours" if overlapping else ""
+        raise InputError(f"clip {name} has too few frames: {clip.shape[1]}{what}")
 
 
 def _link(name, shown, i, parts: list[Part], count: int, mode: str, between) -> list[Part]:

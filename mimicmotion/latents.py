@@ -209,7 +209,7 @@ def differences(old: object, new: object, name: str = "") -> list[str]:
         return [
             line
             for key in keys
-            for line in differences(old.get(key), new.get(key), f"{name}.{key}".removeprefix(".settings.").strip("."))
+            for line in differences(old.get(key), new.get(key), f"{name}.{key}".strip(".").removeprefix("settings."))
         ]
     return [] if old == new else [f"{name}: {_short(old)}, now {_short(new)}"]
 
