@@ -140,6 +140,7 @@ class Encoder:
         outcome.message = f"{entry} is there" if kept else str(entry)
 
     def _sample(self, job: Job, entry: Path) -> None:
+        recipe = settings_of(self.animator.recipe(job))
         whole = self.animator.prepare(job)
         clip = first_frames(whole, self.settings.max_pose_frames)
         if len(clip.drawn) < len(whole.drawn):
@@ -151,7 +152,6 @@ class Encoder:
             poses, clip.drawn.poses, frame_indices=range(len(clip.drawn)), fps=job.case.fps, height=height, width=width,
             source=job.video.name, detector="fitted to the reference",
         )  # fmt: skip
-        recipe = settings_of(self.animator.recipe(job))
         metadata = describe(recipe, job.case, job.video, len(whole.drawn))
         save_latents(entry, latents, metadata | {"poses_hash": sha256_file(poses)})
 
