@@ -227,12 +227,14 @@ def picture(results: list[ModeResult]) -> bytes:
     highest = max(step for result in results for strip in result.strips for step in strip.differences if step)
     row = height + BAR_HEIGHT + 3 * GAP
     head = 2 * FONT_SIZE + 3 * GAP
-    size = (LABEL_WIDTH + columns * (width + GAP) + GAP, head + shown * (len(results) * row + head))
+    overview = head + len(results) * (FONT_SIZE + 2 * GAP) + head
+    size = (LABEL_WIDTH + columns * (width + GAP) + GAP, overview + shown * (len(results) * row + head))
     sheet = Image.new("RGB", size, BACKGROUND)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
-    legend = "bars: difference to the frame before; red: into the next clip, yellow: into a transition frame"
-    draw.text((GAP, GAP), legend, FOREGROUND, font)
-    top = head
+    _overview(draw, results, size[0], head)
+    legend = "under the frames, their difference to the one before; red: into the next clip, yellow: into a transition"
+    draw.text((GAP, overview - head), legend, FOREGROUND, font)
+    top = overview
     for join in range(shown):
         draw.text((GAP, top), f"join {join + 1}", FOREGROUND, ImageFont.load_default(FONT_SIZE + 5))
         top += head
@@ -248,6 +250,22 @@ def picture(results: list[ModeResult]) -> bytes:
     encoded = io.BytesIO()
     sheet.save(encoded, "PNG")
     return encoded.getvalue()
+
+
+def _overview(draw: ImageDraw.ImageDraw, results: list[ModeResult], width: int, top: int) -> None:
+    """One bar for each mode: its largest step at a join, in multiples of its median step; 1 would not be noticed."""
+    font, title = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(FONT_SIZE + 5)
+    heading = "Largest step at a join / median step of the video (1: no larger than within clips)"
+    draw.text((GAP, GAP), heading, FOREGROUND, title)
+    ratios = [peak_at_joins(result) / max(typical(result), 1e-6) for result in results]
+    unit = (width - LABEL_WIDTH - 60) / max(1.5, *ratios)
+    bottom = top + len(results) * (FONT_SIZE + 2 * GAP)
+    for i, (result, ratio) in enumerate(zip(results, ratios, strict=True)):
+        y = top + i * (FONT_SIZE + 2 * GAP)
+        draw.text((GAP, y), result.label, FOREGROUND, font)
+        draw.rectangle((LABEL_WIDTH, y, LABEL_WIDTH + round(unit * ratio), y + FONT_SIZE), fill=JOIN_BAR)
+        draw.text((LABEL_WIDTH + unit * ratio + GAP, y), f"{ratio:.2f}", FOREGROUND, font)
+    draw.line((LABEL_WIDTH + unit, top, LABEL_WIDTH + unit, bottom), fill=FOREGROUND)
 
 
 def _join_steps(strip: Strip) -> list[float]:

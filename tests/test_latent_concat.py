@@ -16,9 +16,10 @@ from mimicmotion.animate import Animator
 from mimicmotion.batch import plan_jobs
 from mimicmotion.config import LatentConcatSettings, load_config
 from mimicmotion.errors import InputError, SetupError, UsageError
+from mimicmotion.join_report import measure, peak_at_joins
 from mimicmotion.latent_bridge import JoinSampler
 from mimicmotion.latent_concat import joined_frames, open_decoder, run_latent_concat
-from mimicmotion.latent_join import join_clips
+from mimicmotion.latent_join import Part, join_clips
 from mimicmotion.latents import load_latents
 from mimicmotion.probe import probe
 from mimicmotion.safe_pt import load_pt, save_pt
@@ -185,6 +186,26 @@ def test_long_clips_are_cut_and_a_longer_wish_is_stale(project):
     assert run(project, "encode", short, videos="a.mp4") == 0
     with pytest.raises(UsageError, match="5 of 7 frames are kept, 6 are wanted"):
         run(project, "encode", "latent_concat.max_pose_frames=6", videos="a.mp4")
+
+
+def test_an_interrupted_run_goes_on_with_the_same_latents(project, monkeypatch):
+    assert run(project, "encode") == 0
+    whole = {name: (project / "latents" / f"{name}.pt").read_bytes() for name in "ab"}
+    shutil.rmtree(project / "latents")
+    sample, calls = Animator.sample, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return sample(*arguments)
+
+    monkeypatch.setattr(Animator, "sample", interrupted)
+    assert run(project, "encode") == 130
+    assert sorted(path.name for path in (project / "latents").iterdir()) == ["a.poses.npz", "a.pt"]
+    assert run(project, "encode") == 0
+    assert statuses(project) == {"a.mp4": "skipped", "b.mp4": "done"}
+    assert {name: (project / "latents" / f"{name}.pt").read_bytes() for name in "ab"} == whole
 
 
 def test_a_mode_is_needed_and_one_test_case(project):
@@ -419,6 +440,20 @@ def test_the_report_compares_every_mode(encoded):
         assert mode["peak_at_joins"] == max(mode["joins"][0])
     with PIL.Image.open(encoded / "joined" / "joins.png") as sheet:
         assert sheet.width > 600
+
+
+def test_steps_at_a_join_are_measured_at_the_right_frames():
+    grey = [np.full((4, 6, 3), level, np.uint8) for level in (10, 10, 12, 50, 60, 60, 63)]
+    parts = [Part("a", torch.zeros(1, 4, 4, 1, 1), hidden=1), Part("a > b", torch.zeros(1, 2, 4, 1, 1), 0, True)]
+    parts.append(Part("b", torch.zeros(1, 2, 4, 1, 1)))
+    result = measure("mode", parts, [np.stack(grey[:2]), np.stack(grey[2:])])
+    assert result.differences == [0, 2, 38, 10, 0, 3]
+    (strip,) = result.strips
+    assert [int(frame[0, 0, 0]) for frame in strip.frames] == [10, 10, 12, 50, 60, 60, 63]
+    assert strip.differences == [None, 0, 2, 38, 10, 0, 3]
+    assert list(strip.transition) == [3, 4]
+    assert list(strip.at_join) == [3, 4, 5]
+    assert peak_at_joins(result) == 38
 
 
 def test_the_report_goes_without_the_model_where_it_must(encoded):
