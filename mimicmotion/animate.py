@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from mimicmotion.config import Config, SamplingSettings, TestCase
+from mimicmotion.config import Config, SamplingSettings
 from mimicmotion.contact_sheet import comparison_frames, contact_sheet, evenly_spaced
 from mimicmotion.device import describe_device, peak_memory, resolve_device, resolve_dtype
 from mimicmotion.dwpose.align import Alignment
@@ -180,25 +180,21 @@ class Animator:
             logger.warning("%s: %s", job.video.name, alignment.note)
         return Clip(job, video, reference, driving, alignment, DrawnPoses(poses, *reference.pixels.shape[:2]))
 
-    def sample(self, clip: Clip, callback: Callable[..., dict] | None = None) -> torch.Tensor:
-        """Latents of a clip, (1, frames, 4, height / 8, width / 8), float32; frame 0 is the reference's.
+    def sample(self, clip: Clip, callback: Callable[..., dict] | None = None, **arguments) -> torch.Tensor:
+        """Latents of a clip, (1, frames, 4, h / 8, w / 8), float32, the reference's first; `arguments`: the pipeline's.
 
         The seed starts a generator of its own on the CPU, so results depend on no other clip and on no device.
         `callback` is the pipeline's `callback_on_step_end`.
         """
-        return self.sample_poses(clip.job.case, clip.reference, clip.drawn, callback_on_step_end=callback)
-
-    def sample_poses(self, case: TestCase, reference: Reference, drawn: DrawnPoses, **arguments) -> torch.Tensor:
-        """Latents of drawn poses, the reference's first; `arguments` are further ones of the pipeline."""
-        sampling = self.config.sampling
+        case, sampling = clip.job.case, self.config.sampling
         steps, guidance = turbo_steps_and_guidance(self.config.turbo, case)
-        height, width = reference.pixels.shape[:2]
+        height, width = clip.reference.pixels.shape[:2]
         return self.pipeline(
-            Image.fromarray(reference.pixels),
-            drawn,
+            Image.fromarray(clip.reference.pixels),
+            clip.drawn,
             height=height,
             width=width,
-            num_frames=len(drawn),
+            num_frames=len(clip.drawn),
             tile_size=case.num_frames,
             tile_overlap=case.frames_overlap,
             num_inference_steps=steps,
@@ -209,6 +205,7 @@ class Animator:
             noise_aug_strength=case.noise_aug_strength,
             generator=torch.Generator("cpu").manual_seed(case.seed),
             output_type="latent",
+            callback_on_step_end=callback,
             cfg_batch=sampling.cfg_batch,
             tile_layout=sampling.tile_layout,
             **arguments,

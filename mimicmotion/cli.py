@@ -112,10 +112,52 @@ CONCAT = (
     Flag("--bridge_frames", "latent_concat.bridge_frames", int, "frames between clips that the model samples"),
     Flag("--bridge_strength", "latent_concat.bridge_strength", float, "share of the steps that sample a bridge, 0..1"),
     Flag("--report", "latent_concat.report", True, "also compare all ways to join: joins.json, joins.png"),
-    *(flag for flag in COMMON if flag.path.startswith("test_case")),
+    *(flag for flag in COMMON if flag.path.startswith(("test_case", "output.save_step_latents"))),
 )
 
-GROUPS = {"run": COMMON, "device": RUNTIME, "pose": POSE, "turbo": TURBO, "concat": CONCAT}
+STREAMING = (
+    Flag("--config_path", "streaming.config_path", str, "world model: a file of configs/streaming"),
+    Flag("--checkpoint_path", "streaming.checkpoint_path", str, "weights of the transformer"),
+    Flag("--pretrained_model_path", "streaming.weights_folder", str, "folder of all weights"),
+    Flag("--img_path", "streaming.image", str, "first picture"),
+    Flag("--actions", "streaming.actions", str, "bench, a script such as 'W*12 W+L*24', or a file with one"),
+    Flag("--seed", "streaming.seed", int, "seed of the noise and of the bench actions"),
+    Flag("--fps", "streaming.fps", float, "frames per second of the videos"),
+    Flag("--output_dir", "output.output_dir", str, "folder for results"),
+    Flag("--device", "runtime.device", str, "auto, cuda, cuda:1, mps or cpu"),
+    Flag("--dtype", "runtime.dtype", str, "precision of transformer and CLIP; auto is bf16 on a GPU"),
+    Flag("--encode_dtype", "streaming.encode_dtype", str, "precision of the VAE's encoder"),
+    Flag("--decode_dtype", "streaming.decode_dtype", str, "precision of the VAE's decoder"),
+    Flag("--attention", "streaming.attention", str, "a diffusers attention back end, such as flash or _flash_3"),
+    Flag("--compile", "runtime.compile", True, "compile transformer and decoder (slow first blocks)"),
+)
+
+BATCH = (
+    Flag("--num_output_frames", "streaming.num_latents", int, "length in latents, a multiple of 3; 150 are 597 frames"),
+)
+
+SESSION = (
+    Flag("--max_num_output_frames", "streaming.max_latents", int, "end a session after so many latents"),
+    Flag("--resume_from", "streaming.resume_from", str, "go on with a session saved before"),
+    Flag("--save_state", "streaming.save_state", str, "save the session there at its end"),
+)
+
+BENCHMARK = (
+    Flag("--blocks", "streaming.benchmark_blocks", int, "blocks to run; memory is read at block 10 and at the last"),
+    Flag("--random_weights", "streaming.random_weights", True, "draw weights at the configured sizes, read none"),
+)
+
+GROUPS = {
+    "run": COMMON,
+    "device": RUNTIME,
+    "pose": POSE,
+    "turbo": TURBO,
+    "concat": CONCAT,
+    "streaming": STREAMING,
+    "batch": BATCH,
+    "session": SESSION,
+    "benchmark": BENCHMARK,
+}
 
 
 def build_parser(doc: str, groups: tuple[str, ...]) -> argparse.ArgumentParser:
