@@ -184,8 +184,8 @@ class Animator:
             logger.warning("%s: %s", job.video.name, alignment.note)
         return Clip(job, video, reference, driving, alignment, DrawnPoses(poses, *reference.pixels.shape[:2]))
 
-    def sample(self, clip: Clip, callback: Callable[..., dict] | None = None) -> torch.Tensor:
-        """Latents of a clip, (1, frames, 4, height / 8, width / 8), float32; frame 0 is the reference's.
+    def sample(self, clip: Clip, callback: Callable[..., dict] | None = None, **arguments) -> torch.Tensor:
+        """Latents of a clip, (1, frames, 4, h / 8, w / 8), float32, the reference's first; `arguments`: the pipeline's.
 
         The seed starts a generator of its own on the CPU, so results depend on no other clip and on no device.
         `callback` is the pipeline's `callback_on_step_end`.
@@ -213,6 +213,7 @@ class Animator:
             callback_on_step_end=callback,
             cfg_batch=sampling.cfg_batch,
             tile_layout=sampling.tile_layout,
+            **arguments,
         ).frames
 
     def reference_features(self, clip: Clip) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -42,19 +43,20 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     animator = animator or Animator(config)
     animator.check_weights()
     outcomes = [Outcome(job) for job in jobs]
-    code = _run_all(animator, outcomes)
-    _write_summary(Path(config.output.output_dir) / SUMMARY_NAME, outcomes, code)
+    code = run_all(outcomes, animator.animate)
+    write_summary(Path(config.output.output_dir) / SUMMARY_NAME, outcomes, code)
     print(summary_table(outcomes))
     return code
 
 
-def _run_all(animator: Animator, outcomes: list[Outcome]) -> int:
+def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None]) -> int:
+    """Does `work` on one outcome after the other and notes how each ended; the exit code as `animate_folder`."""
     for number, outcome in enumerate(outcomes, 1):
         name = f"[{number}/{len(outcomes)}] {outcome.job.video.name}"
         start = time.perf_counter()
         try:
             logger.info("%s", name)
-            animator.animate(outcome)
+            work(outcome)
         except KeyboardInterrupt:
             outcome.status, outcome.message = "interrupted", "run the same command again to go on"
             return INTERRUPTED
@@ -78,7 +80,8 @@ def explain(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _write_summary(path: Path, outcomes: list[Outcome], code: int) -> None:
+def write_summary(path: Path, outcomes: list[Outcome], code: int) -> None:
+    """Writes how every video ended as JSON; a disk that is full by now is only logged."""
     items = [
         {
             "video": str(outcome.job.video),

@@ -156,6 +156,27 @@ class FeatureCacheSettings:
 
 
 @dataclass
+class LatentConcatSettings:
+    """Keeping the latents of clips and joining them; see doc/latent_concat_experiment.md."""
+
+    mode: str | None = None
+    cache_dir: str = "latent_cache"
+    output_dir: str = "outputs/latent_concat"
+    experiment_name: str | None = None  # name of the joined mp4; null makes one of the clips and the options
+    max_pose_frames: int = 179  # frames sampled, the reference included; the memory of a long clip is bounded by it
+    individual_videos: bool = True
+    overwrite_cache: bool = False
+    keep_stale: bool = False
+    drop_first: str = "each"
+    interp_frames: int = 0
+    interp_mode: str = "linear"
+    isolate_clips: bool = False
+    bridge_strength: float = 0.75
+    bridge_frames: int = 0
+    report: bool = False
+
+
+@dataclass
 class Config:
     """All settings. `base_model_path` is a diffusers folder or hub id, `ckpt_path` MimicMotion's own weights
     (null: the folder holds the whole model).
@@ -172,6 +193,7 @@ class Config:
     streaming: StreamingSettings = field(default_factory=StreamingSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
     feature_cache: FeatureCacheSettings = field(default_factory=FeatureCacheSettings)
+    latent_concat: LatentConcatSettings = field(default_factory=LatentConcatSettings)
 
 
 CHOICES = {
@@ -186,6 +208,9 @@ CHOICES = {
     "streaming.encode_dtype": ("auto", "fp32", "fp16", "bf16"),
     "streaming.decode_dtype": ("auto", "fp32", "fp16", "bf16"),
     "output.audio": ("keep", "drop"),
+    "latent_concat.mode": ("encode", "decode"),
+    "latent_concat.drop_first": ("each", "first", "none"),
+    "latent_concat.interp_mode": ("linear", "slerp", "smooth"),
 }
 
 # Smallest and largest value of numbers; None leaves a side open.
@@ -211,6 +236,10 @@ RANGES = {
     "output.crf": (0, 51),
     "feature_cache.max_gb": (0, None),
     "feature_cache.benchmark_repeats": (1, None),
+    "latent_concat.max_pose_frames": (2, None),
+    "latent_concat.interp_frames": (0, None),
+    "latent_concat.bridge_strength": (0, 1),
+    "latent_concat.bridge_frames": (0, None),
 }
 CASE_RANGES = {
     "num_frames": (2, None),
@@ -333,7 +362,7 @@ def check_config(config: Config) -> None:
     """Raises: UsageError for the first value that is no choice, out of range or in conflict with another."""
     for path, choices in CHOICES.items():
         value = lookup(config, path)
-        if value not in choices:
+        if value is not None and value not in choices:
             raise UsageError(f"{path} is {value!r}{_nearest(str(value), list(choices))}")
     for path, limits in RANGES.items():
         _check_range(path, lookup(config, path), limits)

@@ -280,13 +280,13 @@ class DrawnPoses:
     """
 
     def __init__(self, poses: Sequence[dict], height: int, width: int, budget: int = DRAWN_BYTES):
-        self._poses = poses
+        self.poses = poses
         self._size = (height, width)
         self._kept: dict[int, torch.Tensor] = {}
         self._room = budget // (3 * height * width)
 
     def __len__(self) -> int:
-        return len(self._poses)
+        return len(self.poses)
 
     def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
         return torch.stack([self._picture(index) for index in indices])
@@ -294,7 +294,7 @@ class DrawnPoses:
     def _picture(self, index: int) -> torch.Tensor:
         if index in self._kept:
             return self._kept[index]
-        picture = torch.from_numpy(draw_pose(self._poses[index], *self._size))
+        picture = torch.from_numpy(draw_pose(self.poses[index], *self._size))
         if len(self._kept) < self._room:
             self._kept[index] = picture
         return picture

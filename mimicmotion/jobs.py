@@ -31,7 +31,7 @@ def plan_jobs(config: Config) -> list[Job]:
     """
     jobs = []
     for index, case in enumerate(config.test_case):
-        _require_reference(case, index)
+        require_reference(case, index)
         for video in _videos(config, case, index):
             folder = Path(config.output.output_dir) / Path(video).resolve().parent.name
             if len(config.test_case) > 1:
@@ -40,7 +40,8 @@ def plan_jobs(config: Config) -> list[Job]:
     return jobs
 
 
-def _require_reference(case: TestCase, index: int) -> None:
+def require_reference(case: TestCase, index: int) -> None:
+    """Raises: UsageError unless the reference picture of test case number `index` is there."""
     if not case.ref_image_path:
         raise UsageError(f"test_case[{index}] has no ref_image_path; set it or pass --ref_image_path")
     if not Path(case.ref_image_path).is_file():

@@ -72,6 +72,20 @@ def create_pipeline(
     return pipeline
 
 
+def load_decoder(config, device: str | torch.device | None = None, vae_dtype: str | torch.dtype | None = None):
+    """The VAE of the model that `config` names, by itself, as a LatentDecoder; no other network is loaded.
+
+    Arguments and errors are those of `create_pipeline`.
+    """
+    from mimicmotion import tiny
+    from mimicmotion.pipelines.chunked_vae import LatentDecoder
+
+    device = resolve_device("auto" if device is None else device)
+    base = resolve_base(config.base_model_path, with_unet=False)
+    tiny.warn_if_untrained(base)
+    return LatentDecoder(load_vae(base / "vae", device, _dtype(vae_dtype, device)), device)
+
+
 def place_pipeline(pipeline, device: str | torch.device, offload: str = "none", compile: bool = False) -> None:
     """Moves the pipeline to where it computes, in place. Call it after LoRA weights are applied.
 
@@ -117,6 +131,11 @@ def weights_fingerprint(config) -> dict[str, str]:
         files["checkpoint"] = checkpoint
     hashes = {name: weights.cached_sha256(path) for name, path in files.items()}
     return hashes | {"configs": sha256_json({name: read_json(base / name) for name in CONFIGS})}
+
+
+def vae_sha256(config) -> str:
+    """The part "vae" of `weights_fingerprint`, without looking at any other network."""
+    return weights.cached_sha256(find_weights(resolve_base(config.base_model_path, with_unet=False) / "vae"))
 
 
 def checkpoint_path(config) -> Path | None:

@@ -6,11 +6,12 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from conftest import make_pipeline, make_scheduler, make_tiny_vae
+from conftest import SVD_SCHEDULER, make_pipeline, make_scheduler, make_tiny_vae
 
 from mimicmotion.errors import NumericalError
 from mimicmotion.lcm_scheduler import AnimateLCMSVDStochasticIterativeScheduler
 from mimicmotion.pipelines.pipeline_mimicmotion import MimicMotionPipeline
+from mimicmotion.schedulers import make_scheduler as make_by_name
 
 SIZE = 64
 RANGE_TOLERANCE = 1e-4  # of the latents' range; sigma starts at 700
@@ -412,3 +413,36 @@ def test_half_precision_stays_near_single(pipeline):
     result = run(half, num_inference_steps=2)
     assert result.dtype == torch.float32
     assert (result - expected).abs().mean() < 0.1 * expected.std()
+
+
+@pytest.mark.parametrize("scheduler", ["EulerDiscreteScheduler", "AYS"])
+def test_a_run_goes_on_from_a_later_step(pipeline, scheduler):
+    pipeline.scheduler = make_by_name(scheduler, SVD_SCHEDULER)
+    seen = []
+    whole = run(pipeline, callback_on_step_end=lambda _p, _i, _t, tensors: seen.append(tensors["latents"]) or {})
+    steps = []
+    rest = run(
+        pipeline, latents=seen[0], first_step=1, callback_on_step_end=lambda _p, i, *_: steps.append(i) or {}
+    )
+    assert steps == [1, 2]
+    assert_close(rest, whole)
+
+
+@pytest.mark.parametrize("scheduler", ["AnimateLCM_SVD", "DPMSolver++"])
+def test_other_samplers_start_late_with_finite_latents(pipeline, scheduler):
+    pipeline.scheduler = make_by_name(scheduler, SVD_SCHEDULER)
+    pipeline.scheduler.set_timesteps(3)
+    sigma = pipeline.scheduler.sigmas[1]
+    noisy = sigma * torch.randn(1, 10, 4, SIZE // 8, SIZE // 8, generator=torch.Generator().manual_seed(0))
+    calls = []
+    result = run(pipeline, latents=noisy, first_step=1, callback_on_step_end=lambda *_: calls.append(1) or {})
+    assert len(calls) == 2
+    assert torch.isfinite(result).all()
+    assert result.std() < sigma / 2
+
+
+@pytest.mark.parametrize(("frames", "first_step"), [(9, 1), (10, 3), (None, 1)])
+def test_a_late_start_needs_noisy_latents_of_all_frames(pipeline, frames, first_step):
+    latents = None if frames is None else torch.zeros(1, frames, 4, SIZE // 8, SIZE // 8)
+    with pytest.raises(ValueError, match="first_step"):
+        run(pipeline, latents=latents, first_step=first_step)

@@ -199,11 +199,11 @@ def _bridge(followed: list[Pose | None], segments: list[dict[int, Pose]], max_ga
             depth = min(abs(frame - end) for end in ends) / ((max_gap + 1) / 2)
             fade = 1 - (1 - LOWEST_FADE) * min(depth, 1)
             share = (frame - before) / (length + 1)
-            bridged[frame] = _blend(followed[ends[0]], followed[ends[-1]], share, fade)
+            bridged[frame] = blend_poses(followed[ends[0]], followed[ends[-1]], share, fade)
     return bridged
 
 
-def _blend(before: Pose, after: Pose, share: float, fade: float) -> Pose:
+def blend_poses(before: Pose, after: Pose, share: float, fade: float = 1.0) -> Pose:
     """Between two poses of one person: `share` of the way, confidence times `fade`.
 
     A point that only one of the two shows stays where that one has it: the other's place means nothing.

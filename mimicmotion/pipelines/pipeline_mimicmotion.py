@@ -7,7 +7,7 @@ It knows nothing of videos, keypoints, configuration files or caches.
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,10 @@ from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion 
     retrieve_timesteps,
 )
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import is_compiled_module, randn_tensor
+from diffusers.utils.torch_utils import randn_tensor
 
-from mimicmotion.errors import NumericalError
 from mimicmotion.modules.pose_net import PoseFeatures, PoseInjection, PoseNet
+from mimicmotion.pipelines.chunked_vae import ChunkedVae, require_finite
 from mimicmotion.pipelines.tiling import fuse_tiles, tile_windows
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Conditions:
     pose: PoseFeatures
 
 
-class MimicMotionPipeline(StableVideoDiffusionPipeline):
+class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
     """Animates a reference image with drawn poses.
 
     Args:
@@ -111,6 +111,7 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
         cfg_batch: str = "auto",
         tile_layout: str = "upstream",
         decode_overlap: int = 0,
+        first_step: int = 0,
     ) -> MimicMotionPipelineOutput | tuple:
         """Samples a clip whose frame 0 belongs to the reference image.
 
@@ -131,6 +132,8 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
             noise_aug_strength: noise added to the reference picture before the VAE.
             image_only_indicator: only False, as in every published run; frames of a clip are not single pictures.
             decode_chunk_size, decode_overlap: see `decode_in_chunks`; by default all frames at once.
+            first_step: above 0, sampling starts at this step, from `latents` of all frames that already have its
+                noise level.
             num_videos_per_prompt: samples per picture.
             generator: source of all random numbers: noise for the reference picture, then initial latents, then
                 the scheduler's own noise.
@@ -178,10 +181,13 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
 
         timesteps, _ = retrieve_timesteps(self.scheduler, num_inference_steps, device)
         self._num_timesteps = len(timesteps)
+        if first_step and (latents is None or latents.shape[1] != num_frames or not first_step < len(timesteps)):
+            raise ValueError(f"first_step {first_step} needs latents of {num_frames} frames and a later step to end at")
         shape = (batch_size, tile_size, self.vae.config.latent_channels, *conditions.latents.shape[-2:])
-        latents = self._initial_latents(latents, shape, num_frames, generator, device)
+        if first_step == 0:
+            latents = self._initial_latents(latents, shape, num_frames, generator, device)
         latents = self._denoise(
-            latents, timesteps, windows, conditions, cfg_batch, generator,
+            latents.to(device, torch.float32), timesteps, first_step, windows, conditions, cfg_batch, generator,
             callback_on_step_end, callback_on_step_end_tensor_inputs,
         )  # fmt: skip
 
@@ -288,7 +294,7 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
         return latents.repeat(1, repeats, 1, 1, 1)[:, :num_frames]
 
     def _denoise(
-        self, latents, timesteps, windows, conditions, cfg_batch, generator, callback, callback_inputs
+        self, latents, timesteps, first_step, windows, conditions, cfg_batch, generator, callback, callback_inputs
     ) -> torch.Tensor:
         """The sampling loop: every step predicts v tile by tile, fuses it and moves all frames at once."""
         step_arguments = {}
@@ -297,8 +303,8 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
         # Someone may have set another UNet since construction; without the hook poses would be lost in silence.
         self._injection.follow(self.unet)
         guide = TileGuide(self, conditions, cfg_batch)
-        with self.progress_bar(total=len(timesteps) * len(windows)) as progress:
-            for i, timestep in enumerate(timesteps):
+        with self.progress_bar(total=(len(timesteps) - first_step) * len(windows)) as progress:
+            for i, timestep in enumerate(timesteps[first_step:], first_step):
                 sample = self.scheduler.scale_model_input(latents, timestep)
                 sigma = self.scheduler.sigmas[self.scheduler.step_index]
                 tiles = []
@@ -334,63 +340,6 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
         """
         chunks = list(self.decode_in_chunks(latents[:, :num_frames], decode_chunk_size, decode_overlap))
         return torch.cat(chunks, dim=1).transpose(1, 2)
-
-    @torch.no_grad()
-    def decode_in_chunks(
-        self, latents: torch.Tensor, decode_chunk_size: int = 8, decode_overlap: int = 0
-    ) -> Iterator[torch.Tensor]:
-        """Decodes latents piece by piece, in order.
-
-        SVD's decoder mixes the frames of a chunk, so the chunk size is part of the result and chunk edges are
-        seams. With `decode_overlap` neighbouring chunks share that many frames, blended linearly.
-
-        Args:
-            latents: (batch, frames, 4, height / 8, width / 8).
-            decode_chunk_size: frames per call of the VAE.
-            decode_overlap: frames that neighbouring chunks share, 0..decode_chunk_size-1.
-
-        Yields:
-            (batch, n, 3, height, width), float32 on the CPU, in -1..1 before any clamping.
-
-        Raises:
-            ValueError: for an overlap that is not below the chunk size.
-            NumericalError: when a chunk is not finite even in float32.
-        """
-        if decode_chunk_size < 1 or not 0 <= decode_overlap < decode_chunk_size:
-            raise ValueError(f"decode overlap {decode_overlap} must be below the chunk size {decode_chunk_size}")
-        num_frames, held = latents.shape[1], None
-        stride = decode_chunk_size - decode_overlap
-        for start in range(0, max(num_frames - decode_overlap, 1), stride):
-            stop = min(start + decode_chunk_size, num_frames)
-            stage = f"the VAE decoding of frames {start} to {stop - 1}"
-            scaled = latents[:, start:stop] / self.vae.config.scaling_factor
-            chunk = torch.stack([self._finite_from_vae(self._decode, video, stage) for video in scaled])
-            chunk = chunk.float().cpu()
-            if held is not None:
-                chunk[:, : held.shape[1]] = crossfade(held, chunk[:, : held.shape[1]])
-            kept = chunk.shape[1] if stop == num_frames else stride
-            held = chunk[:, kept:] if decode_overlap else None
-            yield chunk[:, :kept]
-
-    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
-        decode = self.vae._orig_mod.decode if is_compiled_module(self.vae) else self.vae.decode
-        arguments = {"num_frames": len(latents)} if "num_frames" in inspect.signature(decode).parameters else {}
-        return self.vae.decode(latents.to(self._execution_device, self.vae.dtype), **arguments).sample
-
-    def _finite_from_vae(self, function, tensor: torch.Tensor, stage: str) -> torch.Tensor:
-        """`function(tensor)`, done again in float32 where half precision overflows."""
-        result = function(tensor)
-        dtype = self.vae.dtype
-        if dtype != torch.float32 and not torch.isfinite(result).all():
-            logger.warning("%s is not finite in %s; it is done again in float32", stage, dtype)
-            self.vae_fallback_count += 1
-            self.vae.to(torch.float32)
-            try:
-                result = function(tensor)
-            finally:
-                self.vae.to(dtype)
-        require_finite(result, stage)
-        return result
 
 
 class TileGuide:
@@ -456,16 +405,3 @@ def guidance_ramp(first: float, last: float, num_frames: int) -> torch.Tensor:
 def denoise(sample: torch.Tensor, v: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """The clean latents that a v-prediction stands for (arXiv 2202.00512 in the sigma form of SVD)."""
     return sample / (sigma**2 + 1) - v * sigma / (sigma**2 + 1) ** 0.5
-
-
-def crossfade(leaving: torch.Tensor, entering: torch.Tensor) -> torch.Tensor:
-    """Linear blend over dimension 1: mostly `leaving` at its first frame, mostly `entering` at its last."""
-    count = leaving.shape[1]
-    weight = torch.arange(1, count + 1, dtype=leaving.dtype) / (count + 1)
-    return torch.lerp(leaving, entering, weight.reshape(1, count, *[1] * (leaving.ndim - 2)))
-
-
-def require_finite(tensor: torch.Tensor, stage: str) -> None:
-    """Raises: NumericalError naming `stage` when `tensor` holds NaN or infinity."""
-    if not torch.isfinite(tensor).all():
-        raise NumericalError(f"{stage}: NaN or infinity; try --dtype fp32 or bf16, and check the weights")
