@@ -6,14 +6,11 @@ not at all and trusted only after it was checked; whatever is wrong with the fol
 """
 
 import contextlib
-import errno
-import io
 import logging
 import os
 import re
 import stat
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,8 +19,9 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from mimicmotion.errors import MimicMotionError, SetupError
+from mimicmotion.errors import InputError, MimicMotionError, SetupError
 from mimicmotion.files import remove_stale_temporaries, sha256_json, write_bytes
+from mimicmotion.safe_pt import load_pt, to_pt
 
 logger = logging.getLogger(__name__)
 
@@ -179,20 +177,19 @@ class FeatureCache:
         if not self._can_write:
             return 0
         try:
-            check_value(entry["value"], "value")
-        except CacheCorrupt as error:
+            require_finite(entry["value"], "value")
+            content = to_pt(entry)
+        except (CacheCorrupt, TypeError) as error:
             logger.warning("%s is not kept: %s", path.parent.name, error)
             return 0
-        buffer = io.BytesIO()  # torch.save into a file hides the cause of an error, such as a full disk
-        torch.save(entry, buffer)
         try:
-            write_bytes(path, buffer.getbuffer())
+            write_bytes(path, content)
             if self.max_gb is not None:
                 prune(self.folder, self.max_gb, unused_since=self._started)
         except (SetupError, OSError) as error:
             self._go_on_without(error)
             return 0
-        return buffer.tell()
+        return len(content)
 
     def _set_aside(self, path: Path, reason: CacheCorrupt) -> None:
         logger.warning("Cache entry %s is set aside and computed again: %s", path, reason)
@@ -242,34 +239,28 @@ def entry_path(folder: Path, level: str, key: dict) -> Path:
 
 
 def load_entry(path: Path, max_bytes: int = MAX_ENTRY_BYTES) -> tuple[dict, int]:
-    """A checked entry and its size in bytes.
+    """A checked entry and its size in bytes; see `safe_pt.load_pt` for what is checked first.
 
-    Nothing in the file is executed and nothing larger than the file is allocated; PyTorch checks no sums of its own,
-    so the archive's are tested first.
-
-    Raises: OSError when it cannot be opened; CacheCorrupt for anything that is no whole entry of this version.
+    Raises: OSError when it is missing or cannot be opened; CacheCorrupt for anything that is no whole entry of this
+    version.
     """
-    with _open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if not 0 < size <= max_bytes:
-            raise CacheCorrupt(f"it has {size} bytes")
-        try:
-            _check_archive(file, size)
-            file.seek(0)
-            entry = torch.load(file, weights_only=True, map_location="cpu")
-        except CacheCorrupt:
-            raise
-        # What a damaged or hostile file makes the readers raise is not theirs to promise.
-        except Exception as error:
-            raise CacheCorrupt(f"it cannot be read ({type(error).__name__}: {str(error).splitlines()[:1]})") from error
-    if not isinstance(entry, dict) or "format_version" not in entry:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise CacheCorrupt("it is a link")
+    try:
+        entry = load_pt(path, max_bytes)
+    except InputError as error:
+        # Another process may have set it aside meanwhile.
+        path.lstat()
+        raise CacheCorrupt(str(error)) from error
+    if "format_version" not in entry:
         raise CacheCorrupt("it is no entry of this cache")
     if entry["format_version"] != FORMAT_VERSION:
         raise CacheCorrupt(f"it has format version {entry['format_version']}, this program uses {FORMAT_VERSION}")
     if set(entry) != FIELDS or not all(isinstance(entry[name], dict) for name in ("key", "source", "value")):
         raise CacheCorrupt("its fields are not those of an entry")
-    check_value(entry["value"], "value")
-    return entry, size
+    require_finite(entry["value"], "value")
+    return entry, status.st_size
 
 
 def unpack_entry(entry: dict, unpack: Callable[[Value], Any]) -> Any:
@@ -280,55 +271,14 @@ def unpack_entry(entry: dict, unpack: Callable[[Value], Any]) -> Any:
         raise CacheCorrupt(f"its value is not understood ({type(e).__name__}: {e})") from e
 
 
-@contextlib.contextmanager
-def _open_regular(path: Path):
-    # No link is followed, and a pipe under an entry's name must not block.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise CacheCorrupt("it is a link") from error
-        raise
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise CacheCorrupt("it is not a regular file")
-        yield file
-
-
-def _check_archive(file, size: int) -> None:
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise CacheCorrupt("it holds compressed data")
-        if sum(member.file_size for member in members) > size:
-            raise CacheCorrupt("it promises more data than it has")
-        damaged = archive.testzip()
-        if damaged:
-            raise CacheCorrupt(f"the checksum of {damaged} is wrong")
-
-
-def check_value(value: Any, name: str) -> None:
-    """Raises: CacheCorrupt unless `value` is made of plain values and of whole, finite tensors."""
+def require_finite(value: Any, name: str) -> None:
+    """Raises: CacheCorrupt when a tensor within `value` holds NaN or infinity."""
     if isinstance(value, torch.Tensor):
-        _check_tensor(value, name)
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CacheCorrupt(f"{name} is not finite")
     elif isinstance(value, dict):
         for key, item in value.items():
-            check_value(item, f"{name}.{key}")
-    elif isinstance(value, list | tuple):
-        for item in value:
-            check_value(item, name)
-    elif not isinstance(value, str | int | float | bool | None):
-        raise CacheCorrupt(f"{name} is a {type(value).__name__}")
-
-
-def _check_tensor(tensor: torch.Tensor, name: str) -> None:
-    whole = tensor.layout == torch.strided and tensor.is_contiguous() and tensor.device.type == "cpu"
-    # A view with stride 0 can claim terabytes in a file of a kilobyte.
-    if not whole or tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size():
-        raise CacheCorrupt(f"{name} is not a whole tensor")
-    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-        raise CacheCorrupt(f"{name} is not finite")
+            require_finite(item, f"{name}.{key}")
 
 
 # ----------------------------------------------------------------------------------------------------

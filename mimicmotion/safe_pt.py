@@ -4,6 +4,7 @@ A guard, not a sandbox: nothing in a file is executed, nothing is allocated on i
 checksum can see is seen.
 """
 
+import io
 import pickle
 import stat
 import zipfile
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 
 from mimicmotion.errors import InputError
-from mimicmotion.files import atomic_path
+from mimicmotion.files import write_bytes
 
 MAX_BYTES = 8 * 2**30
 MAX_DEPTH = 8
@@ -29,9 +30,17 @@ def save_pt(path: str | Path, content: dict) -> None:
 
     Raises: TypeError for anything that `load_pt` would refuse; SetupError when the file cannot be written.
     """
-    content = _compact(content)
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        torch.save(content, file)
+    write_bytes(path, to_pt(content))
+
+
+def to_pt(content: dict) -> memoryview:
+    """The bytes that `save_pt` writes. Made in memory first: torch.save into a file hides why writing fails.
+
+    Raises: TypeError for anything that `load_pt` would refuse.
+    """
+    buffer = io.BytesIO()
+    torch.save(_compact(content), buffer)
+    return buffer.getbuffer()
 
 
 def load_pt(path: str | Path, max_bytes: int = MAX_BYTES, mapped: bool = False) -> dict:
@@ -93,7 +102,7 @@ def _check_value(path: Path, name: str, value: object, depth: int) -> None:
             if not isinstance(key, str):
                 raise InputError(f"{path}: '{name}' has the key {key!r}, which is no text")
             _check_value(path, key, item, depth + 1)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for item in value:
             _check_value(path, name, item, depth + 1)
     elif not isinstance(value, PLAIN):
@@ -117,7 +126,7 @@ def _compact(value: object) -> object:
             raise TypeError(f"keys must be texts, not {list(value)!r}")
         return {key: _compact(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_compact(item) for item in value]
+        return type(value)(_compact(item) for item in value)
     if type(value) not in PLAIN:
         raise TypeError(f"a {type(value).__name__} cannot be stored; use plain Python values")
     return value
