@@ -110,7 +110,7 @@ def summary_table(outcomes: list[Outcome]) -> str:
             outcome.status,
             str(outcome.frames or "-"),
             f"{outcome.seconds:.1f}",
-            outcome.message if outcome.status != "done" else str(outcome.job.output),
+            outcome.message,
         )
         for outcome in outcomes
     ]

@@ -188,6 +188,13 @@ def test_long_clips_are_cut_and_a_longer_wish_is_stale(project):
         run(project, "encode", "latent_concat.max_pose_frames=6", videos="a.mp4")
 
 
+def test_the_table_names_what_was_written(project, capsys):
+    assert run(project, "encode", "latent_concat.individual_videos=false", videos="a.mp4") == 0
+    table = capsys.readouterr().out
+    assert str(project / "latents" / "a.pt") in table
+    assert "individual" not in table
+
+
 def test_an_interrupted_run_goes_on_with_the_same_latents(project, monkeypatch):
     assert run(project, "encode") == 0
     whole = {name: (project / "latents" / f"{name}.pt").read_bytes() for name in "ab"}
