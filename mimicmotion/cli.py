@@ -53,6 +53,8 @@ COMMON = (
     Flag("--dry_run", "output.dry_run", True, "list what would run and its UNet calls, and stop"),
     Flag("--comparison", "output.comparison", True, "also write driving, pose and result side by side"),
     Flag("--audio", "output.audio", str, "the driving video's sound, where the speed is right"),
+    Flag("--save_step_latents", "output.save_step_latents", str, "record the latents of every step below this folder"),
+    Flag("--experiment_name", "output.experiment_name", str, "name of that recording (the videos' folder's)"),
 )
 
 RUNTIME = (
