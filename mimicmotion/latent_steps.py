@@ -29,9 +29,9 @@ QUEUE_LENGTH = 4  # steps that wait for the disk before sampling does
 
 def __getattr__(name: str):
     if name in ("LatentDecoder", "ExperimentLatentDecoder"):
-        from mimicmotion import step_decoder
+        from mimicmotion import latent_decoder, step_decoder
 
-        return getattr(step_decoder, name)
+        return getattr(latent_decoder if name == "LatentDecoder" else step_decoder, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -2,8 +2,8 @@
 
     <experiment>/configs/generation_config.yaml
     <experiment>/latents/prompt_000/vid_001/step_000.npy.gz           latents after step 0
-                                            step_000_x0.npy.gz        the clean latents predicted in it (not always there)
-                                            step_000_metadata.json    sigma, timestep, shape (not always there)
+                                            step_000_x0.npy.gz        the clean latents it predicted, if recorded
+                                            step_000_metadata.json    sigma, timestep, shape, if recorded
 
 Files may come from elsewhere: nothing is unpickled, nothing is allocated before a header was believed, and no name
 leads out of the experiment. Nothing here imports torch.
@@ -210,7 +210,7 @@ def all_steps(root: Path) -> list[Step]:
         match = STEP_FILE.fullmatch(path.name)
         prompt, video = path.parts[-3:-1]
         plain = SAFE_NAME.fullmatch(prompt) and SAFE_NAME.fullmatch(video)
-        if match and plain and path.resolve().is_relative_to(root.resolve()):
+        if match and plain and path.is_file() and path.resolve().is_relative_to(root.resolve()):
             found.append(Step(prompt, video, match[1], path))
     return sorted(found, key=lambda step: (_natural(step.prompt), _natural(step.video), _natural(step.name)))
 
