@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mimicmotion.contact_sheet import comparison_frames, contact_sheet, evenly_spaced
-from mimicmotion.errors import InputError
 from mimicmotion.files import write_bytes
 from mimicmotion.step_decoder import ExperimentLatentDecoder, StepResult, by_clip, crf_of, summarize
 from mimicmotion.step_files import X0
@@ -64,7 +63,7 @@ def write_pictures(
 def write_sheet(path: Path, title: str, steps: dict[str, StepResult]) -> None:
     """A .jpg with steps as rows and frames as columns; predicted clean latents follow their step."""
     rows = []
-    for name, step in sorted(steps.items()):
+    for name, step in steps.items():
         video = open_video(step.output)
         wanted = set(evenly_spaced(video.num_frames, SHEET_COLUMNS))
         rows.append((label(name, step), [frame for index, frame in video.frames() if index in wanted]))
@@ -76,27 +75,26 @@ def write_progress(path: Path, steps: dict[str, StepResult], fps: float, crf: in
 
     A clip of more than 24 frames shows its first 24 in each step, at full speed.
     """
-    names = sorted(name for name in steps if not name.endswith(X0))
-    with_x0 = any(name.endswith(X0) for name in steps)
+    names = list(dict.fromkeys(name.removesuffix(X0) for name in steps))
+    suffixes = [suffix for suffix in ("", X0) if any(name + suffix in steps for name in names)]
+    canvas = None
     with VideoWriter(path, fps, crf=crf) as writer:
-        shape = None
-        for name in names or sorted(steps):
-            for panels in _panels(steps, name, with_x0 and bool(names)):
-                picture = captioned(comparison_frames(*panels), label(name, steps.get(name)))
-                shape = shape or picture.shape
-                if picture.shape != shape:
-                    raise InputError(f"{path}: the steps differ in size; decode them again with --overwrite")
-                writer.write(picture)
+        for name in names:
+            for picture in _side_by_side({name + suffix: steps.get(name + suffix) for suffix in suffixes}):
+                canvas = canvas or picture.shape[1::-1]
+                # Steps of one clip are of one size, unless an earlier run decoded some at another scale.
+                writer.write(np.asarray(Image.fromarray(picture).resize(canvas)))
 
 
-def _panels(steps: dict[str, StepResult], name: str, with_x0: bool) -> Iterator[list[np.ndarray]]:
-    """Yields the pictures of each moment of a step: of the noisy latents and, beside them, the clean ones."""
-    names = [name, name + X0] if with_x0 else [name]
-    videos = [open_video(steps[each].output).frames(max_frames=FRAMES_PER_STEP) if each in steps else None
-              for each in names]  # fmt: skip
-    for _, frame in videos[0]:
-        beside = [np.zeros_like(frame) if video is None else next(video)[1] for video in videos[1:]]
-        yield [frame, *beside]
+def _side_by_side(panels: dict[str, StepResult | None]) -> Iterator[np.ndarray]:
+    """Yields the pictures of a step: that of each panel's video, captioned; black for one that is not there."""
+    videos = {
+        name: open_video(step.output).frames(max_frames=FRAMES_PER_STEP) for name, step in panels.items() if step
+    }
+    for frames in zip(*videos.values(), strict=True):
+        present = {name: frame for name, (_, frame) in zip(videos, frames, strict=True)}
+        blank = np.zeros_like(next(iter(present.values())))
+        yield comparison_frames(*(captioned(present.get(name, blank), label(name, panels[name])) for name in panels))
 
 
 def captioned(frame: np.ndarray, text: str) -> np.ndarray:
@@ -113,11 +111,12 @@ def captioned(frame: np.ndarray, text: str) -> np.ndarray:
 
 def label(name: str, step: StepResult | None) -> str:
     """What is written above a step's pictures."""
-    if name.endswith(X0):
-        return f"{name.removesuffix(X0)}: predicted clean latents"
-    if step is None or step.sigma is None:
-        return name
-    return f"{name}: sigma {step.sigma:.4g}"
+    stem = name.removesuffix(X0)
+    if step is None:
+        return f"{stem}: not there"
+    if name != stem:
+        return f"{stem}: predicted clean (x0)"
+    return stem if step.sigma is None else f"{stem}: sigma {step.sigma:.4g}"
 
 
 def write_report(
@@ -131,8 +130,9 @@ def write_report(
     totals = summarize(results)
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>",
-        f"<h1>{html.escape(title)}</h1><p>{totals['successful']} of {totals['total_steps']} files decoded with the VAE ",
-        f"of {html.escape(decoder.decoder.model)}, {totals['total_bytes'] / 1e6:.1f} MB.</p>",
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{totals['successful']} of {totals['total_steps']} files decoded with the VAE of ",
+        f"{html.escape(decoder.decoder.model)}, {totals['total_bytes'] / 1e6:.1f} MB.</p>",
     ]
     if totals["failures"]:
         rows = (f"<li>{html.escape(f['step'])}: {html.escape(f['reason'])}</li>" for f in totals["failures"])
@@ -182,7 +182,7 @@ def _data_uri(kind: str, path: Path) -> str:
 
 def _table(steps: dict[str, StepResult]) -> str:
     rows = []
-    for name, step in sorted(steps.items()):
+    for name, step in steps.items():
         cells = [f"{step.sigma:.5g}" if step.sigma is not None else "", str(step.frames or ""), f"{step.seconds:.1f}"]
         numbers = "".join(f"<td class=n>{cell}</td>" for cell in [*cells, f"{step.bytes / 1e6:.2f}"])
         message = html.escape(step.message or step.status)
@@ -193,7 +193,7 @@ def _table(steps: dict[str, StepResult]) -> str:
 
 def sigma_curve(sigmas: dict[str, float | None]) -> str:
     """The noise levels after each step as an SVG picture, log(1 + sigma) over the steps; "" where none is known."""
-    points = [(i, name, sigma) for i, (name, sigma) in enumerate(sorted(sigmas.items())) if sigma is not None]
+    points = [(i, name, sigma) for i, (name, sigma) in enumerate(sigmas.items()) if sigma is not None]
     points = [point for point in points if math.isfinite(point[2]) and point[2] >= 0]
     if not points:
         return ""
