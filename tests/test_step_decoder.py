@@ -65,9 +65,16 @@ def make_experiment(parent, model, shape, steps=3, videos=("vid_001", "vid_002")
 
 
 @pytest.fixture
-def experiment(tmp_path, models):
+def reported(tmp_path, models):
     """Two clips of three steps for the small VAE."""
     return make_experiment(tmp_path / "outputs", models / "taesd", SVD_SHAPE)
+
+
+@pytest.fixture
+def experiment(reported, monkeypatch):
+    """The same, for tests that do not look at the report: it takes longer than decoding."""
+    monkeypatch.setattr("mimicmotion.step_report.write_report", lambda decoder, *_: decoder.output_dir / "report.html")
+    return reported
 
 
 def run(experiment, *argv):
@@ -282,7 +289,31 @@ def test_workers_give_the_same_files(experiment, tmp_path):
     assert summary(experiment)["decoded"] == 5
 
 
-def slow_start(experiment, workers):
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+def test_an_interrupted_run_goes_on_where_it_stopped(experiment, monkeypatch, number, workers):
+    decode_once, calls = LatentDecoder._decode_once, []
+
+    def interrupted(decoder, tensor):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), number)
+        return decode_once(decoder, tensor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LatentDecoder, "_decode_once", interrupted)
+        assert run(experiment, "--workers", str(workers)) == 130
+    done = videos(experiment)
+    assert 2 <= len(done) < 6
+    assert summary(experiment)["not_run"] == 6 - len(done)
+    assert not list(experiment.rglob(".tmp-*"))
+    stamps = {name: (experiment / "latents_videos" / name).stat().st_mtime_ns for name in done}
+    assert run(experiment) == 0
+    assert stamps == {name: (experiment / "latents_videos" / name).stat().st_mtime_ns for name in done}
+    assert (summary(experiment)["skipped"], summary(experiment)["decoded"]) == (len(done), 6 - len(done))
+    assert len(videos(experiment)) == 6
+
+
+def slow_start(experiment):
     """The script in a process of its own, with a decoder that takes half a second for each step."""
     code = (
         "import sys, time\n"
@@ -293,7 +324,7 @@ def slow_start(experiment, workers):
         "    time.sleep(0.5)\n"
         "    return decode(self, tensor)\n"
         "latent_decoder.LatentDecoder._decode_once = slowly\n"
-        f"sys.exit(decode_latent_steps.main([{str(experiment)!r}, '--device', 'cpu', '--workers', '{workers}']))\n"
+        f"sys.exit(decode_latent_steps.main([{str(experiment)!r}, '--device', 'cpu']))\n"
     )
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
@@ -306,28 +337,8 @@ def wait_for(path, process):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
-def test_an_interrupted_run_goes_on_where_it_stopped(experiment, number, workers):
-    process = slow_start(experiment, workers)
-    wait_for(experiment / "latents_videos" / "prompt_000" / "vid_001" / "step_000.mp4", process)
-    time.sleep(0.2)
-    os.kill(process.pid, number)
-    _, log = process.communicate(timeout=60)
-    assert process.returncode == 130, log
-    done = videos(experiment)
-    assert 1 <= len(done) < 6
-    assert summary(experiment)["not_run"] == 6 - len(done)
-    assert not list(experiment.rglob(".tmp-*"))
-    stamps = {name: (experiment / "latents_videos" / name).stat().st_mtime_ns for name in done}
-    assert run(experiment) == 0
-    again = {name: (experiment / "latents_videos" / name).stat().st_mtime_ns for name in done}
-    assert stamps == again
-    assert (summary(experiment)["skipped"], summary(experiment)["decoded"]) == (len(done), 6 - len(done))
-    assert len(videos(experiment)) == 6
-
-
 def test_a_killed_run_goes_on_where_it_stopped(experiment):
-    process = slow_start(experiment, 1)
+    process = slow_start(experiment)
     wait_for(experiment / "latents_videos" / "prompt_000" / "vid_001" / "step_001.mp4", process)
     process.kill()
     process.communicate()
@@ -370,7 +381,8 @@ def test_what_is_no_experiment_ends_with_2(tmp_path):
 
 @pytest.mark.parametrize("model", [None, 7, ""])
 def test_an_experiment_must_name_its_model(experiment, model):
-    (experiment / "configs" / "generation_config.yaml").write_text(yaml.safe_dump({"model_settings": {"model_id": model}}))
+    content = yaml.safe_dump({"model_settings": {"model_id": model}})
+    (experiment / "configs" / "generation_config.yaml").write_text(content)
     assert run(experiment) == 2
 
 
@@ -413,9 +425,9 @@ def test_a_link_does_not_lead_the_videos_elsewhere(experiment, tmp_path):
     assert list((tmp_path / "victim").iterdir()) == []
 
 
-def test_pictures_to_look_at(experiment):
-    assert run(experiment, "--preview", "x0", "--contact-sheet", "--progress-video") == 0
-    folder = experiment / "latents_videos" / "prompt_000" / "vid_001"
+def test_pictures_to_look_at(reported):
+    assert run(reported, "--preview", "x0", "--contact-sheet", "--progress-video") == 0
+    folder = reported / "latents_videos" / "prompt_000" / "vid_001"
     assert (folder / "contact_sheet.jpg").stat().st_size > 1000
     assert (folder / "step_002_x0.mp4").is_file()
     progress = open_video(folder / "progress.mp4")
@@ -448,10 +460,10 @@ def report(experiment):
     return page
 
 
-def test_the_report_holds_everything_and_refers_to_nothing(experiment):
-    spoil(experiment)
-    assert run(experiment, "--preview", "x0", "--progress-video") == 1
-    page = report(experiment)
+def test_the_report_holds_everything_and_refers_to_nothing(reported):
+    spoil(reported)
+    assert run(reported, "--preview", "x0", "--progress-video") == 1
+    page = report(reported)
     kinds = [target.partition(";")[0] for target in page.targets]
     assert sorted(kinds) == ["data:image/jpeg"] * 2 + ["data:video/mp4"] * 2
     picture = next(target for target in page.targets if target.startswith("data:image"))
@@ -462,31 +474,31 @@ def test_the_report_holds_everything_and_refers_to_nothing(experiment):
     assert "not a readable step file" in page.text
 
 
-def test_the_report_escapes_what_it_is_told(experiment):
-    path = experiment / "configs" / "generation_config.yaml"
+def test_the_report_escapes_what_it_is_told(reported):
+    path = reported / "configs" / "generation_config.yaml"
     content = yaml.safe_load(path.read_text())
     content["videos"] = {"prompt_000/vid_001": {"video": "<script>alert(1)</script>", 'x"><img src=y>': 1}}
     path.write_text(yaml.safe_dump(content))
-    (experiment / "latents" / "prompt_000" / "vid_001" / "step_000_metadata.json").write_text(
+    (reported / "latents" / "prompt_000" / "vid_001" / "step_000_metadata.json").write_text(
         json.dumps({"file": "<script>alert(2)</script>", "sigma": "<script>"})
     )
-    assert run(experiment, "--step-filter", "step_000,step_001") == 1
-    page = report(experiment)
+    assert run(reported, "--step-filter", "step_000,step_001") == 1
+    page = report(reported)
     assert "script" not in page.tags
     assert page.tags.count("img") == 2
     assert "<script>alert(1)</script>" in page.text
     assert "<script>alert(2)</script>" in page.text
 
 
-def test_x0_must_have_been_recorded(experiment):
-    for path in experiment.rglob("*_x0.npy.gz"):
+def test_x0_must_have_been_recorded(reported):
+    for path in reported.rglob("*_x0.npy.gz"):
         path.unlink()
-    assert run(experiment, "--preview", "x0") == 2
-    assert run(experiment, "--step-filter", "step_000") == 0
+    assert run(reported, "--preview", "x0") == 2
+    assert run(reported, "--step-filter", "step_000") == 0
 
 
-def test_latents_of_others_need_no_metadata(experiment):
-    for path in experiment.rglob("*_metadata.json"):
+def test_latents_of_others_need_no_metadata(reported):
+    for path in reported.rglob("*_metadata.json"):
         path.unlink()
-    assert run(experiment, "--contact-sheet") == 0
-    assert "polyline" not in report(experiment).tags
+    assert run(reported, "--contact-sheet") == 0
+    assert "polyline" not in report(reported).tags

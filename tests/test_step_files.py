@@ -148,7 +148,8 @@ def test_filters_choose_exact_names_ranges_and_globs(experiment):
         "step_003", "step_004", "step_005", "step_010", "step_011",
     ]  # fmt: skip
     assert {step.video for step in chosen} == {"vid_1", "vid_10"}
-    assert [step.video for step in find_steps(experiment, "prompt_000", None, "step_000")] == ["vid_1", "vid_2", "vid_10"]
+    firsts = find_steps(experiment, "prompt_000", None, "step_000")
+    assert [step.video for step in firsts] == ["vid_1", "vid_2", "vid_10"]
 
 
 @pytest.mark.parametrize("text", ["vid_3", "vid_1,vid_3", "vid", "vid_00", "vid_20-vid_30", "VID_1", "x*", "step_000"])
