@@ -160,11 +160,10 @@ def find_vae(model: str, download: bool = True) -> Path:
 
     Raises: SetupError when it cannot be had; with `download` False also when it would have to be fetched.
     """
-    if tiny.is_default_path(model):
-        tiny.ensure_tiny_model(model)
     folder = Path(model)
     if not folder.is_dir():
-        folder = _vae_from_hub(model, download)
+        # A recording of the embedded model may come from another machine: this one has its own.
+        folder = tiny.ensure_tiny_model() if tiny.is_default_path(model) else _vae_from_hub(model, download)
     for candidate in (folder / "vae", folder):
         is_vae = (candidate / "config.json").is_file()
         if is_vae and str(read_json(candidate / "config.json").get("_class_name")).startswith("Autoencoder"):

@@ -276,22 +276,31 @@ class ExperimentLatentDecoder:
         try:
             folder = find_vae(self.decoder.model, download=False)
             vae = {"weights": cached_sha256(find_weights(folder)), "config": sha256_file(folder / "config.json")}
+            self._compare_vae(vae["weights"])
         except SetupError:
             # Not here yet: `run` fetches it, or says what is missing.
             vae = None
         settings = {"fps": str(as_fps(self.fps)), "crf": crf_of(self.quality), "scale": float(self.scale)}
         return settings | {"model": self.decoder.model, "vae": vae, "chunk_size": self.decoder.chunk_size}
 
+    def _compare_vae(self, found: str) -> None:
+        recorded = self._settings("model_settings").get("weights")
+        recorded = recorded.get("vae") if isinstance(recorded, dict) else None
+        if recorded is not None and recorded != found:
+            logger.warning("The VAE of %s has changed since the recording", self.decoder.model)
+
+    def _settings(self, section: str) -> dict:
+        settings = self.config.get(section)
+        return settings if isinstance(settings, dict) else {}
+
     def _model_id(self) -> str:
-        settings = self.config.get("model_settings")
-        model = settings.get("model_id") if isinstance(settings, dict) else None
+        model = self._settings("model_settings").get("model_id")
         if not isinstance(model, str) or not model:
             raise UsageError(f"{self.experiment / CONFIG_NAME} has no model_settings.model_id; pass --model")
         return model
 
     def _chunk_size(self) -> int:
-        settings = self.config.get("video_settings")
-        size = settings.get("decode_chunk_size", 8) if isinstance(settings, dict) else 8
+        size = self._settings("video_settings").get("decode_chunk_size", 8)
         if not isinstance(size, int) or size < 1:
             raise UsageError(f"{self.experiment}: video_settings.decode_chunk_size is {size!r}, not a number above 0")
         return size

@@ -1,6 +1,5 @@
 """Flags of every script: they parse, override, and cost nothing until asked."""
 
-import logging
 import os
 import signal
 import subprocess
@@ -15,20 +14,12 @@ from mimicmotion.errors import InputError, SetupError
 
 ROOT = Path(__file__).resolve().parents[1]
 TURBO = ("run", "device", "pose", "turbo")
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 @pytest.fixture(autouse=True)
 def in_root(monkeypatch):
     monkeypatch.chdir(ROOT)
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    logging.captureWarnings(False)
 
 
 def config_of(*argv):

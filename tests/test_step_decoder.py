@@ -28,6 +28,7 @@ from scripts import decode_latent_steps
 ROOT = Path(__file__).resolve().parents[1]
 SVD_SHAPE = (1, 3, 4, 4, 8)  # B, F, C, H, W
 WAN_SHAPE = (1, 4, 3, 4, 8)  # B, C, T, H, W
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 WAN_MEAN, WAN_STD = [0.1, -0.2, 0.3, 0.0], [1.5, 0.5, 2.0, 1.0]
 
 
@@ -392,6 +393,24 @@ def test_a_missing_model_or_device_ends_with_3(experiment, tmp_path):
     assert summary(experiment)["not_run"] == 6
     if not torch.cuda.is_available():
         assert decode_latent_steps.main([str(experiment), "--device", "cuda:1"]) == 3
+
+
+def test_a_recording_of_the_embedded_model_uses_the_one_here(tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(latent_decoder.tiny, "ensure_tiny_model", lambda: built.append(1) or tmp_path)
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_text('{"_class_name": "AutoencoderTiny"}')
+    assert latent_decoder.find_vae("/elsewhere/assets/models/tiny") == tmp_path / "vae"
+    assert built == [1]
+
+
+def test_another_vae_than_the_recordings_is_told(experiment, caplog):
+    path = experiment / "configs" / "generation_config.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["model_settings"]["weights"] = {"vae": "0" * 64}
+    path.write_text(yaml.safe_dump(content))
+    ExperimentLatentDecoder(experiment, "cpu").plan()
+    assert "has changed since the recording" in caplog.text
 
 
 def test_a_vae_of_another_kind_is_named(experiment, models):
