@@ -30,16 +30,20 @@ from mimicmotion.dwpose.backends import choose_backend, make_detector
 from mimicmotion.errors import InputError
 from mimicmotion.features import (
     SIDECAR_SUFFIX,
+    DetectedPoses,
     DrawnPoses,
     DrivingPoses,
+    Geometry,
     Reference,
     align_to_reference,
     detect_poses,
+    follow,
     load_reference,
+    read_frame,
     read_poses,
     save_driving_poses,
 )
-from mimicmotion.files import require_writable, sha256_path
+from mimicmotion.files import content_sha256, require_writable
 from mimicmotion.jobs import Job
 from mimicmotion.latent_steps import StepExperiment, StepRecorder
 from mimicmotion.loading import create_pipeline, place_pipeline, weights_fingerprint
@@ -180,7 +184,7 @@ class Animator:
 
         Raises: InputError for an unreadable video or picture, or one without a person.
         """
-        video = open_video(job.video)
+        video = self.open_video(job)
         reference = self.reference(job)
         driving = self.driving_poses(job, video)
         poses, alignment = align_to_reference(driving, reference, self.config.pose.align)
@@ -203,6 +207,7 @@ class Animator:
         return self.pipeline(
             Image.fromarray(clip.reference.pixels),
             clip.drawn,
+            **self.reference_features(clip),
             height=height,
             width=width,
             num_frames=len(clip.drawn),
@@ -221,6 +226,10 @@ class Animator:
             cfg_batch=sampling.cfg_batch,
             tile_layout=sampling.tile_layout,
         ).frames
+
+    def reference_features(self, clip: Clip) -> dict[str, torch.Tensor]:
+        """Arguments of the pipeline that were computed before, `image_embeddings` and `image_latents`; none here."""
+        return {}
 
     @contextmanager
     def _recording(self, clip: Clip) -> Iterator[StepRecorder]:
@@ -306,7 +315,7 @@ class Animator:
         for path in paths.values():
             if not path.exists():
                 raise InputError(f"no such file: {path}")
-        inputs = {name: sha256_path(path) for name, path in paths.items()}
+        inputs = {name: content_sha256(path) for name, path in paths.items()}
         detects = {"poses", "reference_pose"} - set(paths)
         detector = self.detector.fingerprint if detects else "poses from files"
         return recipe(self.config, job.case, inputs, self.weights, detector)
@@ -318,10 +327,24 @@ class Animator:
         """The job's reference picture with its pose, read once per test case."""
         if job.case_index not in self._references:
             path, resolution = job.case.ref_image_path, job.case.resolution
-            self._references[job.case_index] = load_reference(path, resolution, self._detect_in_picture)
+            self._references[job.case_index] = load_reference(
+                path, resolution, self.detect_in_picture, self.read_frame
+            )
         return self._references[job.case_index]
 
-    def _detect_in_picture(self, pixels: np.ndarray) -> dict:
+    def read_frame(self, path: Path, resolution: int) -> tuple[np.ndarray, Geometry]:
+        """As `features.read_frame`."""
+        return read_frame(path, resolution)
+
+    def forget_references(self) -> None:
+        """Makes `reference` read its picture anew."""
+        self._references.clear()
+
+    def open_video(self, job: Job) -> VideoSource:
+        """The job's driving video. Raises: InputError when it cannot be read."""
+        return open_video(job.video)
+
+    def detect_in_picture(self, pixels: np.ndarray) -> dict:
         self.detector.reset()
         return self.detector([pixels])[0]
 
@@ -330,19 +353,19 @@ class Animator:
         pose, stride = self.config.pose, job.case.sample_stride
         if pose.backend == "file":
             return read_poses(self._pose_file(job), video, stride, pose.max_gap)
-        total = -(-video.num_frames // effective_stride(video.fps, stride))
-        with tqdm(total=total, desc="poses", unit="frame", leave=False, disable=None) as bar:
-            driving = detect_poses(
-                video,
-                self.detector,
-                sample_stride=stride,
-                batch_size=pose.batch_size,
-                max_gap=pose.max_gap,
-                progress=bar.update,
-            )
+        driving = follow(self.detect(job, video), str(video.path), pose.max_gap)
         if pose.save_folder:
             save_driving_poses(Path(pose.save_folder) / f"{video_stem(job.video)}.npz", driving, video, self.detector)
         return driving
+
+    def detect(self, job: Job, video: VideoSource) -> DetectedPoses:
+        """What the detector sees in the sampled frames of the driving video."""
+        stride, batch_size = job.case.sample_stride, self.config.pose.batch_size
+        total = -(-video.num_frames // effective_stride(video.fps, stride))
+        with tqdm(total=total, desc="poses", unit="frame", leave=False, disable=None) as bar:
+            return detect_poses(
+                video, self.detector, sample_stride=stride, batch_size=batch_size, progress=bar.update
+            )
 
     def _write_video(self, clip: Clip, latents: torch.Tensor) -> list[np.ndarray]:
         """Writes the mp4(s) piece by piece; returns the frames for the contact sheet."""

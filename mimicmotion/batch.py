@@ -22,8 +22,10 @@ INTERRUPTED = 130
 SUMMARY_NAME = "run.json"
 
 
-def animate_folder(config: Config) -> int:
+def animate_folder(config: Config, animator: Animator | None = None) -> int:
     """Runs every job of the configuration; the exit code: 0 all done, 1 some failed, 3 machine, 130 interrupted.
+
+    animator: makes the results, one of this configuration; by default a plain one.
 
     A finished result with the same recipe is skipped. One failing video leaves its reason in the summary and the
     others go on; a full disk or missing weights end the run, since later jobs would fail the same way.
@@ -37,7 +39,7 @@ def animate_folder(config: Config) -> int:
     for folder in {job.output.parent for job in jobs}:
         require_writable(folder)
         remove_stale_temporaries(folder)
-    animator = Animator(config)
+    animator = animator or Animator(config)
     animator.check_weights()
     outcomes = [Outcome(job) for job in jobs]
     code = _run_all(animator, outcomes)

@@ -95,7 +95,59 @@ TURBO = (
     Flag("--lcm_num_train_timesteps", "turbo.lcm_num_train_timesteps", int, "points of the LCM grid"),
 )
 
-GROUPS = {"run": COMMON, "device": RUNTIME, "pose": POSE, "turbo": TURBO}
+CACHE = (
+    Flag("--feature_cache_dir", "feature_cache.folder", str, "folder of the feature cache"),
+    Flag("--disable_feature_cache", "feature_cache.enabled", False, "neither read nor write the feature cache"),
+    Flag("--disable_pipeline_feature_cache", "feature_cache.pipeline_features", False, "keep poses only"),
+    Flag("--feature_cache_force_refresh", "feature_cache.force_refresh", True, "compute and store every feature anew"),
+    Flag("--feature_cache_max_gb", "feature_cache.max_gb", float, "bound; the least recently used goes first"),
+    Flag("--benchmark_cache", "feature_cache.benchmark", True, "time cold and warm passes, and stop"),
+    Flag("--benchmark_repeats", "feature_cache.benchmark_repeats", int, "pairs of passes of --benchmark_cache"),
+)
+
+STREAMING = (
+    Flag("--config_path", "streaming.config_path", str, "world model: a file of configs/streaming"),
+    Flag("--checkpoint_path", "streaming.checkpoint_path", str, "weights of the transformer"),
+    Flag("--pretrained_model_path", "streaming.weights_folder", str, "folder of all weights"),
+    Flag("--img_path", "streaming.image", str, "first picture"),
+    Flag("--actions", "streaming.actions", str, "bench, a script such as 'W*12 W+L*24', or a file with one"),
+    Flag("--seed", "streaming.seed", int, "seed of the noise and of the bench actions"),
+    Flag("--fps", "streaming.fps", float, "frames per second of the videos"),
+    Flag("--output_dir", "output.output_dir", str, "folder for results"),
+    Flag("--device", "runtime.device", str, "auto, cuda, cuda:1, mps or cpu"),
+    Flag("--dtype", "runtime.dtype", str, "precision of transformer and CLIP; auto is bf16 on a GPU"),
+    Flag("--encode_dtype", "streaming.encode_dtype", str, "precision of the VAE's encoder"),
+    Flag("--decode_dtype", "streaming.decode_dtype", str, "precision of the VAE's decoder"),
+    Flag("--attention", "streaming.attention", str, "a diffusers attention back end, such as flash or _flash_3"),
+    Flag("--compile", "runtime.compile", True, "compile transformer and decoder (slow first blocks)"),
+)
+
+BATCH = (
+    Flag("--num_output_frames", "streaming.num_latents", int, "length in latents, a multiple of 3; 150 are 597 frames"),
+)
+
+SESSION = (
+    Flag("--max_num_output_frames", "streaming.max_latents", int, "end a session after so many latents"),
+    Flag("--resume_from", "streaming.resume_from", str, "go on with a session saved before"),
+    Flag("--save_state", "streaming.save_state", str, "save the session there at its end"),
+)
+
+BENCHMARK = (
+    Flag("--blocks", "streaming.benchmark_blocks", int, "blocks to run; memory is read at block 10 and at the last"),
+    Flag("--random_weights", "streaming.random_weights", True, "draw weights at the configured sizes, read none"),
+)
+
+GROUPS = {
+    "run": COMMON,
+    "device": RUNTIME,
+    "pose": POSE,
+    "turbo": TURBO,
+    "cache": CACHE,
+    "streaming": STREAMING,
+    "batch": BATCH,
+    "session": SESSION,
+    "benchmark": BENCHMARK,
+}
 
 
 def build_parser(doc: str, groups: tuple[str, ...]) -> argparse.ArgumentParser:

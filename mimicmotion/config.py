@@ -108,6 +108,28 @@ class PoseSettings:
 
 
 @dataclass
+class StreamingSettings:
+    """The action-driven world model and what it is to do."""
+
+    config_path: str = "configs/streaming/tiny.yaml"  # sizes, mode and weight files of the model
+    weights_folder: str | None = None  # null: as in that file, and so for checkpoint_path below
+    checkpoint_path: str | None = None  # of the transformer
+    image: str = "assets/streaming/first_frame.png"
+    num_latents: int | None = None  # of a batch run; null: as long as the script, 150 for bench
+    max_latents: int | None = None  # of an interactive session; null: no end
+    actions: str | None = None  # "bench", a script such as "W*12 W+L*24", or a file with one; null: bench or typed
+    seed: int = 0
+    fps: float = 12.0  # of the written videos; the model is meant for up to 25
+    encode_dtype: str = "auto"  # of the VAE; fp32, since rollouts react to it
+    decode_dtype: str = "auto"  # fp16 on a GPU
+    attention: str | None = None  # a diffusers attention back end; null: torch's own
+    resume_from: str | None = None  # a session saved before
+    save_state: str | None = None  # where to save the session at its end
+    benchmark_blocks: int = 200
+    random_weights: bool = False  # benchmark without weight files, at the sizes of config_path
+
+
+@dataclass
 class OutputSettings:
     """What is written, and where."""
 
@@ -120,6 +142,19 @@ class OutputSettings:
     dry_run: bool = False
     save_step_latents: str | None = None  # folder for the latents of every sampling step
     experiment_name: str | None = None  # of their folder; null takes the name of the videos' folder
+
+
+@dataclass
+class FeatureCacheSettings:
+    """The feature cache of inference_raw_batch_cache.py."""
+
+    folder: str = "cache/features"
+    enabled: bool = True
+    pipeline_features: bool = True  # CLIP embeddings and VAE latents as well as poses
+    force_refresh: bool = False
+    max_gb: float | None = 10.0  # of 1e9 bytes; null: no limit
+    benchmark: bool = False
+    benchmark_repeats: int = 3
 
 
 @dataclass
@@ -136,7 +171,9 @@ class Config:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     pose: PoseSettings = field(default_factory=PoseSettings)
+    streaming: StreamingSettings = field(default_factory=StreamingSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
+    feature_cache: FeatureCacheSettings = field(default_factory=FeatureCacheSettings)
 
 
 CHOICES = {
@@ -148,6 +185,8 @@ CHOICES = {
     "runtime.offload": ("none", "model", "sequential"),
     "pose.backend": ("auto", "dwpose", "mediapipe", "openpose", "file"),
     "pose.align": ("linear", "robust", "none"),
+    "streaming.encode_dtype": ("auto", "fp32", "fp16", "bf16"),
+    "streaming.decode_dtype": ("auto", "fp32", "fp16", "bf16"),
     "output.audio": ("keep", "drop"),
 }
 
@@ -166,7 +205,14 @@ RANGES = {
     "sampling.decode_overlap": (0, None),
     "pose.batch_size": (1, None),
     "pose.max_gap": (0, None),
+    "streaming.num_latents": (1, None),
+    "streaming.max_latents": (1, None),
+    "streaming.seed": (0, 2**63 - 1),
+    "streaming.benchmark_blocks": (20, None),
+    "streaming.fps": (0.1, 1000),
     "output.crf": (0, 51),
+    "feature_cache.max_gb": (0, None),
+    "feature_cache.benchmark_repeats": (1, None),
 }
 CASE_RANGES = {
     "num_frames": (2, None),

@@ -112,20 +112,31 @@ def read_picture(path: str | Path) -> np.ndarray:
         raise InputError(f"cannot read the reference image {path}: {error}; convert it to PNG or JPEG") from error
 
 
-def load_reference(path: str | Path, resolution: int, detect: Callable[[np.ndarray], dict]) -> Reference:
+def read_frame(path: Path, resolution: int) -> tuple[np.ndarray, Geometry]:
+    """A picture as a frame, uint8 (height, width, 3), RGB, and how it was made one. Raises: as `read_picture`."""
+    picture = read_picture(path)
+    geometry = frame_geometry(*picture.shape[:2], resolution)
+    return fit_picture(picture, geometry), geometry
+
+
+def load_reference(
+    path: str | Path,
+    resolution: int,
+    detect: Callable[[np.ndarray], dict],
+    read: Callable[[Path, int], tuple[np.ndarray, Geometry]] = read_frame,
+) -> Reference:
     """The reference picture as a frame, with the pose of the largest person in it.
 
     Args:
         path: picture file; keypoints in `<name>.pose.npz` beside it are used instead of detection.
         resolution: short side of the frame in pixels.
         detect: gives the pose of a uint8 (h, w, 3) picture.
+        read: `read_frame`, or something faster that gives the same.
 
     Raises: InputError for an unreadable picture or sidecar, or when there is no person in it.
     """
     path = Path(path)
-    picture = read_picture(path)
-    geometry = frame_geometry(*picture.shape[:2], resolution)
-    pixels = fit_picture(picture, geometry)
+    pixels, geometry = read(path, resolution)
     sidecar = path.with_suffix(SIDECAR_SUFFIX)
     if sidecar.is_file():
         pose = align_pose(load_poses(sidecar).poses[0], picture_to_frame(geometry))
@@ -151,26 +162,35 @@ def picture_to_frame(geometry: Geometry) -> Alignment:
     )
 
 
+@dataclass(frozen=True)
+class DetectedPoses:
+    """What the detector saw in the sampled frames of a clip; fields as in `DrivingPoses`."""
+
+    poses: list[dict]
+    frame_indices: list[int]
+    stride: int
+    fps: float
+    size: tuple[int, int]
+
+
 def detect_poses(
     video: VideoSource,
     detector: Callable[[list[np.ndarray]], list[dict]],
     *,
     sample_stride: int,
     batch_size: int = 16,
-    max_gap: int = 8,
     progress: Callable[[int], object] = lambda count: None,
-) -> DrivingPoses:
-    """Detects the poses of every sampled frame of a video and follows one person through them.
+) -> DetectedPoses:
+    """Detects the poses of every sampled frame of a video.
 
     Args:
         video: the driving video; read once, `batch_size` frames in memory.
         detector: gives one pose dictionary for each uint8 (H, W, 3) frame of a list.
         sample_stride: as in the configuration; see `effective_stride`.
         batch_size: frames per call of the detector.
-        max_gap: longest run of frames without a person that is bridged.
         progress: called with the number of frames after each call of the detector.
 
-    Raises: InputError when the video cannot be read or shows no person.
+    Raises: InputError when the video cannot be read.
     """
     stride = effective_stride(video.fps, sample_stride)
     detector.reset()
@@ -180,7 +200,7 @@ def detect_poses(
         poses += [in_single_precision(pose) for pose in detector([frame for _, frame in batch])]
         indices += [index for index, _ in batch]
         progress(len(batch))
-    return _follow(poses, indices, stride, float(video.fps), (video.height, video.width), max_gap, str(video.path))
+    return DetectedPoses(poses, indices, stride, float(video.fps), (video.height, video.width))
 
 
 def read_poses(path: Path, video: VideoSource, sample_stride: int, max_gap: int = 8) -> DrivingPoses:
@@ -196,8 +216,8 @@ def read_poses(path: Path, video: VideoSource, sample_stride: int, max_gap: int 
             f"{path} holds poses of {len(saved.poses)} frames of {saved.source}, but {video.path} with sample_stride "
             f"{sample_stride} has {len(expected)}: every {stride}-th of {video.num_frames}; save the poses again"
         )
-    size = (saved.height, saved.width)
-    return _follow(saved.poses, saved.frame_indices, stride, saved.fps, size, max_gap, str(path))
+    detected = DetectedPoses(saved.poses, saved.frame_indices, stride, saved.fps, (saved.height, saved.width))
+    return follow(detected, str(path), max_gap)
 
 
 def save_driving_poses(path: Path, driving: DrivingPoses, video: VideoSource, detector) -> None:
@@ -215,13 +235,24 @@ def save_driving_poses(path: Path, driving: DrivingPoses, video: VideoSource, de
     )
 
 
-def _follow(detected, indices, stride, fps, size, max_gap: int, name: str) -> DrivingPoses:
+def follow(detected: DetectedPoses, name: str, max_gap: int = 8) -> DrivingPoses:
+    """Follows one person through the detected poses.
+
+    Args:
+        name: of the clip, for messages.
+        max_gap: longest run of frames without a person that is bridged.
+
+    Raises: InputError when there is nobody.
+    """
+    size = detected.size
     try:
-        poses, report = follow_person(detected, aspect=size[1] / size[0], max_gap=max_gap)
+        poses, report = follow_person(detected.poses, aspect=size[1] / size[0], max_gap=max_gap)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     logger.info("%s: %s", name, report)
-    return DrivingPoses(detected, poses, indices, stride, fps, size, report)
+    return DrivingPoses(
+        detected.poses, poses, detected.frame_indices, detected.stride, detected.fps, size, report
+    )
 
 
 def in_single_precision(pose: dict) -> dict:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -71,6 +72,27 @@ def sha256_path(path: str | Path) -> str:
     if not path.is_dir():
         return sha256_file(path)
     return sha256_json({str(file.relative_to(path)): sha256_file(file) for file in path.rglob("*") if file.is_file()})
+
+
+def content_sha256(path: str | Path) -> str:
+    """`sha256_path`, remembered by this process for as long as all names, sizes and times stay as they are.
+
+    The change time is among them, so that a file edited with its old date is noticed.
+    """
+    path = Path(path).resolve()
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    status = [(str(file), file.stat()) for file in files]
+    return _remembered_sha256(path, tuple((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in status))
+
+
+@functools.lru_cache(maxsize=4096)
+def _remembered_sha256(path: Path, _stamps: tuple) -> str:
+    return sha256_path(path)
+
+
+def forget_content_hashes() -> None:
+    """Makes `content_sha256` read every file anew."""
+    _remembered_sha256.cache_clear()
 
 
 def sha256_json(value: object) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 from mimicmotion.config import Config, TestCase
@@ -74,8 +75,13 @@ def is_finished(output: Path, made_from: dict) -> bool:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on, where they are installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    return {"python": platform.python_version()} | package_versions(PACKAGES)
+
+
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
+    """The installed version of each package, or "absent"."""
+    found = {}
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

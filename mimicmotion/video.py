@@ -68,17 +68,20 @@ class VideoSource:
         yield from zip(indices, self.read(indices), strict=True)
 
 
-def open_video(path: str | Path, fps: Fraction | float = FRAME_FOLDER_FPS) -> VideoSource:
+def open_video(
+    path: str | Path, fps: Fraction | float = FRAME_FOLDER_FPS, info: VideoInfo | None = None
+) -> VideoSource:
     """Opens a video file, or a folder of numbered png or jpg frames shown at `fps`.
 
-    A file is decoded once in ffmpeg before anything is returned, so that `num_frames` is real.
+    A file is decoded once in ffmpeg before anything is returned, so that `num_frames` is real; not where `info` is
+    given, what `probe` found in this very file before.
 
     Raises: InputError that names the file, what is wrong with it and what to do; UsageError for a bad `fps`.
     """
     path = Path(path)
     if path.is_dir():
         return _open_frame_folder(path, as_fps(fps))
-    info = probe(path)
+    info = info or probe(path)
     return VideoSource(
         path=path,
         fps=info.fps,

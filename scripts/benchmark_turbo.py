@@ -41,8 +41,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     sys.path.insert(0, str(ROOT))
+    from mimicmotion.cli import setup_logging
     from mimicmotion.errors import MimicMotionError
 
+    setup_logging("WARNING")
     try:
         results = {"turns": measure_variants(arguments)}
         print_variants(results["turns"])

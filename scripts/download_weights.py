@@ -1,7 +1,7 @@
 """Fetches the published weights and verifies them; run again, it continues where it stopped.
 
-python scripts/download_weights.py                       # all of them; says how many GB before it starts
-python scripts/download_weights.py --only dwpose         # some: svd mimicmotion dwpose animatelcm
+python scripts/download_weights.py                       # MimicMotion's; says how many GB before it starts
+python scripts/download_weights.py --only dwpose         # some: svd mimicmotion dwpose animatelcm matrixgame
 python scripts/download_weights.py --check               # verifies what is there, without a network
 
 Stable Video Diffusion is gated: accept its licence on its page on huggingface.co while logged in, then run
@@ -65,7 +65,22 @@ SUBSETS = {
         Source("wangfuyun/AnimateLCM-SVD-xt", "AnimateLCM", ("AnimateLCM-SVD-xt-1.1.safetensors",)),
         Source(SVD, SVD_FOLDER, ("unet/config.json", "unet/diffusion_pytorch_model.safetensors"), gated=True),
     ),
+    "matrixgame": (
+        Source(
+            "Skywork/Matrix-Game-2.0",
+            "Matrix-Game-2.0",
+            (
+                "base_distilled_model/*",
+                "gta_distilled_model/*",
+                "templerun_distilled_model/*",
+                "Wan2.1_VAE.pth",
+                "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",
+            ),
+        ),
+    ),
 }
+# The streaming world model is a product of its own and is fetched only when it is named.
+DEFAULT_SUBSETS = ("svd", "mimicmotion", "dwpose", "animatelcm")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,7 +102,8 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=tuple(SUBSETS), default=tuple(SUBSETS), help="subsets (all)")
+    names, default = tuple(SUBSETS), DEFAULT_SUBSETS
+    parser.add_argument("--only", nargs="+", choices=names, default=default, help="subsets (all but matrixgame)")
     parser.add_argument("--models", default=ROOT / "models", help="folder of the weights (default: models)")
     parser.add_argument("--check", action="store_true", help="verify what is there; needs no network")
     return parser.parse_args(argv)

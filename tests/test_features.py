@@ -17,6 +17,7 @@ from mimicmotion.features import (
     batches,
     detect_poses,
     fit_picture,
+    follow,
     frame_geometry,
     load_reference,
     read_picture,
@@ -143,7 +144,9 @@ def test_a_reference_without_a_person_is_an_error(tmp_path):
 def test_detection_goes_in_batches_over_the_sampled_frames(tmp_path):
     video = open_video(write_clip(tmp_path / "a.mp4", count=21))
     detector, counted = FakeDetector(dancing_poses(11)), []
-    driving = detect_poses(video, detector, sample_stride=2, batch_size=4, progress=counted.append)
+    driving = follow(
+        detect_poses(video, detector, sample_stride=2, batch_size=4, progress=counted.append), "clip"
+    )
     assert detector.calls == counted == [4, 4, 3]
     assert detector.resets == 1
     assert driving.frame_indices == list(range(0, 21, 2))
@@ -152,14 +155,14 @@ def test_detection_goes_in_batches_over_the_sampled_frames(tmp_path):
 
 def test_high_frame_rates_are_thinned_as_published(tmp_path):
     video = open_video(write_clip(tmp_path / "a.mp4", count=24, fps=60))
-    driving = detect_poses(video, FakeDetector(dancing_poses(6)), sample_stride=2)
+    driving = follow(detect_poses(video, FakeDetector(dancing_poses(6)), sample_stride=2), "clip")
     assert driving.frame_indices == [0, 4, 8, 12, 16, 20]
 
 
 def test_a_clip_without_a_person_names_the_clip(tmp_path):
     video = open_video(write_clip(tmp_path / "empty.mp4", count=4))
     with pytest.raises(InputError, match=r"empty\.mp4"):
-        detect_poses(video, FakeDetector([empty_pose()] * 4), sample_stride=1)
+        follow(detect_poses(video, FakeDetector([empty_pose()] * 4), sample_stride=1), str(video.path))
 
 
 def test_saved_poses_are_read_to_the_same_bits(tmp_path):
@@ -167,7 +170,7 @@ def test_saved_poses_are_read_to_the_same_bits(tmp_path):
     poses = dancing_poses(6)
     poses[3] = empty_pose()
     detector = FakeDetector(poses)
-    driving = detect_poses(video, detector, sample_stride=2)
+    driving = follow(detect_poses(video, detector, sample_stride=2), "clip")
     save_driving_poses(tmp_path / "a.npz", driving, video, detector)
     again = read_poses(tmp_path / "a.npz", video, sample_stride=2)
     assert again.report == driving.report
@@ -182,7 +185,7 @@ def test_the_reference_comes_first_and_a_clip_of_its_own_stays(tmp_path, method)
     PIL.Image.new("RGB", (64, 64)).save(tmp_path / "person.png")
     pose = dancing_poses(1)[0]
     reference = load_reference(tmp_path / "person.png", 64, lambda _: pose)
-    driving = detect_poses(video, FakeDetector([pose] * 3), sample_stride=1)
+    driving = follow(detect_poses(video, FakeDetector([pose] * 3), sample_stride=1), "clip")
     poses, alignment = align_to_reference(driving, reference, method)
     assert len(poses) == 4
     assert poses[0] is reference.pose

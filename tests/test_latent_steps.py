@@ -163,6 +163,17 @@ def test_recording_changes_no_frame_and_samples_again(project):
     assert folder.name.startswith("Mine_")
 
 
+def test_the_cached_job_records_the_same(project):
+    from mimicmotion.cached_animate import animate_folder_cached
+
+    assert animate_folder(settings(project, "output.experiment_name=plain")) == 0
+    cache = f"feature_cache.folder={project / 'cache'}"
+    assert animate_folder_cached(settings(project, "output.experiment_name=cached", cache)) == 0
+    cached, plain = ({path.name: path.read_bytes() for path in e.rglob("*.npy.gz")} for e in experiments(project))
+    assert len(plain) == 4
+    assert cached == plain
+
+
 def test_every_test_case_and_video_has_its_place(project):
     config = settings(project, "batch.videos=[a.mp4,c.mp4]")
     config.test_case.append(load_config(project / "settings.yaml", overrides=["test_case[0].seed=9"]).test_case[0])

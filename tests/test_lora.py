@@ -151,7 +151,8 @@ def test_a_live_adapter_on_conv_in_works_beside_the_pose(pipeline, tmp_path):
         path = saved(peft_state(pipe.unet, layers=("conv_in", LINEAR)), tmp_path / "l.safetensors")
         lora.apply_lcm_weights(pipe, path, fuse=fuse)
         results[fuse] = sample(pipe, pose)
-    assert torch.allclose(results[True], results[False], atol=1e-4)
+    # The noise has size 700, of which float32 keeps about 1e-4.
+    assert torch.allclose(results[True], results[False], atol=1e-3)
     assert (sample(pipe, -pose) - results[False]).abs().max() > 1e-2
 
 

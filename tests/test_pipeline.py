@@ -264,6 +264,7 @@ def run_tuple(pipeline):
         ({"output_type": "gif"}, "output_type"),
         ({"cfg_batch": "yes"}, "cfg_batch"),
         ({"num_frames": 11}, "as many drawn poses"),
+        ({"image_only_indicator": True}, "image_only_indicator"),
         ({"image_pose": torch.zeros(10, 3, 32, 32)}, "drawn poses must be"),
     ],
 )

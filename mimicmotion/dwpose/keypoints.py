@@ -130,7 +130,7 @@ def save_poses(
     Raises: InputError when the arguments would make a file that `load_poses` refuses, SetupError when the
     file cannot be written.
     """
-    fields = _stack_people(poses)
+    fields = stack_poses(poses)
     fields |= {
         "version": np.int64(FORMAT_VERSION),
         "frame_indices": np.asarray(frame_indices, np.int64),
@@ -159,14 +159,8 @@ def load_poses(path: str | Path) -> PoseFile:
     """
     fields = _read_fields(path)
     _check_values(path, fields)
-    people = fields["num_people"].tolist()
-    names = [*POINT_FIELDS, *SCORE_FIELDS]
-    poses = [
-        pose_from_arrays(**{name: fields[name][frame, :count].copy() for name in names})
-        for frame, count in enumerate(people)
-    ]
     return PoseFile(
-        poses=poses,
+        poses=unstack_poses(fields),
         frame_indices=fields["frame_indices"].tolist(),
         fps=float(fields["fps"]),
         height=int(fields["height"]),
@@ -175,7 +169,7 @@ def load_poses(path: str | Path) -> PoseFile:
     )
 
 
-def _stack_people(poses: Sequence[Pose]) -> dict[str, np.ndarray]:
+def stack_poses(poses: Sequence[Pose]) -> dict[str, np.ndarray]:
     """Points and scores as float32 (F, P, ...), zero-padded to the fullest frame, and `num_people` (F,)."""
     people = np.array([num_people(pose) for pose in poses], np.int64)
     most = int(people.max(initial=0))
@@ -185,6 +179,15 @@ def _stack_people(poses: Sequence[Pose]) -> dict[str, np.ndarray]:
         for name, array in arrays_from_pose(pose).items():
             fields[name][frame, : people[frame]] = array
     return fields | {"num_people": people}
+
+
+def unstack_poses(fields: dict[str, np.ndarray]) -> list[Pose]:
+    """The inverse of `stack_poses`."""
+    names = [*POINT_FIELDS, *SCORE_FIELDS]
+    return [
+        pose_from_arrays(**{name: fields[name][frame, :count].copy() for name in names})
+        for frame, count in enumerate(fields["num_people"].tolist())
+    ]
 
 
 def _read_fields(path: str | Path) -> dict[str, np.ndarray]:

@@ -96,6 +96,7 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
         fps: int = 7,
         motion_bucket_id: int = 127,
         noise_aug_strength: float = 0.02,
+        image_only_indicator: bool = False,
         decode_chunk_size: int | None = None,
         num_videos_per_prompt: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -128,6 +129,7 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
             fps: conditioning of the UNet (it is told fps - 1); published MimicMotion always uses 7.
             motion_bucket_id: SVD's conditioning on the amount of motion.
             noise_aug_strength: noise added to the reference picture before the VAE.
+            image_only_indicator: only False, as in every published run; frames of a clip are not single pictures.
             decode_chunk_size, decode_overlap: see `decode_in_chunks`; by default all frames at once.
             num_videos_per_prompt: samples per picture.
             generator: source of all random numbers: noise for the reference picture, then initial latents, then
@@ -141,7 +143,7 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
             return_dict: False gives the tuple (frames,).
             device: moves the networks there first; by default they run where they are.
             image_embeddings: CLIP embeddings (batch, 1, channels) computed before by `embed_image`.
-            image_latents: VAE latents (batch, 4, height / 8, width / 8) computed before by `encode_image`.
+            image_latents: VAE latents (batch, 4, height / 8, width / 8) computed before by `encode_reference`.
             cfg_batch: "on" runs the conditional and unconditional passes as one batch, "off" one after the other,
                 "auto" as one batch on a GPU for as long as memory allows.
 
@@ -151,6 +153,8 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
         """
         num_frames = len_frames(image_pose) if num_frames is None else num_frames
         self._check_call(image, image_pose, height, width, num_frames, output_type, cfg_batch)
+        if image_only_indicator:
+            raise ValueError("image_only_indicator=True would cut the UNet's temporal layers out; leave it False")
         if image is None and (image_embeddings is None or image_latents is None):
             raise ValueError("without an image both image_embeddings and image_latents are needed")
         windows = tile_windows(num_frames, tile_size, tile_overlap, tile_layout)
@@ -164,10 +168,9 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
             image_embeddings = self.embed_image(image)
         images = len(image_embeddings)
         # Drawn even where it is not used: the generator's later numbers must not depend on strength or cache.
-        noise = randn_tensor((images, 3, height, width), generator=generator, device=device, dtype=torch.float32)
+        noise = self.draw_image_noise(images, height, width, generator)
         if image_latents is None:
-            pixels = self.video_processor.preprocess(image, height=height, width=width).to(device)
-            image_latents = self.encode_image(pixels + noise_aug_strength * noise)
+            image_latents = self.encode_reference(image, height, width, noise_aug_strength * noise)
         batch_size = images * num_videos_per_prompt
         conditions = self._conditions(
             image_embeddings, image_latents, (fps - 1, motion_bucket_id, noise_aug_strength), image_pose, batch_size
@@ -229,6 +232,26 @@ class MimicMotionPipeline(StableVideoDiffusionPipeline):
         embeddings = self.image_encoder(pixels).image_embeds
         require_finite(embeddings, "the CLIP embedding of the reference image")
         return embeddings.unsqueeze(1)
+
+    def draw_image_noise(
+        self, images: int, height: int, width: int, generator: torch.Generator | list[torch.Generator] | None
+    ) -> torch.Tensor:
+        """The first random numbers of a run: unit noise for the reference pictures, (images, 3, height, width)."""
+        shape = (images, 3, height, width)
+        return randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
+
+    def encode_reference(self, image, height: int, width: int, noise: torch.Tensor) -> torch.Tensor:
+        """VAE latents (batch, 4, height / 8, width / 8) of reference pictures with `noise` added.
+
+        Args:
+            image: as in `__call__`.
+            noise: (batch, 3, height, width), already of the strength wanted.
+
+        Raises:
+            NumericalError: when the latents are not finite even in float32.
+        """
+        pixels = self.video_processor.preprocess(image, height=height, width=width).to(noise.device)
+        return self.encode_image(pixels + noise)
 
     @torch.no_grad()
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:

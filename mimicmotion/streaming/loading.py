@@ -1,0 +1,246 @@
+"""Checkpoint files -> StreamingGenerator. Tiny and published weights take the same path.
+
+A streaming configuration (configs/streaming/*.yaml) holds the sizes of the three networks, the action mode, the
+denoising steps and the names of the weight files.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mimicmotion.errors import UsageError
+from mimicmotion.streaming.actions import get_mode
+from mimicmotion.streaming.attention import require_backend
+from mimicmotion.streaming.generator import StreamingGenerator
+from mimicmotion.streaming.model import CausalWanModel, WanParams
+from mimicmotion.weights import Tensors, assign_weights, listing, open_tensors, strip_prefix
+
+logger = logging.getLogger(__name__)
+
+WRAPPER_PREFIX = "model."
+WAN_VAE_KEY = "conv1.weight"  # only in the layout of Wan2.1_VAE.pth
+QK_NORMS = (
+    "img_attn_q_norm.weight",
+    "img_attn_k_norm.weight",
+    "key_attn_q_norm.weight",
+    "key_attn_k_norm.weight",
+)
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """One file of configs/streaming: what a world model is, apart from where and how it runs.
+
+    height, width: of the video in pixels. model, vae, clip: sizes, as CausalWanModel.from_config, AutoencoderKLWan
+    and CLIPVisionConfig take them. weights_folder and the three file names below it: the checkpoints. tiny_seed: if
+    not None, weights that are missing are drawn from it and written there (the embedded default).
+    """
+
+    mode: str
+    height: int
+    width: int
+    frames_per_block: int
+    denoising_steps: tuple[int, ...]
+    timestep_shift: float
+    context_noise: float
+    weights_folder: str
+    model_file: str
+    vae_file: str
+    clip_file: str
+    model: dict
+    vae: dict = field(default_factory=dict)
+    clip: dict = field(default_factory=dict)
+    tiny_seed: int | None = None
+
+
+def read_world(path: str | Path) -> WorldConfig:
+    """Reads a file of configs/streaming. Raises: UsageError that names the file and the key."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise UsageError(f"cannot read the streaming config {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} does not hold keys and values")
+    fields = {f.name: f for f in dataclasses.fields(WorldConfig)}
+    unknown = sorted(set(values) - set(fields))
+    required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
+    missing = sorted(required - set(values))
+    if unknown or missing:
+        raise UsageError(f"{path}: unknown keys {unknown or 'none'}, missing keys {missing or 'none'}")
+    return WorldConfig(**values)
+
+
+def load_generator(
+    world: WorldConfig,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    encode_dtype: torch.dtype = torch.float32,
+    decode_dtype: torch.dtype = torch.float32,
+    attention_backend: str | None = None,
+) -> StreamingGenerator:
+    """The generator that `world` describes, with its weights on `device`.
+
+    `dtype` is that of the transformer and the image encoder; the two halves of the VAE have their own.
+
+    Raises: UsageError for sizes that do not fit, SetupError for missing, damaged or wrong weight files.
+    """
+    device = torch.device(device)
+    get_mode(world.mode)
+    require_backend(attention_backend, device, dtype)
+    if world.tiny_seed is not None:
+        from mimicmotion.streaming.tiny import ensure_weights
+
+        ensure_weights(world)
+    folder = Path(world.weights_folder)
+    model = load_model(folder / world.model_file, world.model, device, dtype)
+    vae = load_vae(folder / world.vae_file, world.vae, device)
+    clip = load_clip(folder / world.clip_file, world.clip, device, dtype)
+    return _assemble(world, model, vae, clip, encode_dtype, decode_dtype, attention_backend)
+
+
+def random_generator(
+    world: WorldConfig,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    encode_dtype: torch.dtype = torch.float32,
+    decode_dtype: torch.dtype = torch.float32,
+    attention_backend: str | None = None,
+) -> StreamingGenerator:
+    """As `load_generator` with weights drawn on `device` and no file read: for timing the published sizes."""
+    from diffusers import AutoencoderKLWan
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    device = torch.device(device)
+    get_mode(world.mode)
+    require_backend(attention_backend, device, dtype)
+    with torch.device("meta"):
+        model = CausalWanModel.from_config(world.model)
+        vae = AutoencoderKLWan(**world.vae)
+        clip = CLIPVisionModel(CLIPVisionConfig(**world.clip))
+    for module, module_dtype in ((model, dtype), (vae, torch.float32), (clip, dtype)):
+        module.to(module_dtype).to_empty(device=device)
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter, std=1 / max(parameter[0].numel(), 1) ** 0.5)
+    _count_positions(clip, device)
+    return _assemble(world, model, vae, clip, encode_dtype, decode_dtype, attention_backend)
+
+
+def _assemble(
+    world: WorldConfig,
+    model: CausalWanModel,
+    vae: nn.Module,
+    clip: nn.Module,
+    encode_dtype: torch.dtype,
+    decode_dtype: torch.dtype,
+    attention_backend: str | None,
+) -> StreamingGenerator:
+    from mimicmotion.streaming.clip import ImageEncoder
+    from mimicmotion.streaming.vae import StreamingVAE
+
+    model.set_attention_backend(attention_backend)
+    return StreamingGenerator(
+        model,
+        StreamingVAE(vae, encode_dtype, decode_dtype),
+        ImageEncoder(clip),
+        get_mode(world.mode),
+        height=world.height,
+        width=world.width,
+        steps=world.denoising_steps,
+        shift=world.timestep_shift,
+        context_noise=world.context_noise,
+        frames_per_block=world.frames_per_block,
+    )
+
+
+def load_model(
+    checkpoint: str | Path,
+    config: Mapping | str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> CausalWanModel:
+    """The transformer with the weights of an official checkpoint, whose keys may start with `model.`.
+
+    Every key of the model must be there. Warns when stored query and key norms of the action modules are not ones:
+    the model, as published, leaves them out.
+
+    Raises: SetupError for a missing, damaged or unfitting file; UsageError as WanParams.from_config.
+    """
+    with torch.device("meta"):
+        model = CausalWanModel(WanParams.from_config(config))
+    tensors = open_tensors(checkpoint)
+    tensors = tensors.renamed({strip_prefix(name, WRAPPER_PREFIX): name for name in tensors})
+    _fill(model, tensors, device, dtype, "streaming model")
+    parameters = model.named_parameters()
+    unusual = [name for name, value in parameters if name.endswith(QK_NORMS) and not torch.all(value == 1)]
+    if unusual:
+        logger.warning(
+            "%s: action query/key norms are not 1: %s. As in the published forward pass they are ignored; the "
+            "checkpoint may have been trained with other code",
+            checkpoint,
+            listing(unusual),
+        )
+    return model
+
+
+def load_vae(checkpoint: str | Path, config: Mapping, device: str | torch.device = "cpu") -> nn.Module:
+    """AutoencoderKLWan in fp32 from Wan2.1_VAE.pth or a file with diffusers' names. Raises: SetupError."""
+    from diffusers import AutoencoderKLWan
+    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+
+    tensors = open_tensors(checkpoint)
+    if WAN_VAE_KEY in tensors:
+        tensors = tensors.renamed(convert_wan_vae_to_diffusers({name: name for name in tensors}))
+    with torch.device("meta"):
+        vae = AutoencoderKLWan(**config)
+    return _fill(vae, tensors, device, torch.float32, "Wan VAE")
+
+
+def load_clip(
+    checkpoint: str | Path,
+    config: Mapping,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> nn.Module:
+    """The CLIP vision tower from the open-CLIP checkpoint or a file with transformers' names. Raises: SetupError."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    from mimicmotion.streaming.clip import OPEN_CLIP_PREFIX, from_open_clip
+
+    tensors = open_tensors(checkpoint)
+    visual = [name for name in tensors if name.startswith(OPEN_CLIP_PREFIX)]
+    if visual:
+        state = from_open_clip({name: tensors[name] for name in visual})
+        tensors = Tensors(tensors.path, {name: value.shape for name, value in state.items()}, state.__getitem__)
+    with torch.device("meta"):
+        model = CLIPVisionModel(CLIPVisionConfig(**config))
+    _count_positions(model, device)
+    return _fill(model, tensors, device, dtype, "CLIP vision tower")
+
+
+def _count_positions(clip: nn.Module, device: str | torch.device) -> None:
+    """Positions are in no checkpoint: a plain count, which the meta device could not make."""
+    count = clip.embeddings.position_ids.shape[1]
+    clip.embeddings.position_ids = torch.arange(count, device=device).unsqueeze(0)
+
+
+def _fill(module: nn.Module, tensors: Tensors, device: str | torch.device, dtype: torch.dtype, what: str) -> nn.Module:
+    """Gives `module` its weights; names that it does not have are reported."""
+    extra = sorted(set(tensors) - set(module.state_dict()))
+    if extra:
+        logger.warning("%s: not used: %s", tensors.path, listing(extra))
+    # Copied even where nothing changes: memory-mapped weights are aligned otherwise, the kernels then round
+    # otherwise, and frames would depend on the format of the file.
+    copies = Tensors(tensors.path, tensors.shapes, lambda name: tensors[name].clone())
+    assign_weights(module, copies, torch.device(device), dtype, what)
+    return module

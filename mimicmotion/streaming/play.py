@@ -1,0 +1,115 @@
+"""A session block by block: with prepared actions, or typed in a terminal.
+
+How questions are asked and answers are shown comes in as functions, so anything can drive a session.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from mimicmotion.errors import InputError, UsageError
+from mimicmotion.streaming.actions import ActionMode, Actions, encode, help_line
+from mimicmotion.streaming.generator import StreamingGenerator, StreamState, load_image
+from mimicmotion.streaming.recording import Recording
+
+
+@dataclass
+class Terminal:
+    """Where answers come from and where messages go; a test puts its own functions in."""
+
+    ask: Callable[[str], str] = input
+    say: Callable[[str], None] = print
+
+
+def play_batch(
+    generator: StreamingGenerator, state: StreamState, recording: Recording, actions: Iterable[Actions]
+) -> None:
+    """Records one block for each of `actions`. Raises: as the generator and the recording."""
+    with recording:
+        for action in actions:
+            recording.add(generator.step(state, action), action)
+
+
+def play_session(
+    generator: StreamingGenerator,
+    state: StreamState,
+    recording: Recording,
+    terminal: Terminal,
+    actions: Iterator[Actions] | None = None,
+    blocks: int | None = None,
+) -> EOFError | KeyboardInterrupt | None:
+    """Plays block after block, showing each at once; what ended the session early, or None.
+
+    Actions are asked for, or taken from `actions` without questions until they run out. `blocks` ends the session
+    by itself. However it ends, the recording has every block that was finished.
+    """
+    with recording:
+        try:
+            for _ in itertools.count() if blocks is None else range(blocks):
+                if not _play_block(generator, state, recording, terminal, actions):
+                    break
+        except (EOFError, KeyboardInterrupt) as end:
+            terminal.say("\nend of input" if isinstance(end, EOFError) else "\ninterrupted")
+            return end
+    return None
+
+
+def _play_block(
+    generator: StreamingGenerator,
+    state: StreamState,
+    recording: Recording,
+    terminal: Terminal,
+    actions: Iterator[Actions] | None,
+) -> bool:
+    """One block; False when there is to be no next one."""
+    size, first = generator.frames_per_block, state.start
+    if actions is None:
+        terminal.say(f"--- Block {first // size} (latents {first}-{first + size - 1}) ---")
+        action = ask_action(generator.mode, terminal)
+    else:
+        action = next(actions, None)
+    if action is None:
+        return False
+    frames = generator.step(state, action)
+    recording.add(frames, action)
+    path = recording.write_current(frames)
+    terminal.say(f"saved {path} ({len(frames)} frames; {recording.frames} in all)")
+    return actions is not None or not _says_no(terminal.ask("Continue? (Press 'n' to break): "))
+
+
+def ask_action(mode: ActionMode, terminal: Terminal) -> Actions:
+    """Asks for the keys of a block, and for the mouse where it has keys of its own, until they make sense.
+
+    Several keys may be given at once, none is no move. Raises: EOFError, KeyboardInterrupt as `terminal.ask`.
+    """
+    terminal.say(help_line(mode))
+    while True:
+        letters = terminal.ask("Please input the keyboard action (e.g. W, or W A for both): ")
+        if mode.name == "universal":
+            letters += " " + terminal.ask("Please input the mouse action (e.g. L): ")
+        try:
+            return encode(mode, letters)
+        except UsageError as error:
+            terminal.say(str(error))
+
+
+def ask_image(terminal: Terminal, default: str) -> tuple[Path, Image.Image]:
+    """Asks for the first picture until one can be read; an empty answer takes `default`."""
+    while True:
+        path = Path(terminal.ask(f"Please input the image path (Enter: {default}): ").strip() or default)
+        try:
+            return path, load_image(path)
+        except InputError as error:
+            terminal.say(str(error))
+
+
+def ask_to_stop(terminal: Terminal) -> bool:
+    """Asks whether there is to be another picture."""
+    return _says_no(terminal.ask("Press 'n' to stop generation: "))
+
+
+def _says_no(answer: str) -> bool:
+    return answer.strip().lower() == "n"

@@ -1,0 +1,98 @@
+"""A session's videos: frames go to disk block by block, clean and with the keys drawn in."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mimicmotion.streaming.actions import ActionMode, Actions
+from mimicmotion.streaming.overlay import Overlay
+from mimicmotion.video_writer import VideoWriter
+
+
+class Recording:
+    """Writes `<stem>.mp4` and `<stem>_icon.mp4` into `folder`, both complete when the `with` block ends.
+
+    Memory stays flat in the number of frames. An error that leaves the block leaves no file; so does a recording
+    without a frame. Who ends a session early and wants its video handles the interrupt within the block.
+    """
+
+    def __init__(self, folder: str | Path, stem: str, mode: ActionMode, fps: float, crf: int) -> None:
+        self.clean_path, self.icon_path, self.current_path = (
+            Path(folder) / f"{stem}{suffix}.mp4" for suffix in ("", "_icon", "_current")
+        )
+        self.frames = 0
+        self.actions_taken: list[dict] = []  # runs of equal frames: how many, keyboard and mouse values
+        self._fps, self._crf = fps, crf
+        self._overlay = Overlay(mode)
+        self._stack = contextlib.ExitStack()
+        self._writers: list[VideoWriter] = []
+
+    def __enter__(self) -> "Recording":
+        self._stack.__enter__()
+        return self
+
+    def __exit__(self, *error) -> bool | None:
+        with interrupts_deferred():
+            return self._stack.__exit__(*error)
+
+    def add(self, frames: np.ndarray, actions: Actions) -> None:
+        """Appends uint8 (N, H, W, 3) frames and their actions, of one frame or N. Ctrl-C waits until both have
+        them.
+        """
+        actions = actions if len(actions) == len(frames) else actions.repeat(len(frames))
+        drawn = self._overlay.draw(frames, actions)
+        with interrupts_deferred():
+            if not self._writers:
+                self._writers = [self._open(path) for path in (self.clean_path, self.icon_path)]
+            for writer, images in zip(self._writers, (frames, drawn), strict=True):
+                writer.write(images)
+            self.frames += len(frames)
+            self._remember(actions)
+
+    def _remember(self, actions: Actions) -> None:
+        mice = [None] * len(actions) if actions.mouse is None else actions.mouse.tolist()
+        for keyboard, mouse in zip(actions.keyboard.tolist(), mice, strict=True):
+            values = {"keyboard": keyboard, "mouse": mouse}
+            last = self.actions_taken[-1] if self.actions_taken else {}
+            if {**last, **values} == last:
+                last["frames"] += 1
+            else:
+                self.actions_taken.append({"frames": 1} | values)
+
+    def write_current(self, frames: np.ndarray) -> Path:
+        """Writes a block as a video of its own, `<stem>_current.mp4`, replacing the one before."""
+        with interrupts_deferred(), VideoWriter(self.current_path, self._fps, crf=self._crf) as writer:
+            writer.write(frames)
+        return self.current_path
+
+    def _open(self, path: Path) -> VideoWriter:
+        return self._stack.enter_context(VideoWriter(path, self._fps, crf=self._crf))
+
+
+@contextlib.contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Within, a first Ctrl-C waits until the end, so that no frame is cut in two; a second one ends at once.
+
+    Does nothing outside the main thread, where Python does not deliver Ctrl-C.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending = []
+
+    def remember(number, frame):
+        if pending:
+            raise KeyboardInterrupt
+        pending.append(number)
+
+    previous = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if pending:
+        raise KeyboardInterrupt

@@ -1,0 +1,26 @@
+"""Times the action-driven world model: first frame, milliseconds per block by stage, frames per second, memory.
+
+examples:
+  python scripts/benchmark_streaming.py                                            the tiny model
+  python scripts/benchmark_streaming.py --config_path configs/streaming/universal.yaml --random_weights --compile
+
+The table is printed and written to <output_dir>/benchmark_streaming.json.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mimicmotion.cli import run_script
+
+
+def run(config) -> int:
+    """Runs the benchmark; imported here so that --help does not wait for torch."""
+    from mimicmotion.streaming.run import run_benchmark
+
+    return run_benchmark(config)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(__doc__, ("streaming", "benchmark"), run))

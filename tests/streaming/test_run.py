@@ -1,0 +1,166 @@
+"""The scripts as they are typed, on a micro world: batch equals live, sessions go on, bad settings end at once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mimicmotion.config import load_config
+from mimicmotion.errors import InputError, UsageError
+from mimicmotion.files import sha256_file
+from mimicmotion.streaming import run as run_module
+from mimicmotion.streaming.run import latents_for, run_benchmark, run_causal, run_streaming
+from streaming.micro import micro_world
+from streaming.test_play import Script, count, names
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return micro_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def settings(world, tmp_path):
+    def make(**streaming):
+        given = {f"streaming.{name}": value for name, value in streaming.items()}
+        given |= {"streaming.config_path": str(world), "runtime.device": "cpu"}
+        given |= {"streaming.image": str(ROOT / "assets/streaming/first_frame.png")}
+        return load_config(ROOT / "configs/test.yaml", given | {"output.output_dir": str(tmp_path / "out")})
+
+    return make
+
+
+def type_in(monkeypatch, *answers):
+    script = Script(*answers)
+    monkeypatch.setattr(run_module, "Terminal", lambda: script.terminal)
+    return script
+
+
+def test_batch_writes_the_published_number_of_frames(settings, tmp_path):
+    assert run_causal(settings(num_latents=12)) == 0
+    assert names(tmp_path / "out") == ["demo.json", "demo.mp4", "demo_icon.mp4"]
+    assert count(tmp_path / "out" / "demo.mp4") == count(tmp_path / "out" / "demo_icon.mp4") == 45
+
+
+def test_the_record_says_how_a_session_was_made(settings, tmp_path):
+    run_causal(settings(actions="W*9 W+L*12", seed=4))
+    record = json.loads((tmp_path / "out" / "demo.json").read_text())
+    assert record["frames"] == 21
+    assert record["seed"] == 4
+    assert [entry["frames"] for entry in record["actions"]] == [9, 12]
+    assert record["actions"][0]["keyboard"] == record["actions"][1]["keyboard"]
+    assert record["actions"][0]["mouse"] != record["actions"][1]["mouse"]
+    for path in (tmp_path / "out").glob("*.mp4"):
+        assert record["videos"][path.name] == sha256_file(path)
+    assert record["begun_from"]["sha256"] == sha256_file(settings().streaming.image)
+
+
+@pytest.mark.parametrize("actions", ["bench", "W*9 W+L*12 Q*12 J*3"])
+def test_streamed_video_is_the_batch_video_byte_for_byte(settings, tmp_path, actions):
+    run_causal(settings(actions=actions, num_latents=12, seed=2))
+    run_streaming(settings(actions=actions, max_latents=12, seed=2))
+    for suffix in ("", "_icon"):
+        batch, live = (tmp_path / "out" / f"{stem}{suffix}.mp4" for stem in ("demo", "first_frame"))
+        assert batch.read_bytes() == live.read_bytes()
+
+
+def test_script_sets_the_length_and_may_be_a_file(settings, tmp_path, capsys):
+    (tmp_path / "walk.txt").write_text("W*9\nL*13\n")
+    run_causal(settings(actions=str(tmp_path / "walk.txt")))
+    assert count(tmp_path / "out" / "demo.mp4") == 33
+    assert "demo.mp4 (33 frames)" in capsys.readouterr().out
+    assert [latents_for(frames, 3) for frames in (1, 9, 10, 21, 22, 597)] == [3, 3, 6, 6, 9, 150]
+
+
+def test_typed_session_and_the_next_picture(settings, tmp_path, monkeypatch):
+    script = type_in(monkeypatch, "", "W", "L", "n", "", "missing.png", "", "Q", "U", "", "W", "K", "n", "n")
+    assert run_streaming(settings()) == 0
+    assert script.answers == []
+    assert count(tmp_path / "out" / "first_frame.mp4") == 21
+
+
+def test_end_of_input_is_a_clean_end(settings, tmp_path, monkeypatch):
+    type_in(monkeypatch)
+    assert run_streaming(settings()) == 0
+    type_in(monkeypatch, "", "W", "L", "", "W")
+    assert run_streaming(settings()) == 0
+    assert count(tmp_path / "out" / "first_frame.mp4") == 9
+
+
+def test_saved_session_goes_on(settings, tmp_path):
+    whole, state = settings(actions="bench", max_latents=12), str(tmp_path / "walk.safetensors")
+    run_streaming(whole)
+    expected = frames_of(tmp_path / "out" / "first_frame_current.mp4")
+    run_streaming(settings(actions="bench", max_latents=9, save_state=state))
+    run_streaming(settings(actions="bench", max_latents=3, resume_from=state))
+    assert count(tmp_path / "out" / "walk.mp4") == 12
+    assert frames_of(tmp_path / "out" / "walk_current.mp4") == expected
+
+
+def frames_of(path):
+    import av
+
+    with av.open(str(path)) as video:
+        return [frame.to_ndarray(format="rgb24").tobytes() for frame in video.decode(video=0)]
+
+
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        ({"num_latents": 10}, UsageError),
+        ({"actions": "X*3"}, UsageError),
+        ({"actions": "no such file.txt"}, UsageError),
+        ({"config_path": "nowhere.yaml"}, UsageError),
+        ({"image": "nowhere.png"}, InputError),
+    ],
+)
+def test_bad_settings_end_before_models_load(settings, monkeypatch, change, error):
+    monkeypatch.setattr(run_module, "load_generator", lambda *a, **k: pytest.fail("loaded"))
+    config = settings()
+    for name, value in change.items():
+        setattr(config.streaming, name, value)
+    with pytest.raises(error):
+        run_causal(config)
+
+
+def test_ctrl_c_ends_the_script_with_its_video(world, tmp_path):
+    command = [sys.executable, str(ROOT / "scripts/inference_streaming.py"), "--config_path", str(world)]
+    command += ["--actions", "bench", "--output_dir", str(tmp_path), "--device", "cpu"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "first_frame_current.mp4").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "interrupted" in out
+    frames = count(tmp_path / "first_frame.mp4")
+    assert frames >= 9
+    assert frames % 12 == 9
+    assert f"first_frame.mp4 ({frames} frames)" in out
+
+
+@pytest.mark.parametrize("random_weights", [False, True])
+def test_benchmark_measures_every_stage_and_flat_memory(settings, tmp_path, capsys, random_weights):
+    run_benchmark(settings(benchmark_blocks=20, random_weights=random_weights))
+    figures = json.loads((tmp_path / "out" / "benchmark_streaming.json").read_text())
+    blocks = figures["ms_per_block"]
+    assert all(
+        0 < blocks[stage]["p50"] <= blocks[stage]["p95"] for stage in ("denoise", "decode", "transport", "total")
+    )
+    rate = figures["frames_per_second"]
+    assert 0 < rate["with_decode"] < rate["denoise_only"]
+    assert rate["with_decode"] == pytest.approx(12000 / blocks["total"]["p50"], rel=0.9)
+    memory = figures["memory"]
+    assert memory["block_10"]["session_mib"] == memory["last_block"]["session_mib"] > 0
+    assert "frames per second" in capsys.readouterr().out

@@ -1,0 +1,101 @@
+"""Files are written whole or not at all, and hashes follow content."""
+
+import errno
+import os
+import time
+
+import pytest
+
+from mimicmotion.errors import SetupError
+from mimicmotion.files import (
+    STALE_SECONDS,
+    TEMPORARY_PREFIX,
+    atomic_path,
+    remove_stale_temporaries,
+    require_writable,
+    sha256_json,
+    sha256_path,
+    write_bytes,
+    write_json,
+)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_written_file_replaces_the_old_one(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    write_bytes(path, b"one")
+    write_bytes(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert names(path.parent) == ["a.txt"]
+
+
+def test_the_temporary_file_lies_beside_and_keeps_the_suffix(tmp_path):
+    with atomic_path(tmp_path / "a.mp4") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".mp4"
+        temporary.write_bytes(b"x")
+        assert not (tmp_path / "a.mp4").exists()
+
+
+def test_an_error_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+    write_bytes(tmp_path / "a.txt", b"old")
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError
+    assert (tmp_path / "a.txt").read_bytes() == b"old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("function", ["os.replace", "os.fsync", "os.open"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_each_failing_call_of_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch, function, code):
+    write_bytes(tmp_path / "a.txt", b"old")
+
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(f"mimicmotion.files.{function}", fail)
+    with pytest.raises(SetupError, match=r"a\.txt"):
+        write_bytes(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_other_errors_of_the_system_stay_what_they_are(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr("mimicmotion.files.os.replace", fail)
+    with pytest.raises(OSError, match="broken"):
+        write_json(tmp_path / "a.json", {})
+
+
+def test_only_old_temporaries_are_removed(tmp_path):
+    old, new, other = (tmp_path / name for name in (f"{TEMPORARY_PREFIX}1", f"{TEMPORARY_PREFIX}2", "keep.mp4"))
+    for path in (old, new, other):
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() - STALE_SECONDS - 1,) * 2)
+    os.utime(new)
+    remove_stale_temporaries(tmp_path)
+    assert names(tmp_path) == sorted([new.name, "keep.mp4"])
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SetupError, match="file"):
+        require_writable(tmp_path / "file" / "below")
+    assert names(require_writable(tmp_path / "new")) == []
+
+
+def test_hashes_follow_names_and_content(tmp_path):
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "1.png").write_bytes(b"a")
+    first = sha256_path(tmp_path / "frames")
+    assert first == sha256_path(tmp_path / "frames")
+    (tmp_path / "frames" / "1.png").write_bytes(b"b")
+    assert sha256_path(tmp_path / "frames") != first
+    assert sha256_path(tmp_path / "frames" / "1.png") != sha256_path(tmp_path / "frames")
+    assert sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1}) != sha256_json({"a": 1})
