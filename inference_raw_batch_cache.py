@@ -23,4 +23,4 @@ def animate(config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(__doc__, ("run", "device", "pose", "turbo", "cache"), animate))
+    sys.exit(run_script(__doc__, ("run", "device", "pose", "turbo", "recording", "cache"), animate))

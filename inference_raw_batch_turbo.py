@@ -22,4 +22,4 @@ def animate(config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(__doc__, ("run", "device", "pose", "turbo"), animate))
+    sys.exit(run_script(__doc__, ("run", "device", "pose", "turbo", "recording"), animate))

@@ -8,9 +8,11 @@
 An Animator holds what the jobs of a run share; `mimicmotion.batch` runs many of them.
 """
 
+import json
 import logging
+import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -41,12 +43,14 @@ from mimicmotion.features import (
     read_poses,
     save_driving_poses,
 )
-from mimicmotion.files import content_sha256
+from mimicmotion.files import content_sha256, require_writable
 from mimicmotion.jobs import Job
+from mimicmotion.latent_steps import StepExperiment, StepRecorder
 from mimicmotion.loading import create_pipeline, place_pipeline, weights_fingerprint
 from mimicmotion.lora import apply_lcm_weights, find_lcm_file
 from mimicmotion.schedulers import make_scheduler, turbo_steps_and_guidance
 from mimicmotion.sidecar import is_finished, recipe, write_sidecar
+from mimicmotion.step_files import require_name
 from mimicmotion.timing import StageClock
 from mimicmotion.video import VideoSource, effective_stride, open_video, playback_speed, video_stem
 from mimicmotion.video_writer import VideoWriter
@@ -100,6 +104,9 @@ class Animator:
         self.device = resolve_device(config.runtime.device)
         self.dtype = resolve_dtype(config.runtime.dtype, self.device)
         self._references: dict[int, Reference] = {}
+        if config.output.save_step_latents:
+            experiment_name(config)
+            require_writable(config.output.save_step_latents)
 
     def check_weights(self) -> None:
         """Raises: SetupError when weights or a pose backend are missing, before any work is done."""
@@ -156,7 +163,8 @@ class Animator:
         made_from = self.recipe(job)
         companions = [path for path, wanted in self._companions(job) if wanted]
         finished = is_finished(job.output, made_from) and all(path.is_file() for path in companions)
-        if finished and not self.config.output.overwrite:
+        # A recording belongs to one run: whoever asks for it wants the steps sampled.
+        if finished and not self.config.output.overwrite and not self.config.output.save_step_latents:
             outcome.status, outcome.message = "skipped", "finished before with the same settings"
             return
         with clock.stage("poses"):
@@ -188,8 +196,11 @@ class Animator:
         """Latents of a clip, (1, frames, 4, h / 8, w / 8), float32, the reference's first; `arguments`: the pipeline's.
 
         The seed starts a generator of its own on the CPU, so results depend on no other clip and on no device.
-        `callback` is the pipeline's `callback_on_step_end`.
+        `callback` is the pipeline's `callback_on_step_end`; without one the steps are recorded if the settings say so.
         """
+        if callback is None and self.config.output.save_step_latents:
+            with self._recording(clip) as recorder:
+                return self.sample(clip, recorder)
         case, sampling = clip.job.case, self.config.sampling
         steps, guidance = turbo_steps_and_guidance(self.config.turbo, case)
         height, width = clip.reference.pixels.shape[:2]
@@ -211,6 +222,7 @@ class Animator:
             generator=torch.Generator("cpu").manual_seed(case.seed),
             output_type="latent",
             callback_on_step_end=callback,
+            callback_on_step_end_tensor_inputs=getattr(callback, "tensor_inputs", ["latents"]),
             cfg_batch=sampling.cfg_batch,
             tile_layout=sampling.tile_layout,
             **arguments,
@@ -219,6 +231,43 @@ class Animator:
     def reference_features(self, clip: Clip) -> dict[str, torch.Tensor]:
         """Arguments of the pipeline that were computed before, `image_embeddings` and `image_latents`; none here."""
         return {}
+
+    @contextmanager
+    def _recording(self, clip: Clip) -> Iterator[StepRecorder]:
+        job, case = clip.job, clip.job.case
+        steps, guidance = turbo_steps_and_guidance(self.config.turbo, case)
+        facts = {
+            "video": str(job.video),
+            "reference": case.ref_image_path,
+            "result": str(job.output),
+            "seed": case.seed,
+            "steps": steps,
+            "guidance_scale": guidance,
+        }
+        with self.step_experiment.recorder(job.case_index, facts) as recorder:
+            yield recorder
+        self.step_experiment.finish(recorder)
+
+    @cached_property
+    def step_experiment(self) -> StepExperiment:
+        """The recording of this run's sampling steps; its folder is made when the first clip is sampled."""
+        config, base = self.config, Path(self.config.base_model_path)
+        description = {
+            "model_settings": {
+                "model_id": str(base.resolve()) if base.is_dir() else config.base_model_path,
+                "ckpt_path": config.ckpt_path,
+                "lcm_lora_path": config.turbo.lcm_lora_path,
+                "weights": self.weights,
+            },
+            "video_settings": {
+                "fps": config.test_case[0].fps,
+                "conditioning_fps": config.sampling.conditioning_fps,
+                "decode_chunk_size": config.sampling.decode_chunk_size,
+            },
+            "scheduler": json.loads(self.pipeline.scheduler.to_json_string()),
+            "test_case": [asdict(case) for case in config.test_case],
+        }
+        return StepExperiment(config.output.save_step_latents, experiment_name(config), description)
 
     def write(self, clip: Clip, latents: torch.Tensor) -> None:
         """Writes the mp4 while the VAE decodes, the comparison if asked for, and the contact sheet.
@@ -356,6 +405,17 @@ class Animator:
             ("result", picks),
         ]
         contact_sheet(clip.job.beside(".jpg"), rows, title=clip.job.output.stem)
+
+
+def experiment_name(config: Config) -> str:
+    """What a recording of steps is called: as asked, or after the videos' folder.
+
+    Raises: UsageError for a name that is a path.
+    """
+    if config.output.experiment_name:
+        return require_name(config.output.experiment_name, "--experiment_name")
+    videos = config.batch.video_folder or Path(config.test_case[0].ref_video_path or "steps/video").parent
+    return re.sub(r"\W+", "_", Path(videos).resolve().name) or "steps"
 
 
 def sound_fits(clip: Clip) -> bool:

@@ -157,8 +157,14 @@ BENCHMARK = (
     Flag("--random_weights", "streaming.random_weights", True, "draw weights at the configured sizes, read none"),
 )
 
+RECORDING = (
+    Flag("--save_step_latents", "output.save_step_latents", str, "record the latents of every step below this folder"),
+    Flag("--experiment_name", "output.experiment_name", str, "name of that recording (the videos' folder's)"),
+)
+
 GROUPS = {
     "run": COMMON,
+    "recording": RECORDING,
     "device": RUNTIME,
     "pose": POSE,
     "turbo": TURBO,
@@ -172,7 +178,10 @@ GROUPS = {
 
 
 def build_parser(doc: str, groups: tuple[str, ...]) -> argparse.ArgumentParser:
-    """A parser with the flags of `groups`, all of them None until given, and trailing `path=value` settings."""
+    """A parser with the flags of `groups`, all of them None until given, and trailing `path=value` settings.
+
+    A flag that two groups share appears in the first and sets what both say.
+    """
     summary, _, rest = doc.strip().partition("\n")
     parser = argparse.ArgumentParser(
         description=summary,
@@ -185,10 +194,13 @@ def build_parser(doc: str, groups: tuple[str, ...]) -> argparse.ArgumentParser:
     parser.add_argument("--print_config", action="store_true", help="print the resolved settings and stop")
     parser.add_argument("--log_file", metavar="FILE", help="also write the log there")
     parser.add_argument("--log_level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    added: set[str] = set()
     for group in groups:
         section = parser.add_argument_group(group)
         for flag in GROUPS[group]:
-            _add_flag(section, flag)
+            if flag.name not in added:
+                _add_flag(section, flag)
+            added.add(flag.name)
     return parser
 
 

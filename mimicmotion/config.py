@@ -140,6 +140,8 @@ class OutputSettings:
     contact_sheet: bool = True
     overwrite: bool = False
     dry_run: bool = False
+    save_step_latents: str | None = None  # folder for the latents of every sampling step
+    experiment_name: str | None = None  # of their folder; null takes the name of the videos' folder
 
 
 @dataclass

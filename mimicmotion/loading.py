@@ -19,6 +19,7 @@ from mimicmotion.weights import Tensors, assign_weights, broken, find_weights, l
 log = logging.getLogger(__name__)
 
 CLIP_STEMS = ("model", "pytorch_model")
+SVD_VAES = ("AutoencoderKLTemporalDecoder", "AutoencoderTiny")
 OFFLOAD_MODES = ("none", "model", "sequential")
 # A checkpoint of MimicMotion may also carry these, which come from the base model.
 IGNORED_PARTS = ("vae", "image_encoder")
@@ -238,14 +239,13 @@ def split_checkpoint(tensors: Tensors) -> tuple[Tensors, Tensors]:
     return tensors.renamed(parts["unet"]), tensors.renamed(parts["pose_net"])
 
 
-def load_vae(folder: Path, device: torch.device, dtype: torch.dtype):
-    """The VAE of the class that its own config names: AutoencoderKLTemporalDecoder or AutoencoderTiny."""
+def load_vae(folder: Path, device: torch.device, dtype: torch.dtype, classes: tuple[str, ...] = SVD_VAES):
+    """The VAE of the class that its own config names, which must be one of `classes`."""
     import diffusers
 
     name = read_json(folder / "config.json").get("_class_name")
-    if name not in ("AutoencoderKLTemporalDecoder", "AutoencoderTiny"):
-        known = "AutoencoderKLTemporalDecoder or AutoencoderTiny"
-        raise SetupError(f"{folder / 'config.json'}: cannot use a VAE of class {name}; expected {known}")
+    if name not in classes:
+        raise SetupError(f"{folder / 'config.json'}: cannot use a VAE of class {name}; expected {' or '.join(classes)}")
     path = find_weights(folder)
     return _from_pretrained(getattr(diffusers, name), path, device, dtype, "VAE", "torch_dtype")
 

@@ -1,5 +1,7 @@
 """Micro models of the true classes, with weights drawn from a fixed seed."""
 
+import logging
+
 import pytest
 import torch
 
@@ -173,6 +175,16 @@ def write_pose_file(path, poses, size=(96, 64), fps=30.0, stride=1):
         path, poses, frame_indices=range(0, len(poses) * stride, stride), fps=fps, height=size[0], width=size[1],
         source=path.stem, detector="test",
     )  # fmt: skip
+
+
+@pytest.fixture
+def logging_as_before():
+    """Takes back what `setup_logging` changes, for tests that run whole scripts."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Flags of every script: they parse, override, and cost nothing until asked."""
 
-import logging
 import os
 import signal
 import subprocess
@@ -14,21 +13,13 @@ from mimicmotion.config import load_config
 from mimicmotion.errors import InputError, SetupError
 
 ROOT = Path(__file__).resolve().parents[1]
-TURBO = ("run", "device", "pose", "turbo")
+TURBO = ("run", "device", "pose", "turbo", "recording")
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 @pytest.fixture(autouse=True)
 def in_root(monkeypatch):
     monkeypatch.chdir(ROOT)
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    logging.captureWarnings(False)
 
 
 def config_of(*argv):
@@ -71,6 +62,15 @@ def test_a_given_flag_overrides_its_setting_and_only_it(flag):
     expected = flag.kind if not words else words if flag.kind == "list" else flag.kind(words[0])
     assert read(config, flag.path) == expected
     assert read(default, flag.path) == read(load_config("configs/test.yaml"), flag.path)
+
+
+def test_a_flag_of_two_groups_sets_what_both_say(monkeypatch):
+    shared = (cli.Flag("--experiment_name", "output.output_dir", str, "of another script"),)
+    monkeypatch.setitem(cli.GROUPS, "other", shared)
+    groups = ("other", *TURBO[1:])
+    arguments = cli.build_parser("Doc.", groups).parse_args(["--experiment_name", "mine"])
+    config = cli.parse_config(arguments, groups)
+    assert (config.output.output_dir, config.output.experiment_name) == ("mine", "mine")
 
 
 def test_another_scheduler_takes_its_own_steps_and_guidance():
