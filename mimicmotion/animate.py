@@ -314,8 +314,9 @@ class Animator:
         if self.config.pose.backend == "file":
             paths["poses"] = self._pose_file(job)
         for path in paths.values():
-            if not path.exists():
-                raise InputError(f"no such file: {path}")
+            # A pipe under a video's name would block whoever reads it.
+            if not path.is_file() and not path.is_dir():
+                raise InputError(f"{path} is missing or is no regular file")
         inputs = {name: content_sha256(path) for name, path in paths.items()}
         detects = {"poses", "reference_pose"} - set(paths)
         detector = self.detector.fingerprint if detects else "poses from files"

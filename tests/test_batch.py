@@ -141,6 +141,13 @@ def test_one_bad_video_does_not_stop_the_others(project, capsys):
     assert not (project / "outputs" / "videos" / "b.mp4").exists()
 
 
+def test_a_pipe_named_like_a_video_does_not_block(project):
+    os.mkfifo(project / "pipe.mp4")
+    config = settings(project, "batch.video_folder=null", f"test_case[0].ref_video_path={project / 'pipe.mp4'}")
+    assert animate_folder(config) == 1
+    assert summary(project) == {"pipe.mp4": "failed"}
+
+
 def test_a_crash_in_one_video_does_not_stop_the_others(project, monkeypatch):
     sample = animate.Animator.sample
     calls = []
