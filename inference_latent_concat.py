@@ -23,4 +23,4 @@ def concat(config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(__doc__, ("concat", "device", "pose", "turbo"), concat))
+    sys.exit(run_script(__doc__, ("concat", "recording", "device", "pose", "turbo"), concat))

@@ -104,9 +104,9 @@ class Animator:
         self.device = resolve_device(config.runtime.device)
         self.dtype = resolve_dtype(config.runtime.dtype, self.device)
         self._references: dict[int, Reference] = {}
-        if config.output.save_step_latents:
+        if config.latent_steps.folder:
             experiment_name(config)
-            require_writable(config.output.save_step_latents)
+            require_writable(config.latent_steps.folder)
 
     def check_weights(self) -> None:
         """Raises: SetupError when weights or a pose backend are missing, before any work is done."""
@@ -164,7 +164,7 @@ class Animator:
         companions = [path for path, wanted in self._companions(job) if wanted]
         finished = is_finished(job.output, made_from) and all(path.is_file() for path in companions)
         # A recording belongs to one run: whoever asks for it wants the steps sampled.
-        if finished and not self.config.output.overwrite and not self.config.output.save_step_latents:
+        if finished and not self.config.output.overwrite and not self.config.latent_steps.folder:
             outcome.status, outcome.message = "skipped", "finished before with the same settings"
             return
         with clock.stage("poses"):
@@ -172,7 +172,7 @@ class Animator:
         with clock.stage("loading"):
             self.pipeline.vae_fallback_count = 0
         with clock.stage("sampling"):
-            latents = self.sample(clip)
+            latents = self.sample_recorded(clip)
         with clock.stage("decoding"):
             self.write(clip, latents)
         outcome.status, outcome.frames, outcome.message = "done", clip.num_frames, str(job.output)
@@ -196,11 +196,8 @@ class Animator:
         """Latents of a clip, (1, frames, 4, h / 8, w / 8), float32, the reference's first; `arguments`: the pipeline's.
 
         The seed starts a generator of its own on the CPU, so results depend on no other clip and on no device.
-        `callback` is the pipeline's `callback_on_step_end`; without one the steps are recorded if the settings say so.
+        `callback` is the pipeline's `callback_on_step_end`.
         """
-        if callback is None and self.config.output.save_step_latents:
-            with self._recording(clip) as recorder:
-                return self.sample(clip, recorder)
         case, sampling = clip.job.case, self.config.sampling
         steps, guidance = turbo_steps_and_guidance(self.config.turbo, case)
         height, width = clip.reference.pixels.shape[:2]
@@ -227,6 +224,13 @@ class Animator:
             tile_layout=sampling.tile_layout,
             **arguments,
         ).frames
+
+    def sample_recorded(self, clip: Clip) -> torch.Tensor:
+        """As `sample`, with the latents of every step written down if the settings say so."""
+        if not self.config.latent_steps.folder:
+            return self.sample(clip)
+        with self._recording(clip) as recorder:
+            return self.sample(clip, recorder)
 
     def reference_features(self, clip: Clip) -> dict[str, torch.Tensor]:
         """Arguments of the pipeline that were computed before, `image_embeddings` and `image_latents`; none here."""
@@ -267,7 +271,7 @@ class Animator:
             "scheduler": json.loads(self.pipeline.scheduler.to_json_string()),
             "test_case": [asdict(case) for case in config.test_case],
         }
-        return StepExperiment(config.output.save_step_latents, experiment_name(config), description)
+        return StepExperiment(config.latent_steps.folder, experiment_name(config), description)
 
     def write(self, clip: Clip, latents: torch.Tensor) -> None:
         """Writes the mp4 while the VAE decodes, the comparison if asked for, and the contact sheet.
@@ -413,8 +417,8 @@ def experiment_name(config: Config) -> str:
 
     Raises: UsageError for a name that is a path.
     """
-    if config.output.experiment_name:
-        return require_name(config.output.experiment_name, "--experiment_name")
+    if config.latent_steps.experiment_name:
+        return require_name(config.latent_steps.experiment_name, "--experiment_name")
     videos = config.batch.video_folder or Path(config.test_case[0].ref_video_path or "steps/video").parent
     return re.sub(r"\W+", "_", Path(videos).resolve().name) or "steps"
 

@@ -122,7 +122,7 @@ CONCAT = (
     Flag("--bridge_frames", "latent_concat.bridge_frames", int, "frames between clips that the model samples"),
     Flag("--bridge_strength", "latent_concat.bridge_strength", float, "share of the steps that sample a bridge, 0..1"),
     Flag("--report", "latent_concat.report", True, "also compare all ways to join: joins.json, joins.png"),
-    *(flag for flag in COMMON if flag.path.startswith(("test_case", "output.save_step_latents"))),
+    *(flag for flag in COMMON if flag.path.startswith("test_case")),
 )
 
 STREAMING = (
@@ -158,8 +158,8 @@ BENCHMARK = (
 )
 
 RECORDING = (
-    Flag("--save_step_latents", "output.save_step_latents", str, "record the latents of every step below this folder"),
-    Flag("--experiment_name", "output.experiment_name", str, "name of that recording (the videos' folder's)"),
+    Flag("--save_step_latents", "latent_steps.folder", str, "record the latents of every step below this folder"),
+    Flag("--experiment_name", "latent_steps.experiment_name", str, "name of that recording (the videos' folder's)"),
 )
 
 GROUPS = {

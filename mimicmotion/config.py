@@ -140,8 +140,6 @@ class OutputSettings:
     contact_sheet: bool = True
     overwrite: bool = False
     dry_run: bool = False
-    save_step_latents: str | None = None  # folder for the latents of every sampling step
-    experiment_name: str | None = None  # of their folder; null takes the name of the videos' folder
 
 
 @dataclass
@@ -179,6 +177,14 @@ class LatentConcatSettings:
 
 
 @dataclass
+class LatentStepSettings:
+    """Recording the latents of every sampling step; see doc/latent_step_decoder.md."""
+
+    folder: str | None = None  # null: no recording
+    experiment_name: str | None = None  # of the recording; null takes the name of the videos' folder
+
+
+@dataclass
 class Config:
     """All settings. `base_model_path` is a diffusers folder or hub id, `ckpt_path` MimicMotion's own weights
     (null: the folder holds the whole model).
@@ -195,6 +201,7 @@ class Config:
     streaming: StreamingSettings = field(default_factory=StreamingSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
     feature_cache: FeatureCacheSettings = field(default_factory=FeatureCacheSettings)
+    latent_steps: LatentStepSettings = field(default_factory=LatentStepSettings)
     latent_concat: LatentConcatSettings = field(default_factory=LatentConcatSettings)
 
 

@@ -145,7 +145,7 @@ class Encoder:
         clip = first_frames(whole, self.settings.max_pose_frames)
         if len(clip.drawn) < len(whole.drawn):
             logger.info("%s: %d of %d frames (max_pose_frames)", job.video.name, len(clip.drawn), len(whole.drawn))
-        latents = self.animator.sample(clip)
+        latents = self.animator.sample_recorded(clip)
         height, width = clip.reference.pixels.shape[:2]
         poses = poses_path(entry)
         save_poses(

@@ -70,7 +70,7 @@ def test_a_flag_of_two_groups_sets_what_both_say(monkeypatch):
     groups = ("other", *TURBO[1:])
     arguments = cli.build_parser("Doc.", groups).parse_args(["--experiment_name", "mine"])
     config = cli.parse_config(arguments, groups)
-    assert (config.output.output_dir, config.output.experiment_name) == ("mine", "mine")
+    assert (config.output.output_dir, config.latent_steps.experiment_name) == ("mine", "mine")
 
 
 def test_another_scheduler_takes_its_own_steps_and_guidance():

@@ -22,7 +22,7 @@ PIPELINE = SimpleNamespace(scheduler=SimpleNamespace(sigmas=torch.tensor([700.0,
 
 
 def settings(project, *overrides):
-    folder = f"output.save_step_latents={project / 'steps'}"
+    folder = f"latent_steps.folder={project / 'steps'}"
     return load_config(project / "settings.yaml", overrides=[folder, "batch.videos=[a.mp4]", *overrides])
 
 
@@ -157,7 +157,7 @@ def test_recording_changes_no_frame_and_samples_again(project):
     assert animate_folder(plain) == 0
     result = project / "outputs" / "videos" / "a.mp4"
     before = result.read_bytes()
-    assert animate_folder(settings(project, "output.experiment_name=Mine")) == 0
+    assert animate_folder(settings(project, "latent_steps.experiment_name=Mine")) == 0
     assert result.read_bytes() == before
     (folder,) = experiments(project)
     assert folder.name.startswith("Mine_")
@@ -166,9 +166,9 @@ def test_recording_changes_no_frame_and_samples_again(project):
 def test_the_cached_job_records_the_same(project):
     from mimicmotion.cached_animate import animate_folder_cached
 
-    assert animate_folder(settings(project, "output.experiment_name=plain")) == 0
+    assert animate_folder(settings(project, "latent_steps.experiment_name=plain")) == 0
     cache = f"feature_cache.folder={project / 'cache'}"
-    assert animate_folder_cached(settings(project, "output.experiment_name=cached", cache)) == 0
+    assert animate_folder_cached(settings(project, "latent_steps.experiment_name=cached", cache)) == 0
     cached, plain = ({path.name: path.read_bytes() for path in e.rglob("*.npy.gz")} for e in experiments(project))
     assert len(plain) == 4
     assert cached == plain
@@ -192,7 +192,7 @@ def test_every_test_case_and_video_has_its_place(project):
 def test_bad_names_and_folders_end_before_any_work(project, monkeypatch):
     monkeypatch.setattr(animate, "create_pipeline", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(UsageError, match="plain name"):
-        animate_folder(settings(project, "output.experiment_name=../x"))
+        animate_folder(settings(project, "latent_steps.experiment_name=../x"))
     (project / "steps").write_text("a file is in the way")
     with pytest.raises(SetupError, match="cannot write"):
         animate_folder(settings(project))
