@@ -74,17 +74,17 @@ def create_pipeline(
 
 
 def load_decoder(config, device: str | torch.device | None = None, vae_dtype: str | torch.dtype | None = None):
-    """The VAE of the model that `config` names, by itself, as a LatentDecoder; no other network is loaded.
+    """The VAE of the model that `config` names, by itself, as a StandaloneVae; no other network is loaded.
 
     Arguments and errors are those of `create_pipeline`.
     """
     from mimicmotion import tiny
-    from mimicmotion.pipelines.chunked_vae import LatentDecoder
+    from mimicmotion.pipelines.chunked_vae import StandaloneVae
 
     device = resolve_device("auto" if device is None else device)
     base = resolve_base(config.base_model_path, with_unet=False)
     tiny.warn_if_untrained(base)
-    return LatentDecoder(load_vae(base / "vae", device, _dtype(vae_dtype, device)), device)
+    return StandaloneVae(load_vae(base / "vae", device, _dtype(vae_dtype, device)), device)
 
 
 def place_pipeline(pipeline, device: str | torch.device, offload: str = "none", compile: bool = False) -> None:

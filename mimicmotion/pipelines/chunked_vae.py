@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class ChunkedVae:
-    """What MimicMotionPipeline and LatentDecoder share: they have `vae`, `vae_fallback_count` and the device
+    """What MimicMotionPipeline and StandaloneVae share: they have `vae`, `vae_fallback_count` and the device
     `_execution_device`.
     """
 
@@ -75,7 +75,7 @@ class ChunkedVae:
         return result
 
 
-class LatentDecoder(ChunkedVae):
+class StandaloneVae(ChunkedVae):
     """A VAE by itself on `device`, for latents that were sampled before."""
 
     def __init__(self, vae, device: torch.device):
