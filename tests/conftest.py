@@ -2,6 +2,8 @@
 
 import logging
 
+import signal
+
 import pytest
 import torch
 
@@ -17,6 +19,11 @@ SVD_SCHEDULER = {
     "beta_end": 0.012,
     "steps_offset": 1,
 }
+
+
+def pytest_configure():
+    """Makes Ctrl-C work in tests and in the scripts they start: a shell's background jobs begin with it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_unet():
