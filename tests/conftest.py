@@ -1,7 +1,6 @@
 """Micro models of the true classes, with weights drawn from a fixed seed."""
 
 import logging
-
 import signal
 
 import pytest
