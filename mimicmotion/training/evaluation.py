@@ -1,0 +1,334 @@
+"""How good the embedded model is: clips of people it never saw, made in several ways, and measured.
+
+    sample     every clip in every way, through the same code as the scripts; frames are kept as npz
+    measure    every result against the true frames; numbers are kept as JSON
+    report     evaluation.json, the sheet, the curve and doc/embedded_model.md
+
+Whatever is finished is kept, so a run that was cut goes on where it stopped; results of another model, renderer or
+setting are made anew.
+"""
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from mimicmotion.errors import SetupError, UsageError
+from mimicmotion.files import require_writable, sha256_file, sha256_json, write_json
+from mimicmotion.training.kept_results import KeptResults
+from mimicmotion.training.metrics import person_box, psnr, sharpness, ssim, temporal_difference_error
+from mimicmotion.training.options import EvaluateOptions
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of the way results are made and measured; another number makes old ones void
+LORA_FOLDER = "lcm_lora"
+SHEET_CLIPS = 6
+DOC_PICTURE_BYTES = 600_000
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to come to a clip's frames.
+
+    kind "truth", "copy" (the reference repeated), "vae" (the truth there and back) or "sampled"; the rest is for
+    the last. `guidance` None takes the configuration's.
+    """
+
+    label: str
+    kind: str = "sampled"
+    scheduler: str = ""
+    steps: int | None = None
+    guidance: float | None = None
+    lora: bool = False
+
+
+WAYS = {
+    "truth": Way("true frames", "truth"),
+    "copy": Way("copy of the reference", "copy"),
+    "vae": Way("VAE there and back", "vae"),
+    "euler25": Way("25 Euler steps, guidance 2", scheduler="EulerDiscreteScheduler", steps=25, guidance=2.0),
+    "ays10": Way("10 AYS steps, guidance 2", scheduler="AYS", steps=10, guidance=2.0),
+    "turbo4": Way("4 turbo steps with LoRA", scheduler="AnimateLCM_SVD", steps=4, guidance=1.0, lora=True),
+    "turbo2": Way("2 turbo steps with LoRA", scheduler="AnimateLCM_SVD", steps=2, guidance=1.0, lora=True),
+    "turbo1": Way("1 turbo step with LoRA", scheduler="AnimateLCM_SVD", steps=1, guidance=1.0, lora=True),
+    "turbo4_plain": Way("4 turbo steps, no LoRA", scheduler="AnimateLCM_SVD", steps=4, guidance=1.0),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A clip that is to be reproduced.
+
+    Attributes:
+        seed: of the renderer.
+        frames: uint8 (frames, height, width, 3), the reference first.
+        poses: one for each frame.
+        box: around the person in all frames but the reference.
+        body_height: pixels.
+    """
+
+    seed: int
+    frames: np.ndarray
+    poses: list[dict]
+    box: tuple[int, int, int, int]
+    body_height: float
+
+    @property
+    def truth(self) -> np.ndarray:
+        """The frames that a result is held against: all but the reference."""
+        return self.frames[1:]
+
+
+def run(options: EvaluateOptions) -> None:
+    """Makes, measures and reports; what is finished is kept.
+
+    Raises: UsageError, SetupError and InputError, for what is wrong with the settings, the model or the reader.
+    """
+    from mimicmotion.training.evaluation_page import write_page
+    from mimicmotion.training.evaluation_pictures import draw_sheet, draw_steps
+
+    ways = chosen_ways(options.ways)
+    measurer = Measurer(options.reader)
+    targets = make_targets(options.clips, options.frames)
+    recipes = {way: recipe(WAYS[way], options) for way in ways}
+    kept = KeptResults(require_writable(options.out_dir), recipes, measurer.fingerprint)
+    for way in ways:
+        sample_way(way, targets, kept, options)
+    measure_all(ways, targets, kept, measurer)
+    results = collect(ways, targets, kept, options)
+    write_json(options.out_dir / "evaluation.json", results)
+    shown = targets[:SHEET_CLIPS]
+    draw_sheet(options.out_dir / "sheet.png", ways, shown, kept)
+    if options.doc:
+        draw_sheet(options.doc.with_suffix(".png"), ways, shown, kept, limit=DOC_PICTURE_BYTES)
+        draw_steps(options.doc.with_name(f"{options.doc.stem}_steps.png"), results)
+        write_page(options.doc, results)
+    print(f"{options.out_dir / 'evaluation.json'}, sheet.png" + (f", {options.doc}" if options.doc else ""))
+
+
+def chosen_ways(names: str | None) -> list[str]:
+    """The ways that a comma-separated list names, in the order of WAYS; all for None. Raises: UsageError."""
+    wanted = list(WAYS) if names is None else [name.strip() for name in names.split(",")]
+    unknown = [name for name in wanted if name not in WAYS]
+    if unknown:
+        raise UsageError(f"--ways: {', '.join(unknown)} is unknown; choose among {', '.join(WAYS)}")
+    return [name for name in WAYS if name in wanted]
+
+
+def make_targets(clips: int, frames: int) -> list[Target]:
+    """The first `clips` validation clips of `frames` frames, the reference among them."""
+    from mimicmotion.puppets.clips import VALIDATION_SEEDS
+
+    if not 1 <= clips <= len(VALIDATION_SEEDS) or frames < 3:
+        raise UsageError(f"--clips takes 1 to {len(VALIDATION_SEEDS)}, --frames 3 or more")
+    return [make_target(seed, frames) for seed in tqdm(VALIDATION_SEEDS[:clips], desc="rendering", unit="clip")]
+
+
+def make_target(seed: int, frames: int) -> Target:
+    """The clip of one seed."""
+    from mimicmotion.puppets.clips import make_clip
+
+    clip = make_clip(seed, frames)
+    body_height = clip.person.scale * clip.frames.shape[1]
+    return Target(seed, clip.frames, clip.poses, person_box(clip.parts[1:]), body_height)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Sampling
+
+
+def sample_way(way: str, targets: list[Target], kept: KeptResults, options: EvaluateOptions) -> None:
+    """Makes every clip in one way, but those that are kept from an earlier run."""
+    missing = [target for target in targets if kept.frames(way, target.seed, target.truth.shape) is None]
+    if not missing:
+        return
+    sampler = Sampler(WAYS[way], options)
+    for target in tqdm(missing, desc=WAYS[way].label, unit="clip"):
+        started = time.perf_counter()
+        frames = sampler.frames(target)
+        kept.save_frames(way, target.seed, frames, time.perf_counter() - started)
+
+
+class Sampler:
+    """Makes clips in one way; the networks are loaded with the first clip that needs them."""
+
+    def __init__(self, way: Way, options: EvaluateOptions):
+        from mimicmotion.animate import Animator
+
+        self.way = way
+        self.animator = Animator(make_config(way, options))
+        if way.kind in ("vae", "sampled"):
+            _ = self.animator.pipeline  # loaded here, so that no clip's seconds include it
+
+    def frames(self, target: Target) -> np.ndarray:
+        """uint8 (frames - 1, height, width, 3): what this way makes of the clip, without the reference's frame."""
+        if self.way.kind == "truth":
+            return target.truth
+        if self.way.kind == "copy":
+            return target.frames[:1].repeat(len(target.truth), axis=0)
+        if self.way.kind == "vae":
+            return self._there_and_back(target.truth)
+        return self._decoded(self.animator.sample(as_clip(target, self.animator.config)), drop_first=1)
+
+    def _there_and_back(self, frames: np.ndarray) -> np.ndarray:
+        import torch
+
+        pipeline = self.animator.pipeline
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+        latents = pipeline.encode_image(pixels.to(self.animator.device))[None]
+        return self._decoded(latents * pipeline.vae.config.scaling_factor, drop_first=0)
+
+    def _decoded(self, latents, drop_first: int) -> np.ndarray:
+        from mimicmotion.animate import decode_frames
+
+        animator = self.animator
+        return np.concatenate(list(decode_frames(animator.pipeline, latents, animator.config.sampling, drop_first)))
+
+
+def make_config(way: Way, options: EvaluateOptions):
+    """The settings of a turbo run on the evaluated model in this way, with one tile for the whole clip."""
+    from mimicmotion.config import load_config
+
+    given = {"base_model_path": str(options.model), "ckpt_path": None, "runtime.device": options.device}
+    given |= {"test_case[*].num_frames": options.frames, "test_case[*].seed": options.seed}
+    given |= {
+        "turbo.scheduler": way.scheduler or "AnimateLCM_SVD",
+        "turbo.num_inference_steps": way.steps,
+        "turbo.guidance_scale": way.guidance,
+        "turbo.lcm_lora_path": str(options.model / LORA_FOLDER) if way.lora else None,
+        "turbo.skip_lcm_scheduler": False,
+    }
+    return load_config(options.inference_config, given)
+
+
+def as_clip(target: Target, config):
+    """The clip as `Animator.sample` takes it, with the renderer's own poses: nothing is detected or aligned."""
+    from mimicmotion.animate import Clip
+    from mimicmotion.dwpose.track import TrackReport
+    from mimicmotion.features import DrawnPoses, DrivingPoses, Reference
+    from mimicmotion.jobs import Job
+
+    name, size, driving = Path(f"validation-{target.seed}"), target.frames.shape[1:3], target.poses[1:]
+    report = TrackReport(len(driving), 0, 0, 0, 0, 0, ())
+    return Clip(
+        job=Job(name, config.test_case[0], 0, name.with_suffix(".mp4")),
+        video=None,
+        reference=Reference(name, target.frames[0], target.poses[0]),
+        driving=DrivingPoses(driving, driving, list(range(len(driving))), 1, 15.0, size, report),
+        alignment=None,
+        drawn=DrawnPoses(target.poses, *size),
+    )
+
+
+def recipe(way: Way, options: EvaluateOptions) -> str:
+    """A hash of all that the frames of a way depend on but the clip."""
+    from mimicmotion.puppets import clips
+
+    made_from = {"version": VERSION, "renderer": clips.VERSION, "frames": options.frames, "way": asdict(way)}
+    if way.kind in ("vae", "sampled"):
+        from mimicmotion.animate import Animator
+
+        config = make_config(way, options)
+        made_from |= {"weights": Animator(config).weights, "device": config.runtime.device}
+        made_from |= {"case": asdict(config.test_case[0]), "sampling": asdict(config.sampling)}
+        for unused in ("ref_image_path", "ref_video_path"):
+            del made_from["case"][unused]
+    return sha256_json(made_from)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Measuring
+
+
+def measure_all(ways: list[str], targets: list[Target], kept: KeptResults, measurer: "Measurer") -> None:
+    """Measures every result that has not been measured with these instruments."""
+    for target in tqdm(targets, desc="measuring", unit="clip"):
+        features = None
+        for way in ways:
+            if kept.numbers(way, target.seed) is None:
+                frames, seconds = kept.frames(way, target.seed, target.truth.shape)
+                features = measurer.features(target) if features is None else features
+                numbers = measurer.numbers(frames, target, features) | {"seconds": round(seconds, 3)}
+                kept.save_numbers(way, target.seed, numbers)
+
+
+class Measurer:
+    """The instruments: pose reader, and ST-LPIPS where its weights are installed."""
+
+    def __init__(self, reader: Path):
+        from mimicmotion.training.perceptual import StLpips, find_weights
+        from mimicmotion.training.pose_reader import load_reader
+
+        self.reader = load_reader(reader)
+        try:
+            weights = find_weights()
+            self.st_lpips, learned = StLpips(weights), sha256_file(weights)
+        except SetupError as error:
+            log.warning("%s; the evaluation goes without ST-LPIPS", error)
+            self.st_lpips, learned = None, None
+        self.fingerprint = sha256_json([VERSION, sha256_file(reader), learned])
+
+    def features(self, target: Target) -> list:
+        """The true frames' features, which all ways are compared to."""
+        return self.st_lpips.features(target.truth) if self.st_lpips else []
+
+    def numbers(self, frames: np.ndarray, target: Target, features: list) -> dict[str, float]:
+        """All measures of one result; their units are in `evaluation_page.COLUMNS`."""
+        from mimicmotion.training.perceptual import gradient_histogram_distance
+        from mimicmotion.training.pose_reader import pose_error
+
+        truth, box = target.truth, target.box
+        numbers = {
+            "psnr": psnr(frames, truth),
+            "psnr_box": psnr(frames, truth, box),
+            "ssim": ssim(frames, truth),
+            "ssim_box": ssim(frames, truth, box),
+            "gradient_histogram": gradient_histogram_distance(frames, truth),
+            "temporal": temporal_difference_error(frames, truth),
+            "sharpness": sharpness(frames, truth, box),
+            "pose_error": pose_error(self.reader, frames, target.poses[1:], target.body_height)[0],
+        }
+        if self.st_lpips:
+            numbers["st_lpips"] = self.st_lpips.distance(frames, features)
+        return {name: round(value, 5) for name, value in numbers.items()}
+
+
+# ----------------------------------------------------------------------------------------------------
+# Collecting
+
+
+def collect(ways: list[str], targets: list[Target], kept: KeptResults, options: EvaluateOptions) -> dict:
+    """All numbers, their means over clips with standard errors, and what was measured with what."""
+    from mimicmotion.sidecar import versions
+    from mimicmotion.training.model_facts import model_facts
+
+    clips = [
+        {"seed": target.seed, "numbers": {way: kept.numbers(way, target.seed) for way in ways}} for target in targets
+    ]
+    means = {way: mean_numbers([clip["numbers"][way] for clip in clips]) for way in ways}
+    return {
+        "frames": options.frames,
+        "seed": options.seed,
+        "ways": {way: asdict(WAYS[way]) for way in ways},
+        "means": {way: mean for way, (mean, _) in means.items()},
+        "standard_errors": {way: error for way, (_, error) in means.items()},
+        "clips": clips,
+        "model": model_facts(options.model, options.run_dir),
+        "reader": json.loads(options.reader.with_suffix(".json").read_text())["training"],
+        "versions": versions(),
+    }
+
+
+def mean_numbers(numbers: list[dict[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean of each measure over clips, and its standard error (0 for a single clip)."""
+    means, errors = {}, {}
+    for name in numbers[0]:
+        values = np.array([clip[name] for clip in numbers])
+        means[name] = round(float(values.mean()), 5)
+        errors[name] = round(float(values.std(ddof=1) / len(values) ** 0.5), 5) if len(values) > 1 else 0.0
+    return means, errors

@@ -1,0 +1,53 @@
+"""What there is to say about a trained model: its parts, and how each was trained."""
+
+import contextlib
+import json
+from pathlib import Path
+
+from mimicmotion.training.loop import LOSSES, read_losses
+
+PARTS = ("unet", "vae", "image_encoder", "pose_net", "lcm_lora")
+TRAINED = ("vae", "encoder", "unet", "lcm", "reader")  # stages, in order
+
+
+def model_facts(model: Path, run_dir: Path) -> dict:
+    """Sizes of the model's parts, and for every stage whose run is still there its settings, steps and hours."""
+    return {
+        "parts": {part: part_facts(model / part) for part in PARTS if (model / part).is_dir()},
+        "stages": {stage: facts for stage in TRAINED if (facts := stage_facts(run_dir / stage))},
+    }
+
+
+def part_facts(folder: Path) -> dict[str, int]:
+    """"parameters" and "bytes" of the weights in a folder."""
+    from safetensors import safe_open
+
+    parameters = size = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        size += path.stat().st_size
+        with safe_open(path, "pt") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - it is no dictionary
+        for shape in shapes:
+            count = 1
+            for length in shape:
+                count *= length
+            parameters += count
+    return {"parameters": parameters, "bytes": size}
+
+
+def stage_facts(folder: Path) -> dict | None:
+    """"steps", "hours" spent in steps, the last "loss" (mean of up to 100 steps) and "settings"; None without a run."""
+    lines = read_losses(folder / LOSSES)
+    if not lines:
+        return None
+    settings = {}
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        settings = json.loads((folder / "checkpoint.json").read_text())["settings"]
+    last = [line["loss"] for line in lines[-100:]]
+    hours = sum(line["seconds"] for line in lines) / 3600
+    return {
+        "steps": lines[-1]["step"],
+        "hours": round(hours, 3),
+        "loss": round(sum(last) / len(last), 5),
+        "settings": settings,
+    }
