@@ -225,9 +225,8 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         """
         if not isinstance(image, torch.Tensor):
             image = self.video_processor.numpy_to_pt(self.video_processor.pil_to_numpy(image))
-        image = _resize_with_antialiasing(image.float() * 2 - 1, CLIP_SIZE)
         pixels = self.feature_extractor(
-            images=(image + 1) / 2,
+            images=squash_for_clip(image),
             do_normalize=True,
             do_center_crop=False,
             do_resize=False,
@@ -389,6 +388,14 @@ class TileGuide:
                 return_dict=False,
             )[0]
         return prediction.float()
+
+
+def squash_for_clip(images: torch.Tensor) -> torch.Tensor:
+    """Pictures (batch, 3, height, width) in 0..1 as CLIP is shown them, (batch, 3, 224, 224), not yet normalised.
+
+    The whole picture, squashed by the anti-aliased bicubic resize that SVD was trained with.
+    """
+    return (_resize_with_antialiasing(images.float() * 2 - 1, CLIP_SIZE) + 1) / 2
 
 
 def len_frames(image_pose) -> int:

@@ -1,0 +1,82 @@
+"""The settings of every training stage: one dataclass each, the only place of their defaults.
+
+`scripts/train_tiny.py` makes its command line from the fields.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import ClassVar
+
+from mimicmotion.errors import UsageError
+from mimicmotion.files import sha256_json
+
+
+def option(default, help: str, *, fixed: bool = False, choices: tuple[str, ...] | None = None):
+    """A setting; one that is `fixed` may not change when a run is resumed."""
+    return field(default=default, metadata={"help": help, "fixed": fixed, "choices": choices})
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """What all stages share."""
+
+    name: ClassVar[str]
+
+    run_dir: Path = option(Path("runs/tiny"), "folder of the pool, checkpoints, curves and sheets")
+    out: Path = option(Path("assets/models/tiny"), "folder of the model that the finished part is written to")
+    pool: Path | None = option(None, "folder of the rendered clips (default: RUN_DIR/pool)")
+    clips: int = option(4000, "clips in the pool, of the seeds 0, 1, 2 ...", fixed=True)
+    processes: int = option(2, "workers that render the pool")
+    seed: int = option(0, "seed of the initial weights and of every step", fixed=True)
+    steps: int = option(1000, "steps of the whole run")
+    learning_rate: float = option(4e-4, "highest learning rate")
+    weight_decay: float = option(0.0, "AdamW's weight decay")
+    save_every_s: float = option(60, "seconds between checkpoints")
+    sheet_every_s: float = option(600, "seconds between sheets of samples")
+    stop_after_minutes: float | None = option(None, "write a checkpoint and end after this long; a later call goes on")
+    threads: int | None = option(None, "threads of the CPU (default: all)")
+    device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
+    mixed_precision: str = option("no", "bf16 needs hardware that has it", choices=("no", "bf16"))
+
+    def __post_init__(self):
+        for name in ("clips", "steps", "learning_rate", "save_every_s", "sheet_every_s"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"--{name} is {getattr(self, name)}; it must be above 0")
+
+    @property
+    def folder(self) -> Path:
+        """Where the stage keeps its checkpoint, curve and sheets."""
+        return self.run_dir / self.name
+
+    @property
+    def pool_folder(self) -> Path:
+        """Where the rendered clips are."""
+        return self.pool or self.run_dir / "pool"
+
+    def fixed(self) -> dict:
+        """The settings that a resumed run must share."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["fixed"]}
+
+    def described(self) -> dict:
+        """All settings, for the record."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    def step_seed(self, step: int) -> int:
+        """The seed of everything that is random in a step (-1: of the initial weights)."""
+        return int(sha256_json([self.seed, self.name, step])[:15], 16)
+
+
+@dataclass(frozen=True)
+class VaeOptions(StageOptions):
+    """The autoencoder, on crops of single frames."""
+
+    name: ClassVar[str] = "vae"
+
+    steps: int = option(8000, "steps of the whole run")
+    learning_rate: float = option(1.2e-3, "highest learning rate")
+    batch: int = option(16, "crops of a step", fixed=True)
+    crop: int = option(64, "side of a crop in pixels, a multiple of 8", fixed=True)
+    latent_noise: float = option(0.03, "noise added to the latents, in their standard deviations", fixed=True)
+
+
+STAGES = {options.name: options for options in (VaeOptions,)}

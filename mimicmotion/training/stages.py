@@ -1,0 +1,28 @@
+"""Runs one stage of the training from its settings."""
+
+import logging
+
+from mimicmotion.training.loop import make_accelerator, train
+from mimicmotion.training.options import StageOptions
+from mimicmotion.training.pool import open_pool
+
+log = logging.getLogger(__name__)
+
+
+def run_stage(options: StageOptions) -> bool:
+    """Renders the pool if need be and trains. Returns and raises: as `loop.train` and `pool.open_pool`."""
+    pool = open_pool(options.pool_folder, options.clips, options.processes)
+    accelerator = make_accelerator(options)
+    stage = stage_class(options.name)(options, pool, accelerator.device)
+    finished = train(stage, accelerator)
+    log.info("%s: %s; its part of the model is in %s", options.name, "done" if finished else "stopped", options.out)
+    return finished
+
+
+def stage_class(name: str):
+    """The class of a stage; it is imported only here, so that one stage needs nothing of another."""
+    if name == "vae":
+        from mimicmotion.training.vae_stage import VaeStage
+
+        return VaeStage
+    raise ValueError(f"no stage {name!r}")
