@@ -4,6 +4,8 @@ python scripts/train_tiny.py vae        the autoencoder, on crops of rendered fr
 python scripts/train_tiny.py encoder    the image encoder
 python scripts/train_tiny.py unet       UNet and PoseNet
 python scripts/train_tiny.py lcm        the LoRA for few steps
+python scripts/train_tiny.py reader     what poses are measured with
+python scripts/train_tiny.py evaluate   all ways to sample, measured; writes doc/embedded_model.md
 
 Clips are rendered into RUN_DIR/pool first. A run that was stopped (Ctrl-C, --stop_after_minutes, a crash) goes on from its
 last checkpoint when it is called again. Curves and sheets of samples are in RUN_DIR/STAGE. Exit codes: 0 done or
@@ -21,21 +23,25 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mimicmotion.errors import MimicMotionError
+from mimicmotion.training.evaluation_options import EvaluateOptions, ReaderOptions
 from mimicmotion.training.options import STAGES, StageOptions
 
+COMMANDS = STAGES | {options.name: options for options in (ReaderOptions, EvaluateOptions)}
+Options = StageOptions | ReaderOptions | EvaluateOptions
 
-def parse(argv: list[str] | None) -> StageOptions:
+
+def parse(argv: list[str] | None) -> Options:
     """The stage that is asked for, with its settings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
-    for name, options in STAGES.items():
+    for name, options in COMMANDS.items():
         command = commands.add_parser(name, help=options.__doc__, description=options.__doc__)
         add_flags(command, options)
     arguments = vars(parser.parse_args(argv))
-    return STAGES[arguments.pop("stage")](**arguments)
+    return COMMANDS[arguments.pop("stage")](**arguments)
 
 
-def add_flags(parser: argparse.ArgumentParser, options: type[StageOptions]) -> None:
+def add_flags(parser: argparse.ArgumentParser, options: type[Options]) -> None:
     """One flag for each field; flags that are not given keep the field's default."""
     types_of = typing.get_type_hints(options)
     for field in fields(options):
@@ -66,9 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     logging.getLogger("mimicmotion").setLevel(logging.INFO)
     try:
-        from mimicmotion.training.stages import run_stage
-
-        run_stage(options)
+        run(options)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
@@ -78,7 +82,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def parse_or_report(argv: list[str] | None) -> StageOptions | None:
+def run(options: Options) -> None:
+    """Does what was asked for; heavy imports happen here."""
+    if isinstance(options, EvaluateOptions):
+        from mimicmotion.training.evaluation import run as work
+    elif isinstance(options, ReaderOptions):
+        from mimicmotion.training.reader import run as work
+    else:
+        from mimicmotion.training.stages import run_stage as work
+    work(options)
+
+
+def parse_or_report(argv: list[str] | None) -> Options | None:
     """As `parse`; None after a message where a setting cannot be."""
     try:
         return parse(argv)

@@ -11,7 +11,7 @@ setting are made anew.
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.files import require_writable, sha256_file, sha256_json, write_json
+from mimicmotion.training.evaluation_options import EvaluateOptions
 from mimicmotion.training.kept_results import KeptResults
 from mimicmotion.training.metrics import person_box, psnr, sharpness, ssim, temporal_difference_error
-from mimicmotion.training.options import EvaluateOptions
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +104,10 @@ def run(options: EvaluateOptions) -> None:
     write_json(options.out_dir / "evaluation.json", results)
     shown = targets[:SHEET_CLIPS]
     draw_sheet(options.out_dir / "sheet.png", ways, shown, kept)
-    if options.doc:
-        draw_sheet(options.doc.with_suffix(".png"), ways, shown, kept, limit=DOC_PICTURE_BYTES)
-        draw_steps(options.doc.with_name(f"{options.doc.stem}_steps.png"), results)
-        write_page(options.doc, results)
-    print(f"{options.out_dir / 'evaluation.json'}, sheet.png" + (f", {options.doc}" if options.doc else ""))
+    draw_sheet(options.doc.with_suffix(".png"), ways, shown, kept, limit=DOC_PICTURE_BYTES)
+    draw_steps(options.doc.with_name(f"{options.doc.stem}_steps.png"), results)
+    write_page(options.doc, results)
+    print(f"{options.out_dir / 'evaluation.json'}, {options.out_dir / 'sheet.png'}, {options.doc}")
 
 
 def chosen_ways(names: str | None) -> list[str]:
@@ -214,9 +213,11 @@ def as_clip(target: Target, config):
     from mimicmotion.jobs import Job
 
     name, size, driving = Path(f"validation-{target.seed}"), target.frames.shape[1:3], target.poses[1:]
+    # Another noise for every clip, so that the means do not hang on one.
+    case = replace(config.test_case[0], seed=config.test_case[0].seed + target.seed)
     report = TrackReport(len(driving), 0, 0, 0, 0, 0, ())
     return Clip(
-        job=Job(name, config.test_case[0], 0, name.with_suffix(".mp4")),
+        job=Job(name, case, 0, name.with_suffix(".mp4")),
         video=None,
         reference=Reference(name, target.frames[0], target.poses[0]),
         driving=DrivingPoses(driving, driving, list(range(len(driving))), 1, 15.0, size, report),
@@ -304,6 +305,7 @@ class Measurer:
 
 def collect(ways: list[str], targets: list[Target], kept: KeptResults, options: EvaluateOptions) -> dict:
     """All numbers, their means over clips with standard errors, and what was measured with what."""
+    from mimicmotion.device import describe_device, resolve_device
     from mimicmotion.sidecar import versions
     from mimicmotion.training.model_facts import model_facts
 
@@ -313,7 +315,9 @@ def collect(ways: list[str], targets: list[Target], kept: KeptResults, options: 
     means = {way: mean_numbers([clip["numbers"][way] for clip in clips]) for way in ways}
     return {
         "frames": options.frames,
+        "size": list(targets[0].frames.shape[1:3]),
         "seed": options.seed,
+        "device": describe_device(resolve_device(options.device)),
         "ways": {way: asdict(WAYS[way]) for way in ways},
         "means": {way: mean for way, (mean, _) in means.items()},
         "standard_errors": {way: error for way, (_, error) in means.items()},

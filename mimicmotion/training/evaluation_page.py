@@ -189,10 +189,10 @@ def stages_table(stages: dict[str, dict]) -> str:
     if not stages:
         return "The records of the runs are not there any more."
     lines = [
-        f"| {name} | {facts['steps']:,} | {facts['hours']:.2f} | {facts['loss']:.4f} | {facts['on']} |"
+        f"| {name} | {facts['steps']:,} | {facts['hours']:.2f} | {facts['loss']:.4f} |"
         for name, facts in stages.items()
     ]
-    return "\n".join(["| stage | steps | hours in steps | loss at the end | on |", "|---|---|---|---|---|", *lines])
+    return "\n".join(["| stage | steps | hours in steps | loss at the end |", "|---|---|---|---|", *lines])
 
 
 def table(results: dict) -> str:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from mimicmotion.files import atomic_path, require_writable, write_bytes
 from mimicmotion.training import checkpoint
-from mimicmotion.training.options import StageOptions
+from mimicmotion.training.options import RunOptions
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ DIVERGED = "the loss is not finite"
 class Stage(Protocol):
     """What a stage gives to the loop."""
 
-    options: StageOptions
+    options: RunOptions
     networks: nn.ModuleDict  # everything that is trained
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
@@ -55,7 +55,7 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C or a polite kill, after the checkpoint was written."""
 
 
-def make_accelerator(options: StageOptions) -> Accelerator:
+def make_accelerator(options: RunOptions) -> Accelerator:
     """accelerate's device and number format as the options say."""
     if options.threads:
         torch.set_num_threads(options.threads)

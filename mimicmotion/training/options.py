@@ -17,16 +17,12 @@ def option(default, help: str, *, fixed: bool = False, choices: tuple[str, ...] 
 
 
 @dataclass(frozen=True)
-class StageOptions:
-    """What all stages share."""
+class RunOptions:
+    """What everything that runs in the training loop shares."""
 
     name: ClassVar[str]
 
     run_dir: Path = option(Path("runs/tiny"), "folder of the pool, checkpoints, curves and sheets")
-    out: Path = option(Path("assets/models/tiny"), "folder of the model that the finished part is written to")
-    pool: Path | None = option(None, "folder of the rendered clips (default: RUN_DIR/pool)")
-    clips: int = option(4000, "clips in the pool, of the seeds 0, 1, 2 ...", fixed=True)
-    processes: int = option(2, "workers that render the pool")
     seed: int = option(0, "seed of the initial weights and of every step", fixed=True)
     steps: int = option(1000, "steps of the whole run")
     learning_rate: float = option(4e-4, "highest learning rate")
@@ -39,7 +35,7 @@ class StageOptions:
     mixed_precision: str = option("no", "bf16 needs hardware that has it", choices=("no", "bf16"))
 
     def __post_init__(self):
-        for name in ("clips", "steps", "learning_rate", "save_every_s", "sheet_every_s"):
+        for name in ("steps", "learning_rate", "save_every_s", "sheet_every_s"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"--{name} is {getattr(self, name)}; it must be above 0")
 
@@ -47,11 +43,6 @@ class StageOptions:
     def folder(self) -> Path:
         """Where the stage keeps its checkpoint, curve and sheets."""
         return self.run_dir / self.name
-
-    @property
-    def pool_folder(self) -> Path:
-        """Where the rendered clips are."""
-        return self.pool or self.run_dir / "pool"
 
     def fixed(self) -> dict:
         """The settings that a resumed run must share."""
@@ -64,6 +55,26 @@ class StageOptions:
     def step_seed(self, step: int) -> int:
         """The seed of everything that is random in a step (-1: of the initial weights)."""
         return int(sha256_json([self.seed, self.name, step])[:15], 16)
+
+
+@dataclass(frozen=True)
+class StageOptions(RunOptions):
+    """What the stages of the model share: they learn from the pool and write a part of the model."""
+
+    out: Path = option(Path("assets/models/tiny"), "folder of the model that the finished part is written to")
+    pool: Path | None = option(None, "folder of the rendered clips (default: RUN_DIR/pool)")
+    clips: int = option(4000, "clips in the pool, of the seeds 0, 1, 2 ...", fixed=True)
+    processes: int = option(2, "workers that render the pool")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.clips < 1:
+            raise UsageError(f"--clips is {self.clips}; it must be above 0")
+
+    @property
+    def pool_folder(self) -> Path:
+        """Where the rendered clips are."""
+        return self.pool or self.run_dir / "pool"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from mimicmotion.files import atomic_path, write_json
 JOINTS = 14  # the first of OpenPose's 18: nose, neck, then shoulder, elbow, wrist and hip, knee, ankle, right and left
 STRIDE = 4  # pixels per cell of a heat map
 WINDOW = 2  # cells around the highest one that a place is averaged over
-READER_PATH = Path("assets") / "models" / "puppet_pose_reader.safetensors"
 BATCH = 32
 
 
@@ -156,7 +155,7 @@ def save_reader(reader: PoseReader, path: Path, facts: dict) -> None:
     write_json(path.with_suffix(".json"), {"config": asdict(reader.config), "training": facts})
 
 
-def load_reader(path: Path = READER_PATH) -> PoseReader:
+def load_reader(path: Path) -> PoseReader:
     """The reader that `save_reader` wrote, in float32. Raises: SetupError when absent, InputError when damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -4,18 +4,16 @@ Every picture of a step shows another person, spoiled as results are: blurred, n
 resolution or with two moments mixed, so that the reader measures a result's pose and not its picture quality.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from mimicmotion.training.options import StageOptions, option
+from mimicmotion.training.evaluation_options import ReaderOptions
+from mimicmotion.training.loop import make_accelerator, train
 from mimicmotion.training.pose_reader import (
-    READER_PATH,
     STRIDE,
     PoseReader,
     ReaderConfig,
@@ -35,16 +33,9 @@ COLOUR_SHIFTS = 0.12
 MIXED_SHARE, COARSE_SHARE = 0.15, 0.3
 
 
-@dataclass(frozen=True)
-class ReaderOptions(StageOptions):
-    """The pose reader, which `evaluate` measures poses with; it is no part of the model."""
-
-    name: ClassVar[str] = "reader"
-
-    steps: int = option(1200, "steps of the whole run")
-    learning_rate: float = option(3e-3, "highest learning rate")
-    batch: int = option(16, "pictures of a step", fixed=True)
-    reader: Path = option(READER_PATH, "where the finished reader is written")
+def run(options: ReaderOptions) -> None:
+    """Trains the reader and writes it. Raises: as `loop.train`."""
+    train(ReaderStage(options), make_accelerator(options))
 
 
 class ReaderStage:
