@@ -170,7 +170,7 @@ def first_frames(clip: Clip, count: int) -> Clip:
     driving = dataclasses.replace(
         clip.driving, poses=clip.driving.poses[: count - 1], frame_indices=clip.driving.frame_indices[: count - 1]
     )
-    drawn = DrawnPoses(clip.drawn.poses[:count], *clip.reference.pixels.shape[:2])
+    drawn = DrawnPoses(clip.drawn.poses[:count], *clip.reference.pixels.shape[:2], clip.drawn.canvas_side)
     return dataclasses.replace(clip, driving=driving, drawn=drawn)
 
 

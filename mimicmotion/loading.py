@@ -12,6 +12,7 @@ import torch
 
 from mimicmotion import weights
 from mimicmotion.device import resolve_device, resolve_dtype
+from mimicmotion.dwpose.draw import CANVAS_SIDE
 from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.files import sha256_json
 from mimicmotion.weights import Tensors, assign_weights, broken, find_weights, listing, open_tensors
@@ -30,6 +31,7 @@ CONFIGS = (
     "feature_extractor/preprocessor_config.json",
     "scheduler/scheduler_config.json",
 )
+POSE_NET_CONFIG = "pose_net/config.json"  # of a base folder that holds MimicMotion's networks itself
 
 
 def create_pipeline(
@@ -131,7 +133,19 @@ def weights_fingerprint(config) -> dict[str, str]:
     else:
         files["checkpoint"] = checkpoint
     hashes = {name: weights.cached_sha256(path) for name, path in files.items()}
-    return hashes | {"configs": sha256_json({name: read_json(base / name) for name in CONFIGS})}
+    configs = CONFIGS if checkpoint is not None else (*CONFIGS, POSE_NET_CONFIG)
+    return hashes | {"configs": sha256_json({name: read_json(base / name) for name in configs})}
+
+
+def pose_canvas(config) -> int:
+    """Pixels of the shorter side of the canvas that poses are drawn on for the model's PoseNet.
+
+    Raises: SetupError as `create_pipeline` when its configuration is missing.
+    """
+    if checkpoint_path(config) is not None:
+        return CANVAS_SIDE  # MimicMotion's
+    base = resolve_base(config.base_model_path)
+    return int(read_json(base / POSE_NET_CONFIG).get("canvas_side", CANVAS_SIDE))
 
 
 def vae_sha256(config) -> str:

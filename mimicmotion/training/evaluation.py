@@ -15,13 +15,28 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
+from mimicmotion.animate import Animator, decode_frames
+from mimicmotion.config import Config, load_config
+from mimicmotion.device import describe_device, resolve_device
 from mimicmotion.errors import SetupError, UsageError
+from mimicmotion.features import Reference
 from mimicmotion.files import require_writable, sha256_file, sha256_json, write_json
+from mimicmotion.jobs import Job
+from mimicmotion.latent_bridge import PosedFrames
+from mimicmotion.loading import pose_canvas
+from mimicmotion.puppets import clips as puppets
+from mimicmotion.sidecar import versions
 from mimicmotion.training.evaluation_options import EvaluateOptions
+from mimicmotion.training.evaluation_page import write_page
+from mimicmotion.training.evaluation_pictures import draw_sheet, draw_steps, sheet_rows
 from mimicmotion.training.kept_results import KeptResults
 from mimicmotion.training.metrics import person_box, psnr, sharpness, ssim, temporal_difference_error
+from mimicmotion.training.model_facts import model_facts
+from mimicmotion.training.perceptual import StLpips, find_weights, gradient_histogram_distance
+from mimicmotion.training.pose_reader import load_reader, pose_error
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +104,6 @@ def run(options: EvaluateOptions) -> None:
 
     Raises: UsageError, SetupError and InputError, for what is wrong with the settings, the model or the reader.
     """
-    from mimicmotion.training.evaluation_page import write_page
-    from mimicmotion.training.evaluation_pictures import draw_sheet, draw_steps
-
     ways = chosen_ways(options.ways)
     measurer = Measurer(options.reader)
     targets = make_targets(options.clips, options.frames)
@@ -102,9 +114,9 @@ def run(options: EvaluateOptions) -> None:
     measure_all(ways, targets, kept, measurer)
     results = collect(ways, targets, kept, options)
     write_json(options.out_dir / "evaluation.json", results)
-    shown = targets[:SHEET_CLIPS]
-    draw_sheet(options.out_dir / "sheet.png", ways, shown, kept)
-    draw_sheet(options.doc.with_suffix(".png"), ways, shown, kept, limit=DOC_PICTURE_BYTES)
+    rows = sheet_rows(ways, targets[:SHEET_CLIPS], kept, pose_canvas(make_config(WAYS[ways[0]], options)))
+    draw_sheet(options.out_dir / "sheet.png", rows)
+    draw_sheet(options.doc.with_suffix(".png"), rows, limit=DOC_PICTURE_BYTES)
     draw_steps(options.doc.with_name(f"{options.doc.stem}_steps.png"), results)
     write_page(options.doc, results)
     print(f"{options.out_dir / 'evaluation.json'}, {options.out_dir / 'sheet.png'}, {options.doc}")
@@ -121,18 +133,14 @@ def chosen_ways(names: str | None) -> list[str]:
 
 def make_targets(clips: int, frames: int) -> list[Target]:
     """The first `clips` validation clips of `frames` frames, the reference among them."""
-    from mimicmotion.puppets.clips import VALIDATION_SEEDS
-
-    if not 1 <= clips <= len(VALIDATION_SEEDS) or frames < 3:
-        raise UsageError(f"--clips takes 1 to {len(VALIDATION_SEEDS)}, --frames 3 or more")
-    return [make_target(seed, frames) for seed in tqdm(VALIDATION_SEEDS[:clips], desc="rendering", unit="clip")]
+    if not 1 <= clips <= len(puppets.VALIDATION_SEEDS) or frames < 3:
+        raise UsageError(f"--clips takes 1 to {len(puppets.VALIDATION_SEEDS)}, --frames 3 or more")
+    return [make_target(seed, frames) for seed in tqdm(puppets.VALIDATION_SEEDS[:clips], desc="rendering", unit="clip")]
 
 
 def make_target(seed: int, frames: int) -> Target:
     """The clip of one seed."""
-    from mimicmotion.puppets.clips import make_clip
-
-    clip = make_clip(seed, frames)
+    clip = puppets.make_clip(seed, frames)
     body_height = clip.person.scale * clip.frames.shape[1]
     return Target(seed, clip.frames, clip.poses, person_box(clip.parts[1:]), body_height)
 
@@ -157,8 +165,6 @@ class Sampler:
     """Makes clips in one way; the networks are loaded with the first clip that needs them."""
 
     def __init__(self, way: Way, options: EvaluateOptions):
-        from mimicmotion.animate import Animator
-
         self.way = way
         self.animator = Animator(make_config(way, options))
         if way.kind in ("vae", "sampled"):
@@ -172,27 +178,21 @@ class Sampler:
             return target.frames[:1].repeat(len(target.truth), axis=0)
         if self.way.kind == "vae":
             return self._there_and_back(target.truth)
-        return self._decoded(self.animator.sample(as_clip(target, self.animator.config)), drop_first=1)
+        return self._decoded(self.animator.sample(posed_frames(target, self.animator)), drop_first=1)
 
     def _there_and_back(self, frames: np.ndarray) -> np.ndarray:
-        import torch
-
         pipeline = self.animator.pipeline
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = pipeline.encode_image(pixels.to(self.animator.device))[None]
         return self._decoded(latents * pipeline.vae.config.scaling_factor, drop_first=0)
 
     def _decoded(self, latents, drop_first: int) -> np.ndarray:
-        from mimicmotion.animate import decode_frames
-
         animator = self.animator
         return np.concatenate(list(decode_frames(animator.pipeline, latents, animator.config.sampling, drop_first)))
 
 
-def make_config(way: Way, options: EvaluateOptions):
+def make_config(way: Way, options: EvaluateOptions) -> Config:
     """The settings of a turbo run on the evaluated model in this way, with one tile for the whole clip."""
-    from mimicmotion.config import load_config
-
     given = {"base_model_path": str(options.model), "ckpt_path": None, "runtime.device": options.device}
     given |= {"test_case[*].num_frames": options.frames, "test_case[*].seed": options.seed}
     given |= {
@@ -205,35 +205,20 @@ def make_config(way: Way, options: EvaluateOptions):
     return load_config(options.inference_config, given)
 
 
-def as_clip(target: Target, config):
+def posed_frames(target: Target, animator: Animator) -> PosedFrames:
     """The clip as `Animator.sample` takes it, with the renderer's own poses: nothing is detected or aligned."""
-    from mimicmotion.animate import Clip
-    from mimicmotion.dwpose.track import TrackReport
-    from mimicmotion.features import DrawnPoses, DrivingPoses, Reference
-    from mimicmotion.jobs import Job
-
-    name, size, driving = Path(f"validation-{target.seed}"), target.frames.shape[1:3], target.poses[1:]
+    case = animator.config.test_case[0]
+    name, reference_pose = Path(f"validation-{target.seed}"), target.poses[0]
+    reference = Reference(name, target.frames[0], reference_pose)
     # Another noise for every clip, so that the means do not hang on one.
-    case = replace(config.test_case[0], seed=config.test_case[0].seed + target.seed)
-    report = TrackReport(len(driving), 0, 0, 0, 0, 0, ())
-    return Clip(
-        job=Job(name, case, 0, name.with_suffix(".mp4")),
-        video=None,
-        reference=Reference(name, target.frames[0], target.poses[0]),
-        driving=DrivingPoses(driving, driving, list(range(len(driving))), 1, 15.0, size, report),
-        alignment=None,
-        drawn=DrawnPoses(target.poses, *size),
-    )
+    job = Job(name, replace(case, seed=case.seed + target.seed), 0, name.with_suffix(".mp4"))
+    return PosedFrames(job, reference, animator.draw(target.poses, reference))
 
 
 def recipe(way: Way, options: EvaluateOptions) -> str:
     """A hash of all that the frames of a way depend on but the clip."""
-    from mimicmotion.puppets import clips
-
-    made_from = {"version": VERSION, "renderer": clips.VERSION, "frames": options.frames, "way": asdict(way)}
+    made_from = {"version": VERSION, "renderer": puppets.VERSION, "frames": options.frames, "way": asdict(way)}
     if way.kind in ("vae", "sampled"):
-        from mimicmotion.animate import Animator
-
         config = make_config(way, options)
         made_from |= {"weights": Animator(config).weights, "device": config.runtime.device}
         made_from |= {"case": asdict(config.test_case[0]), "sampling": asdict(config.sampling)}
@@ -262,9 +247,6 @@ class Measurer:
     """The instruments: pose reader, and ST-LPIPS where its weights are installed."""
 
     def __init__(self, reader: Path):
-        from mimicmotion.training.perceptual import StLpips, find_weights
-        from mimicmotion.training.pose_reader import load_reader
-
         self.reader = load_reader(reader)
         try:
             weights = find_weights()
@@ -280,9 +262,6 @@ class Measurer:
 
     def numbers(self, frames: np.ndarray, target: Target, features: list) -> dict[str, float]:
         """All measures of one result; their units are in `evaluation_page.COLUMNS`."""
-        from mimicmotion.training.perceptual import gradient_histogram_distance
-        from mimicmotion.training.pose_reader import pose_error
-
         truth, box = target.truth, target.box
         numbers = {
             "psnr": psnr(frames, truth),
@@ -305,10 +284,6 @@ class Measurer:
 
 def collect(ways: list[str], targets: list[Target], kept: KeptResults, options: EvaluateOptions) -> dict:
     """All numbers, their means over clips with standard errors, and what was measured with what."""
-    from mimicmotion.device import describe_device, resolve_device
-    from mimicmotion.sidecar import versions
-    from mimicmotion.training.model_facts import model_facts
-
     clips = [
         {"seed": target.seed, "numbers": {way: kept.numbers(way, target.seed) for way in ways}} for target in targets
     ]

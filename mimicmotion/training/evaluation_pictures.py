@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mimicmotion.dwpose.draw import draw_pose
 from mimicmotion.files import atomic_path, write_bytes
 from mimicmotion.training.kept_results import KeptResults
 
@@ -15,6 +16,7 @@ GAP = 2
 FONT_SIZE = 11
 COLOURS = 256
 SMALLEST_WIDTH = 48
+FEWEST_CLIPS = 3
 BACKGROUND, FOREGROUND = (24, 24, 24), (235, 235, 235)
 SHORT_LABELS = {
     "truth": "truth",
@@ -26,6 +28,7 @@ SHORT_LABELS = {
     "turbo1": "1 turbo\nLoRA",
     "turbo4_plain": "4 turbo\nno LoRA",
 }
+Tile = tuple[str, np.ndarray]  # label, uint8 (height, width, 3)
 STEPS_OF = {"turbo1": 1, "turbo2": 2, "turbo4": 4}
 PANELS = (
     ("st_lpips", "ST-LPIPS (alex) to the truth, less is nearer", None),
@@ -35,59 +38,62 @@ PANELS = (
 )
 
 
-def draw_sheet(path: Path, ways: list[str], targets: list, kept: KeptResults, limit: int | None = None) -> None:
-    """Writes a PNG with a row for each moment of each clip: reference, pose, then every way's frame.
+def sheet_rows(ways: list[str], targets: list, kept: KeptResults, canvas_side: int) -> list[list[Tile]]:
+    """Rows for `draw_sheet`, one for each of MOMENTS of each clip: reference, pose, then every way's frame.
 
     Args:
         targets: `evaluation.Target`s, all of whose results are kept.
+        canvas_side: as in `draw_pose`.
+    """
+    ways = [way for way in SHORT_LABELS if way in ways]
+    rows = []
+    for target in targets:
+        clips = {way: kept.frames(way, target.seed, target.truth.shape)[0] for way in ways}
+        for moment in MOMENTS:
+            place = min(len(target.truth) - 1, round(moment * len(target.truth)))
+            pose = draw_pose(target.poses[place + 1], *target.truth.shape[1:3], canvas_side).transpose(1, 2, 0)
+            frames = [(SHORT_LABELS[way], clip[place]) for way, clip in clips.items()]
+            rows.append([("reference", target.frames[0]), ("pose", pose), *frames])
+    return rows
+
+
+def draw_sheet(path: Path, rows: list[list[Tile]], limit: int | None = None) -> None:
+    """Writes the rows as PNG.
+
+    Args:
         limit: most bytes of the file; colours, clips and size are given up for it, in this order.
 
     Raises: SetupError when the file cannot be written.
     """
-    ways = [way for way in SHORT_LABELS if way in ways]
-    labels = ["reference", "pose", *(SHORT_LABELS[way] for way in ways)]
-    rows = [row for target in targets for row in sheet_rows(target, ways, kept)]
-    sheet = lay_out(labels, rows, rows[0][0].shape[1])
-    encoded = as_png(sheet)
+    encoded = as_png(lay_out(rows, rows[0][0][1].shape[1]))
     if limit is not None and len(encoded) > limit:
-        encoded = _within(limit, labels, rows)
+        encoded = _within(limit, rows)
     write_bytes(path, encoded)
 
 
-def sheet_rows(target, ways: list[str], kept: KeptResults) -> list[list[np.ndarray]]:
-    """One row of pictures, uint8 (height, width, 3), for each of MOMENTS."""
-    from mimicmotion.dwpose.draw import draw_pose
-
-    clips = [kept.frames(way, target.seed, target.truth.shape)[0] for way in ways]
-    rows = []
-    for moment in MOMENTS:
-        place = min(len(target.truth) - 1, round(moment * len(target.truth)))
-        pose = draw_pose(target.poses[place + 1], *target.truth.shape[1:3]).transpose(1, 2, 0)
-        rows.append([target.frames[0], pose, *(clip[place] for clip in clips)])
-    return rows
-
-
-def lay_out(labels: list[str], rows: list[list[np.ndarray]], width: int) -> Image.Image:
-    """The rows under their labels, every picture `width` pixels wide."""
-    height = round(width * rows[0][0].shape[0] / rows[0][0].shape[1])
-    sheet = Image.new("RGB", (len(labels) * (width + GAP) + GAP, HEADER + len(rows) * (height + GAP)), BACKGROUND)
+def lay_out(rows: list[list[Tile]], width: int) -> Image.Image:
+    """The rows under the labels of the first one, every picture `width` pixels wide."""
+    first = rows[0][0][1]
+    height = round(width * first.shape[0] / first.shape[1])
+    sheet = Image.new("RGB", (len(rows[0]) * (width + GAP) + GAP, HEADER + len(rows) * (height + GAP)), BACKGROUND)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(min(FONT_SIZE, max(7, width // 9)))
-    for column, label in enumerate(labels):
+    for column, (label, _) in enumerate(rows[0]):
         draw.multiline_text((GAP + column * (width + GAP), GAP), label, FOREGROUND, font, spacing=2)
-        for number, row in enumerate(rows):
-            tile = Image.fromarray(row[column])
+    for number, row in enumerate(rows):
+        for column, (_, frame) in enumerate(row):
+            tile = Image.fromarray(frame)
             tile = tile if tile.width == width else tile.resize((width, height), Image.Resampling.LANCZOS)
             sheet.paste(tile, (GAP + column * (width + GAP), HEADER + number * (height + GAP)))
     return sheet
 
 
-def _within(limit: int, labels: list[str], rows: list[list[np.ndarray]]) -> bytes:
-    """The sheet as PNG of at most `limit` bytes, as good as it comes."""
-    width = rows[0][0].shape[1]
+def _within(limit: int, rows: list[list[Tile]]) -> bytes:
+    """The rows as PNG of at most `limit` bytes, as good as it comes."""
+    width, step = rows[0][0][1].shape[1], len(MOMENTS)
+    fewest = min(len(rows), FEWEST_CLIPS * step)
     while True:
-        for count in range(len(rows), len(MOMENTS) * min(3, len(rows) // len(MOMENTS)) - 1, -len(MOMENTS)):
-            sheet = lay_out(labels, rows[:count], width)
-            encoded = as_png(sheet.quantize(COLOURS, dither=Image.Dither.NONE))
+        for count in range(len(rows), fewest - 1, -step):
+            encoded = as_png(lay_out(rows[:count], width).quantize(COLOURS, dither=Image.Dither.NONE))
             if len(encoded) <= limit or width <= SMALLEST_WIDTH:
                 return encoded
         width = width * 9 // 10
