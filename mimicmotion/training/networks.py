@@ -7,14 +7,28 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mimicmotion import tiny
+from mimicmotion.errors import SetupError
+from mimicmotion.weights import quiet_transformers
+
 VAE = {
     "encoder_block_out_channels": (32, 32, 32, 32),
     "decoder_block_out_channels": (32, 32, 32, 32),
-    "num_encoder_blocks": (1, 1, 2, 2),
+    "num_encoder_blocks": (0, 1, 2, 2),
     "num_decoder_blocks": (2, 2, 1, 1),
     "latent_channels": 4,
 }
 RESIDUAL_GAIN = 0.2
+IMAGE_ENCODER = {
+    "hidden_size": 96,
+    "intermediate_size": 192,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "projection_dim": 64,
+}
+UNET = tiny.UNET | {"block_out_channels": (64, 128, 192)}
 
 
 def build_vae(settings: dict | None = None) -> nn.Module:
@@ -35,6 +49,44 @@ def build_vae(settings: dict | None = None) -> nn.Module:
         if name.endswith(".conv.4"):
             module.weight.data.mul_(RESIDUAL_GAIN)
     return vae
+
+
+def build_image_encoder(settings: dict | None = None) -> nn.Module:
+    """An untrained CLIPVisionModelWithProjection."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    return CLIPVisionModelWithProjection(CLIPVisionConfig(**(settings or IMAGE_ENCODER)))
+
+
+def build_unet(settings: dict | None = None) -> nn.ModuleDict:
+    """An untrained UNet and the PoseNet that fits it, as {"unet", "pose_net"}."""
+    from diffusers import UNetSpatioTemporalConditionModel
+
+    from mimicmotion.modules.pose_net import PoseNet
+
+    settings = settings or UNET
+    unet = UNetSpatioTemporalConditionModel(**settings)
+    return prepared(nn.ModuleDict({"unet": unet, "pose_net": PoseNet(settings["block_out_channels"][0])}))
+
+
+def prepared(networks: nn.Module) -> nn.Module:
+    """The networks with their convolutions in the memory layout that is fastest on a CPU (a fifth for the UNet)."""
+    for module in networks.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+    return networks
+
+
+def load_part(kind, folder: Path, stage: str) -> nn.Module:
+    """A finished part of the model in fp32, frozen. Raises: SetupError when `stage` has not written it yet."""
+    if not (folder / "config.json").is_file():
+        raise SetupError(f"{folder} is not there; run scripts/train_tiny.py {stage} first")
+    with quiet_transformers():
+        try:
+            part = kind.from_pretrained(folder, torch_dtype=torch.float32)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise SetupError(f"{folder} cannot be read ({error}); run scripts/train_tiny.py {stage} again") from error
+    return part.eval().requires_grad_(False)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,11 @@ def run_stage(options: StageOptions) -> bool:
 def stage_class(name: str):
     """The class of a stage; it is imported only here, so that one stage needs nothing of another."""
     if name == "vae":
-        from mimicmotion.training.vae_stage import VaeStage
-
-        return VaeStage
-    raise ValueError(f"no stage {name!r}")
+        from mimicmotion.training.vae_stage import VaeStage as Stage
+    elif name == "encoder":
+        from mimicmotion.training.encoder_stage import EncoderStage as Stage
+    elif name == "unet":
+        from mimicmotion.training.unet_stage import UnetStage as Stage
+    else:
+        raise ValueError(f"no stage {name!r}")
+    return Stage
