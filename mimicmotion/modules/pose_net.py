@@ -30,10 +30,12 @@ class PoseNet(ModelMixin, ConfigMixin):
 
     Args:
         noise_latent_channels: channels of the UNet's first convolution (320 for SVD).
+        canvas_side: pixels of the canvas that poses are drawn on for it, its shorter side; lines have a fixed width
+            there. Poses for a network that was trained on smaller pictures need a smaller canvas.
     """
 
     @register_to_config
-    def __init__(self, noise_latent_channels: int = 320):
+    def __init__(self, noise_latent_channels: int = 320, canvas_side: int = 2160):
         super().__init__()
         layers: list[nn.Module] = []
         for channels_in, channels_out, kernel, stride in LAYERS:

@@ -18,6 +18,8 @@ VAE = {
     "num_decoder_blocks": (2, 2, 1, 1),
     "latent_channels": 4,
 }
+# As wide against the picture as published: 2160 pixels for pictures of 576.
+POSE_NET = {"noise_latent_channels": 64, "canvas_side": 480}
 RESIDUAL_GAIN = 0.2
 IMAGE_ENCODER = {
     "hidden_size": 96,

@@ -85,11 +85,13 @@ def pool_settings(clips: int, make_clip: Callable) -> dict:
 def draw_clip(seed: int, make_clip: Callable, frame_count: int = FRAMES) -> dict[str, np.ndarray]:
     """One clip's entry of every file of the pool."""
     from mimicmotion.dwpose.draw import draw_pose
+    from mimicmotion.training.networks import POSE_NET
 
+    canvas = POSE_NET["canvas_side"]
     clip = make_clip(seed, frame_count, HEIGHT, WIDTH)
     return {
         "frames": clip.frames,
-        "poses": np.stack([draw_pose(pose, HEIGHT, WIDTH).transpose(1, 2, 0) for pose in clip.poses]),
+        "poses": np.stack([draw_pose(pose, HEIGHT, WIDTH, canvas).transpose(1, 2, 0) for pose in clip.poses]),
         "pictures": clip_picture(clip.frames[0]),
         "attributes": clip.person.attributes(),
         "regions": np.stack([region_coverage(pose, HEIGHT, WIDTH) for pose in clip.poses]),
