@@ -69,7 +69,7 @@ def make_normaliser():
     """A function from pictures uint8 (n, 3, 224, 224) to what the encoder takes, as the pipeline's processor does."""
     processor = make_processor()
     mean, deviation = (torch.tensor(values).reshape(3, 1, 1) for values in (processor.image_mean, processor.image_std))
-    return lambda pictures: (torch.from_numpy(np.ascontiguousarray(pictures)) / 255 - mean) / deviation
+    return lambda pictures: (torch.from_numpy(np.array(pictures)) / 255 - mean) / deviation
 
 
 def attribute_cells(truth: np.ndarray, read: np.ndarray) -> np.ndarray:

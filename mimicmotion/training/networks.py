@@ -1,6 +1,7 @@
 """The networks of the embedded model: diffusers' own classes at a small size, ready to be trained."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mimicmotion.weights import quiet_transformers
 VAE = {
     "encoder_block_out_channels": (32, 32, 32, 32),
     "decoder_block_out_channels": (32, 32, 32, 32),
+    # None at full resolution: all frames are encoded before the UNet's training, which takes a third of the time so.
     "num_encoder_blocks": (0, 1, 2, 2),
     "num_decoder_blocks": (2, 2, 1, 1),
     "latent_channels": 4,
@@ -41,7 +43,7 @@ def build_vae(settings: dict | None = None) -> nn.Module:
     """
     from diffusers import AutoencoderTiny
 
-    vae = AutoencoderTiny(**(settings or VAE))
+    vae = prepared(AutoencoderTiny(**(settings or VAE)))
     for module in vae.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -60,15 +62,14 @@ def build_image_encoder(settings: dict | None = None) -> nn.Module:
     return CLIPVisionModelWithProjection(CLIPVisionConfig(**(settings or IMAGE_ENCODER)))
 
 
-def build_unet(settings: dict | None = None) -> nn.ModuleDict:
-    """An untrained UNet and the PoseNet that fits it, as {"unet", "pose_net"}."""
+def build_unet(settings: dict | None = None, pose_net: dict | None = None) -> nn.ModuleDict:
+    """An untrained UNet and its PoseNet, as {"unet", "pose_net"}."""
     from diffusers import UNetSpatioTemporalConditionModel
 
     from mimicmotion.modules.pose_net import PoseNet
 
-    settings = settings or UNET
-    unet = UNetSpatioTemporalConditionModel(**settings)
-    return prepared(nn.ModuleDict({"unet": unet, "pose_net": PoseNet(settings["block_out_channels"][0])}))
+    unet = UNetSpatioTemporalConditionModel(**(settings or UNET))
+    return prepared(nn.ModuleDict({"unet": unet, "pose_net": PoseNet(**(pose_net or POSE_NET))}))
 
 
 def prepared(networks: nn.Module) -> nn.Module:
@@ -99,12 +100,11 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def save_half(module: nn.Module, folder: Path) -> None:
-    """Writes a network in half precision in diffusers' (or transformers') layout; `module` keeps its own."""
-    dtype = module.dtype
-    floats = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    try:
-        module.to(torch.float16).save_pretrained(folder)
-    finally:
-        module.to(dtype)
-        module.load_state_dict(floats)
+def save_half(network: nn.Module, folder: Path) -> None:
+    """Writes a copy of the network in half precision, in diffusers' or transformers' layout."""
+    half = copy.deepcopy(network)
+    for tensor in (*half.parameters(), *half.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(torch.float16).contiguous()
+    with quiet_transformers():
+        half.save_pretrained(folder)

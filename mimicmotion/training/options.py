@@ -3,6 +3,9 @@
 `scripts/train_tiny.py` makes its command line from the fields.
 """
 
+# `option` returns a dataclass field; ruff takes it for a call that is made once for all objects.
+# ruff: noqa: RUF009
+
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar
@@ -108,7 +111,7 @@ def parse_phases(text: str) -> tuple[Phase, ...]:
     try:
         phases = tuple(_parse_phase(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"phases {text!r}: {error}; write SHARE:CLIPS:FRAMES:random or consecutive, by comma") from None
+        raise UsageError(f"phases {text!r}: {error}; write SHARE:CLIPS:FRAMES:random or consecutive") from None
     if abs(sum(phase.share for phase in phases) - 1) > 1e-6:
         raise UsageError(f"phases {text!r}: the shares must add up to 1")
     return phases

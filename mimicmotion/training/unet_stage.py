@@ -148,7 +148,8 @@ def predict(
 ) -> torch.Tensor:
     """The UNet's v of noisy latents (B, F, 4, h, w), as the pipeline calls it.
 
-    sigma: (B, 1, 1, 1, 1); kept: likewise, 0 where a clip goes without conditioning: no reference, no embedding, no pose.
+    sigma: (B, 1, 1, 1, 1); kept: likewise, 0 where a clip goes without conditioning, that is without reference,
+    embedding and pose.
     """
     frames = noisy.shape[1]
     scaled = noisy / (sigma**2 + 1).sqrt()
