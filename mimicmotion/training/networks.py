@@ -1,22 +1,38 @@
 """The networks of the embedded model: diffusers' own classes at a small size, ready to be trained."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from mimicmotion import tiny
+from mimicmotion.errors import SetupError
+from mimicmotion.weights import quiet_transformers
+
 VAE = {
     "encoder_block_out_channels": (32, 32, 32, 32),
     "decoder_block_out_channels": (32, 32, 32, 32),
-    "num_encoder_blocks": (1, 1, 2, 2),
+    # None at full resolution: all frames are encoded before the UNet's training, which takes a third of the time so.
+    "num_encoder_blocks": (0, 1, 2, 2),
     "num_decoder_blocks": (2, 2, 1, 1),
     "latent_channels": 4,
 }
 # As wide against the picture as published: 2160 pixels for pictures of 576.
 POSE_NET = {"noise_latent_channels": 64, "canvas_side": 480}
 RESIDUAL_GAIN = 0.2
+IMAGE_ENCODER = {
+    "hidden_size": 96,
+    "intermediate_size": 192,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "projection_dim": 64,
+}
+UNET = tiny.UNET | {"block_out_channels": (64, 128, 192)}
 
 
 def build_vae(settings: dict | None = None) -> nn.Module:
@@ -27,7 +43,7 @@ def build_vae(settings: dict | None = None) -> nn.Module:
     """
     from diffusers import AutoencoderTiny
 
-    vae = AutoencoderTiny(**(settings or VAE))
+    vae = prepared(AutoencoderTiny(**(settings or VAE)))
     for module in vae.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -39,6 +55,43 @@ def build_vae(settings: dict | None = None) -> nn.Module:
     return vae
 
 
+def build_image_encoder(settings: dict | None = None) -> nn.Module:
+    """An untrained CLIPVisionModelWithProjection."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    return CLIPVisionModelWithProjection(CLIPVisionConfig(**(settings or IMAGE_ENCODER)))
+
+
+def build_unet(settings: dict | None = None, pose_net: dict | None = None) -> nn.ModuleDict:
+    """An untrained UNet and its PoseNet, as {"unet", "pose_net"}."""
+    from diffusers import UNetSpatioTemporalConditionModel
+
+    from mimicmotion.modules.pose_net import PoseNet
+
+    unet = UNetSpatioTemporalConditionModel(**(settings or UNET))
+    return prepared(nn.ModuleDict({"unet": unet, "pose_net": PoseNet(**(pose_net or POSE_NET))}))
+
+
+def prepared(networks: nn.Module) -> nn.Module:
+    """The networks with their convolutions in the memory layout that is fastest on a CPU (a fifth for the UNet)."""
+    for module in networks.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+    return networks
+
+
+def load_part(kind, folder: Path, stage: str) -> nn.Module:
+    """A finished part of the model in fp32, frozen. Raises: SetupError when `stage` has not written it yet."""
+    if not (folder / "config.json").is_file():
+        raise SetupError(f"{folder} is not there; run scripts/train_tiny.py {stage} first")
+    with quiet_transformers():
+        try:
+            part = kind.from_pretrained(folder, torch_dtype=torch.float32)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise SetupError(f"{folder} cannot be read ({error}); run scripts/train_tiny.py {stage} again") from error
+    return part.eval().requires_grad_(False)
+
+
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Within, the global generator that PyTorch's layers draw their first weights from starts at `seed`."""
@@ -47,12 +100,11 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def save_half(module: nn.Module, folder: Path) -> None:
-    """Writes a network in half precision in diffusers' (or transformers') layout; `module` keeps its own."""
-    dtype = module.dtype
-    floats = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    try:
-        module.to(torch.float16).save_pretrained(folder)
-    finally:
-        module.to(dtype)
-        module.load_state_dict(floats)
+def save_half(network: nn.Module, folder: Path) -> None:
+    """Writes a copy of the network in half precision, in diffusers' or transformers' layout."""
+    half = copy.deepcopy(network)
+    for tensor in (*half.parameters(), *half.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(torch.float16).contiguous()
+    with quiet_transformers():
+        half.save_pretrained(folder)
