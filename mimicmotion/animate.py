@@ -46,7 +46,7 @@ from mimicmotion.features import (
 from mimicmotion.files import content_sha256, require_writable
 from mimicmotion.jobs import Job
 from mimicmotion.latent_steps import StepExperiment, StepRecorder
-from mimicmotion.loading import create_pipeline, place_pipeline, weights_fingerprint
+from mimicmotion.loading import create_pipeline, place_pipeline, pose_canvas, weights_fingerprint
 from mimicmotion.lora import apply_lcm_weights, find_lcm_file
 from mimicmotion.schedulers import make_scheduler, turbo_steps_and_guidance
 from mimicmotion.sidecar import is_finished, recipe, write_sidecar
@@ -190,7 +190,11 @@ class Animator:
         poses, alignment = align_to_reference(driving, reference, self.config.pose.align)
         if alignment and alignment.note:
             logger.warning("%s: %s", job.video.name, alignment.note)
-        return Clip(job, video, reference, driving, alignment, DrawnPoses(poses, *reference.pixels.shape[:2]))
+        return Clip(job, video, reference, driving, alignment, self.draw(poses, reference))
+
+    def draw(self, poses: list[dict], reference: Reference) -> DrawnPoses:
+        """Poses as this run's PoseNet wants to see them, as large as the reference."""
+        return DrawnPoses(poses, *reference.pixels.shape[:2], pose_canvas(self.config))
 
     def sample(self, clip: Clip, callback: Callable[..., dict] | None = None, **arguments) -> torch.Tensor:
         """Latents of a clip, (1, frames, 4, h / 8, w / 8), float32, the reference's first; `arguments`: the pipeline's.

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mimicmotion.config import ASPECT_RATIO, SIZE_MULTIPLE
 from mimicmotion.dwpose.align import Alignment, align_pose, fit_alignment
-from mimicmotion.dwpose.draw import draw_pose
+from mimicmotion.dwpose.draw import CANVAS_SIDE, draw_pose
 from mimicmotion.dwpose.keypoints import arrays_from_pose, load_poses, pose_from_arrays, save_poses
 from mimicmotion.dwpose.track import TrackReport, follow_person
 from mimicmotion.errors import InputError
@@ -277,16 +277,29 @@ class DrawnPoses:
 
     `len(...)` is the number of frames; `drawn[[0, 5]]` is a uint8 tensor (2, 3, height, width), RGB. Pictures are
     kept while they fit into `budget` bytes and drawn again after that, so memory does not grow with the clip.
+    `canvas_side` is the one of the PoseNet that will see them.
     """
 
-    def __init__(self, poses: Sequence[dict], height: int, width: int, budget: int = DRAWN_BYTES):
+    def __init__(
+        self,
+        poses: Sequence[dict],
+        height: int,
+        width: int,
+        canvas_side: int = CANVAS_SIDE,
+        budget: int = DRAWN_BYTES,
+    ):
         self.poses = poses
         self._size = (height, width)
+        self._canvas_side = canvas_side
         self._kept: dict[int, torch.Tensor] = {}
         self._room = budget // (3 * height * width)
 
     def __len__(self) -> int:
         return len(self.poses)
+
+    def with_poses(self, poses: Sequence[dict]) -> "DrawnPoses":
+        """Other poses, drawn in the same way."""
+        return DrawnPoses(poses, *self._size, self._canvas_side)
 
     def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
         return torch.stack([self._picture(index) for index in indices])
@@ -294,7 +307,7 @@ class DrawnPoses:
     def _picture(self, index: int) -> torch.Tensor:
         if index in self._kept:
             return self._kept[index]
-        picture = torch.from_numpy(draw_pose(self.poses[index], *self._size))
+        picture = torch.from_numpy(draw_pose(self.poses[index], *self._size, self._canvas_side))
         if len(self._kept) < self._room:
             self._kept[index] = picture
         return picture

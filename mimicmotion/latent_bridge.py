@@ -127,7 +127,7 @@ class JoinSampler:
     def _frames(self, poses: list[dict], seed: int) -> PosedFrames:
         """The reference's frame and one for each of `poses`."""
         job = dataclasses.replace(self._job, case=dataclasses.replace(self._job.case, seed=seed))
-        drawn = DrawnPoses([self._poses[0][0], *poses], *self._reference.pixels.shape[:2])
+        drawn = self._animator.draw([self._poses[0][0], *poses], self._reference)
         return PosedFrames(job, self._reference, drawn)
 
 

@@ -294,6 +294,21 @@ def _unet_config(folder: Path) -> dict:
     return config
 
 
+def pose_canvas(config) -> int:
+    """Pixels of the canvas, its shorter side, that poses are drawn on for the PoseNet of `config`.
+
+    MimicMotion's checkpoint says nothing about it and has the published 2160.
+
+    Raises: SetupError as `resolve_base`.
+    """
+    from mimicmotion.dwpose.draw import CANVAS_SIDE
+
+    if checkpoint_path(config) is not None:
+        return CANVAS_SIDE
+    path = resolve_base(config.base_model_path) / "pose_net" / "config.json"
+    return read_json(path).get("canvas_side", CANVAS_SIDE) if path.is_file() else CANVAS_SIDE
+
+
 def _empty_pose_net(base: Path, checkpoint: Path | None, unet):
     from mimicmotion.modules.pose_net import PoseNet
 

@@ -16,8 +16,8 @@ VAE = {
     "encoder_block_out_channels": (32, 32, 32, 32),
     "decoder_block_out_channels": (32, 32, 32, 32),
     # None at full resolution: all frames are encoded before the UNet's training, which takes a third of the time so.
-    "num_encoder_blocks": (0, 1, 2, 2),
-    "num_decoder_blocks": (2, 2, 1, 1),
+    "num_encoder_blocks": (0, 1, 2, 3),
+    "num_decoder_blocks": (3, 3, 2, 1),
     "latent_channels": 4,
 }
 # As wide against the picture as published: 2160 pixels for pictures of 576.
