@@ -119,7 +119,8 @@ def unpack(
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     except (RuntimeError, KeyError, ValueError, IndexError) as error:
         first = str(error).strip().splitlines()[0]
-        raise InputError(f"the checkpoint in {folder} does not fit these networks ({first}); {remedy(folder)}") from error
+        what = f"the checkpoint in {folder} does not fit these networks ({first})"
+        raise InputError(f"{what}; {remedy(folder)}") from error
 
 
 def _laid_out_like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:

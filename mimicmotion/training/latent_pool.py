@@ -17,7 +17,7 @@ from mimicmotion.errors import InputError
 from mimicmotion.files import require_writable, sha256_path, write_json
 from mimicmotion.training.encoder_stage import make_normaliser
 from mimicmotion.training.networks import load_part, prepared
-from mimicmotion.training.pool import Pool, read_manifest
+from mimicmotion.training.pool import LATENT_FACTOR, Pool, read_manifest
 from mimicmotion.training.vae_stage import to_pixels
 
 MANIFEST = "latents.json"
@@ -61,8 +61,9 @@ def open_latents(pool: Pool, folder: Path, model: Path, device: torch.device) ->
         "image_encoder": sha256_path(model / "image_encoder"),
         "clips": len(pool),
     }
+    clips, frames, *sides = pool.frames.shape[:4]
     shapes = {
-        "latents": (*pool.frames.shape[:2], vae.config.latent_channels, *(side // 8 for side in pool.frames.shape[2:4])),
+        "latents": (clips, frames, vae.config.latent_channels, *(side // LATENT_FACTOR for side in sides)),
         "embeddings": (len(pool), encoder.config.projection_dim),
     }
     done = _done(folder, source)

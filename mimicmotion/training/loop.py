@@ -245,7 +245,8 @@ def draw_curve(path: Path, lines: list[dict], title: str) -> None:
     for name in sorted({name for line in lines for name in line if name.startswith("loss_")}):
         some = np.array([(line["step"], line[name]) for line in lines if name in line])
         width = max(1, len(some) // 50)
-        axes.plot(some[width - 1 :, 0], np.convolve(some[:, 1], np.ones(width) / width, "valid"), linewidth=1, label=name)
+        running = np.convolve(some[:, 1], np.ones(width) / width, "valid")
+        axes.plot(some[width - 1 :, 0], running, linewidth=1, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("step")

@@ -151,4 +151,28 @@ class UnetOptions(StageOptions):
         parse_phases(self.phases)
 
 
-STAGES = {options.name: options for options in (VaeOptions, EncoderOptions, UnetOptions)}
+@dataclass(frozen=True)
+class LcmOptions(StageOptions):
+    """The LoRA for few steps, by consistency distillation of the finished UNet."""
+
+    name: ClassVar[str] = "lcm"
+
+    steps: int = option(600, "steps of the whole run")
+    learning_rate: float = option(5e-4, "highest learning rate")
+    phases: str = option("1:4:4:random", UnetOptions.__dataclass_fields__["phases"].metadata["help"])
+    rank: int = option(32, "rank of the LoRA", fixed=True)
+    guidance: float = option(2.0, "guidance of the teacher, which the LoRA learns", fixed=True)
+    skip: int = option(1, "points of the 40-point grid that the teacher's step goes down")
+    slow_decay: float = option(0.95, "share that the slow copy keeps of itself in a step")
+    huber: float = option(0.001, "size of errors below which the pseudo-Huber loss is quadratic")
+    level_power: float = option(0.1, "power of the weight 1 / (step's size in sigma)")
+    region_weight: float = option(1.0, "weight of the loss in hands and faces that are clearly seen")
+
+    def __post_init__(self):
+        super().__post_init__()
+        parse_phases(self.phases)
+        if not 1 <= self.skip < 40:
+            raise UsageError(f"--skip is {self.skip}; it must be 1 to 39")
+
+
+STAGES = {options.name: options for options in (VaeOptions, EncoderOptions, UnetOptions, LcmOptions)}

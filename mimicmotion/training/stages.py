@@ -34,6 +34,8 @@ def stage_class(name: str):
         from mimicmotion.training.encoder_stage import EncoderStage as Stage
     elif name == "unet":
         from mimicmotion.training.unet_stage import UnetStage as Stage
+    elif name == "lcm":
+        from mimicmotion.training.lcm_stage import LcmStage as Stage
     else:
         raise ValueError(f"no stage {name!r}")
     return Stage
