@@ -193,7 +193,7 @@ class Animator:
         return Clip(job, video, reference, driving, alignment, self.draw(poses, reference))
 
     def draw(self, poses: list[dict], reference: Reference) -> DrawnPoses:
-        """Poses as pictures of the reference's size, as the model's PoseNet knows them."""
+        """Poses as this run's PoseNet wants to see them, as large as the reference."""
         return DrawnPoses(poses, *reference.pixels.shape[:2], pose_canvas(self.config))
 
     def sample(self, clip: Clip, callback: Callable[..., dict] | None = None, **arguments) -> torch.Tensor:

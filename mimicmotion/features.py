@@ -277,7 +277,7 @@ class DrawnPoses:
 
     `len(...)` is the number of frames; `drawn[[0, 5]]` is a uint8 tensor (2, 3, height, width), RGB. Pictures are
     kept while they fit into `budget` bytes and drawn again after that, so memory does not grow with the clip.
-    `canvas_side` is the PoseNet's that is to see them: `loading.pose_canvas`.
+    `canvas_side` is the one of the PoseNet that will see them.
     """
 
     def __init__(
@@ -289,13 +289,17 @@ class DrawnPoses:
         budget: int = DRAWN_BYTES,
     ):
         self.poses = poses
-        self.canvas_side = canvas_side
         self._size = (height, width)
+        self._canvas_side = canvas_side
         self._kept: dict[int, torch.Tensor] = {}
         self._room = budget // (3 * height * width)
 
     def __len__(self) -> int:
         return len(self.poses)
+
+    def with_poses(self, poses: Sequence[dict]) -> "DrawnPoses":
+        """Other poses, drawn in the same way."""
+        return DrawnPoses(poses, *self._size, self._canvas_side)
 
     def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
         return torch.stack([self._picture(index) for index in indices])
@@ -303,7 +307,7 @@ class DrawnPoses:
     def _picture(self, index: int) -> torch.Tensor:
         if index in self._kept:
             return self._kept[index]
-        picture = torch.from_numpy(draw_pose(self.poses[index], *self._size, self.canvas_side))
+        picture = torch.from_numpy(draw_pose(self.poses[index], *self._size, self._canvas_side))
         if len(self._kept) < self._room:
             self._kept[index] = picture
         return picture

@@ -20,7 +20,6 @@ from mimicmotion.config import Config, SamplingSettings
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.dwpose.keypoints import save_poses
 from mimicmotion.errors import InputError, MimicMotionError, UsageError
-from mimicmotion.features import DrawnPoses
 from mimicmotion.files import remove_stale_temporaries, require_writable, sha256_file, write_json
 from mimicmotion.jobs import Job, require_reference
 from mimicmotion.latent_join import Part, decode_groups, join_clips, joins
@@ -170,8 +169,7 @@ def first_frames(clip: Clip, count: int) -> Clip:
     driving = dataclasses.replace(
         clip.driving, poses=clip.driving.poses[: count - 1], frame_indices=clip.driving.frame_indices[: count - 1]
     )
-    drawn = DrawnPoses(clip.drawn.poses[:count], *clip.reference.pixels.shape[:2], clip.drawn.canvas_side)
-    return dataclasses.replace(clip, driving=driving, drawn=drawn)
+    return dataclasses.replace(clip, driving=driving, drawn=clip.drawn.with_poses(clip.drawn.poses[:count]))
 
 
 # ----------------------------------------------------------------------------------------------------

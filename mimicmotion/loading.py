@@ -12,7 +12,6 @@ import torch
 
 from mimicmotion import weights
 from mimicmotion.device import resolve_device, resolve_dtype
-from mimicmotion.dwpose.draw import CANVAS_SIDE
 from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.files import sha256_json
 from mimicmotion.weights import Tensors, assign_weights, broken, find_weights, listing, open_tensors
@@ -135,17 +134,6 @@ def weights_fingerprint(config) -> dict[str, str]:
     hashes = {name: weights.cached_sha256(path) for name, path in files.items()}
     configs = CONFIGS if checkpoint is not None else (*CONFIGS, POSE_NET_CONFIG)
     return hashes | {"configs": sha256_json({name: read_json(base / name) for name in configs})}
-
-
-def pose_canvas(config) -> int:
-    """Pixels of the shorter side of the canvas that poses are drawn on for the model's PoseNet.
-
-    Raises: SetupError as `create_pipeline` when its configuration is missing.
-    """
-    if checkpoint_path(config) is not None:
-        return CANVAS_SIDE  # MimicMotion's
-    base = resolve_base(config.base_model_path)
-    return int(read_json(base / POSE_NET_CONFIG).get("canvas_side", CANVAS_SIDE))
 
 
 def vae_sha256(config) -> str:
@@ -308,10 +296,25 @@ def _unet_config(folder: Path) -> dict:
     return config
 
 
+def pose_canvas(config) -> int:
+    """Pixels of the canvas, its shorter side, that poses are drawn on for the PoseNet of `config`.
+
+    MimicMotion's checkpoint says nothing about it and has the published 2160.
+
+    Raises: SetupError as `resolve_base`.
+    """
+    from mimicmotion.dwpose.draw import CANVAS_SIDE
+
+    if checkpoint_path(config) is not None:
+        return CANVAS_SIDE
+    path = resolve_base(config.base_model_path) / POSE_NET_CONFIG
+    return read_json(path).get("canvas_side", CANVAS_SIDE) if path.is_file() else CANVAS_SIDE
+
+
 def _empty_pose_net(base: Path, checkpoint: Path | None, unet):
     from mimicmotion.modules.pose_net import PoseNet
 
-    config = base / "pose_net" / "config.json"
+    config = base / POSE_NET_CONFIG
     if checkpoint is not None:
         return PoseNet(noise_latent_channels=unet.config.block_out_channels[0])
     if not config.is_file():

@@ -7,8 +7,8 @@ python scripts/train_tiny.py lcm        the LoRA for few steps
 python scripts/train_tiny.py reader     what poses are measured with
 python scripts/train_tiny.py evaluate   all ways to sample, measured; writes doc/embedded_model.md
 
-Clips are rendered into RUN_DIR/pool first. A run that was stopped (Ctrl-C, --stop_after_minutes, a crash) goes on from its
-last checkpoint when it is called again. Curves and sheets of samples are in RUN_DIR/STAGE. Exit codes: 0 done or
+Clips are rendered into RUN_DIR/pool first. A run that was stopped (Ctrl-C, --stop_after_minutes, a crash) goes on from
+its last checkpoint when it is called again. Curves and sheets of samples are in RUN_DIR/STAGE. Exit codes: 0 done or
 stopped as asked, 1 a file cannot be used, 2 wrong use, 3 the machine lacks something, 130 interrupted.
 """
 

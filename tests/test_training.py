@@ -86,7 +86,7 @@ class TestPool:
         def other(seed, *size):
             return make_clip(seed + 1, *size)
 
-        with pytest.raises(InputError, match="another pool.*renderer"):
+        with pytest.raises(InputError, match=r"another pool.*renderer"):
             open_pool(pool.folder, 2, 0, other)
 
     def test_a_smaller_pool_is_part_of_a_larger_one(self, pool):

@@ -111,14 +111,21 @@ def unpack(
         stored = _part(tensors, "average/")
         for name, average in averages.items():
             average.copy_(stored[name])
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict] = {}
         for name, value in _part(tensors, "optimizer/").items():
             index, key = name.split("/")
-            state.setdefault(int(index), {})[key] = value
+            state.setdefault(int(index), {})[key] = _laid_out_like(value, parameters[int(index)])
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    except (RuntimeError, KeyError, ValueError) as error:
+    except (RuntimeError, KeyError, ValueError, IndexError) as error:
         first = str(error).strip().splitlines()[0]
-        raise InputError(f"the checkpoint in {folder} does not fit these networks ({first}); {remedy(folder)}") from error
+        what = f"the checkpoint in {folder} does not fit these networks ({first})"
+        raise InputError(f"{what}; {remedy(folder)}") from error
+
+
+def _laid_out_like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    # AdamW's fused kernel walks through weights and moments as they lie in memory.
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
 def _part(tensors: dict, prefix: str) -> dict:

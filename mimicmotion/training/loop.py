@@ -242,6 +242,11 @@ def draw_curve(path: Path, lines: list[dict], title: str) -> None:
     stride = max(1, len(steps) // 4000)
     axes.plot(steps[::stride], losses[::stride], linewidth=0.4, alpha=0.5, label="step")
     axes.plot(steps[window - 1 :], running, linewidth=1.5, label=f"mean of {window} steps")
+    for name in sorted({name for line in lines for name in line if name.startswith("loss_")}):
+        some = np.array([(line["step"], line[name]) for line in lines if name in line])
+        width = max(1, len(some) // 50)
+        running = np.convolve(some[:, 1], np.ones(width) / width, "valid")
+        axes.plot(some[width - 1 :, 0], running, linewidth=1, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("step")

@@ -1,33 +1,50 @@
 """The networks of the embedded model: diffusers' own classes at a small size, ready to be trained."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from mimicmotion import tiny
+from mimicmotion.errors import SetupError
+from mimicmotion.weights import quiet_transformers
+
 VAE = {
     "encoder_block_out_channels": (32, 32, 32, 32),
     "decoder_block_out_channels": (32, 32, 32, 32),
-    "num_encoder_blocks": (1, 1, 2, 2),
-    "num_decoder_blocks": (2, 2, 1, 1),
+    # None at full resolution: all frames are encoded before the UNet's training, which takes a third of the time so.
+    "num_encoder_blocks": (0, 1, 2, 3),
+    "num_decoder_blocks": (3, 3, 2, 1),
     "latent_channels": 4,
 }
 # As wide against the picture as published: 2160 pixels for pictures of 576.
 POSE_NET = {"noise_latent_channels": 64, "canvas_side": 480}
 RESIDUAL_GAIN = 0.2
+COLOURS = 3
+IMAGE_ENCODER = {
+    "hidden_size": 96,
+    "intermediate_size": 192,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "projection_dim": 64,
+}
+UNET = tiny.UNET | {"block_out_channels": (64, 128, 192)}
 
 
 def build_vae(settings: dict | None = None) -> nn.Module:
-    """An AutoencoderTiny that learns from the first step on.
+    """An AutoencoderTiny that passes coarse colours from the start, so that training begins with the details.
 
-    PyTorch's own initialisation stalls for thousands of steps here; Kaiming's, with residual branches that start
-    small, does not.
+    PyTorch's own initialisation stalls for thousands of steps here. Kaiming's, with residual branches that start
+    small, learns at once but takes as long to find the third dimension of colour; so three channels carry it.
     """
     from diffusers import AutoencoderTiny
 
-    vae = AutoencoderTiny(**(settings or VAE))
+    vae = prepared(AutoencoderTiny(**(settings or VAE)))
     for module in vae.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -36,7 +53,70 @@ def build_vae(settings: dict | None = None) -> nn.Module:
     for name, module in vae.named_modules():
         if name.endswith(".conv.4"):
             module.weight.data.mul_(RESIDUAL_GAIN)
+            module.weight.data[:COLOURS] = 0
+    _carry_colours(vae)
     return vae
+
+
+@torch.no_grad()
+def _carry_colours(vae: nn.Module) -> None:
+    """The first channels of every layer outside of residual blocks hold red, green and blue in 0..1, averaged down on
+    the way to the latents, which have them in -1..1, and spread smoothly on the way back."""
+    centre = torch.zeros(3, 3)
+    centre[1, 1] = 1
+    mean = torch.full((3, 3), 1 / 9)
+    tent = torch.outer(torch.tensor([1.0, 2, 1]), torch.tensor([1.0, 2, 1])) / 16
+    down = [layer for layer in vae.encoder.layers if isinstance(layer, nn.Conv2d)]
+    up = [layer for layer in vae.decoder.layers if isinstance(layer, nn.Conv2d)]
+    # The other channels start weak where colours and details meet.
+    down[-1].weight.mul_(RESIDUAL_GAIN)
+    up[-1].weight.mul_(RESIDUAL_GAIN)
+    for layer in (*down, *up):
+        kernel = mean if layer.stride[0] == 2 else centre if layer in (down[0], down[-1], up[0]) else tent
+        for colour in range(COLOURS):
+            layer.weight[colour] = 0
+            layer.weight[colour, colour] = kernel
+    down[-1].weight[:COLOURS].mul_(2)
+    down[-1].bias[:COLOURS] = -1
+    up[0].weight[:COLOURS].mul_(0.5)
+    up[0].bias[:COLOURS] = 0.5
+
+
+def build_image_encoder(settings: dict | None = None) -> nn.Module:
+    """An untrained CLIPVisionModelWithProjection."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    return CLIPVisionModelWithProjection(CLIPVisionConfig(**(settings or IMAGE_ENCODER)))
+
+
+def build_unet(settings: dict | None = None, pose_net: dict | None = None) -> nn.ModuleDict:
+    """An untrained UNet and its PoseNet, as {"unet", "pose_net"}."""
+    from diffusers import UNetSpatioTemporalConditionModel
+
+    from mimicmotion.modules.pose_net import PoseNet
+
+    unet = UNetSpatioTemporalConditionModel(**(settings or UNET))
+    return prepared(nn.ModuleDict({"unet": unet, "pose_net": PoseNet(**(pose_net or POSE_NET))}))
+
+
+def prepared(networks: nn.Module) -> nn.Module:
+    """The networks with their convolutions in the memory layout that is fastest on a CPU (a fifth for the UNet)."""
+    for module in networks.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+    return networks
+
+
+def load_part(kind, folder: Path, stage: str) -> nn.Module:
+    """A finished part of the model in fp32, frozen. Raises: SetupError when `stage` has not written it yet."""
+    if not (folder / "config.json").is_file():
+        raise SetupError(f"{folder} is not there; run scripts/train_tiny.py {stage} first")
+    with quiet_transformers():
+        try:
+            part = kind.from_pretrained(folder, torch_dtype=torch.float32)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise SetupError(f"{folder} cannot be read ({error}); run scripts/train_tiny.py {stage} again") from error
+    return part.eval().requires_grad_(False)
 
 
 @contextlib.contextmanager
@@ -47,12 +127,11 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def save_half(module: nn.Module, folder: Path) -> None:
-    """Writes a network in half precision in diffusers' (or transformers') layout; `module` keeps its own."""
-    dtype = module.dtype
-    floats = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    try:
-        module.to(torch.float16).save_pretrained(folder)
-    finally:
-        module.to(dtype)
-        module.load_state_dict(floats)
+def save_half(network: nn.Module, folder: Path) -> None:
+    """Writes a copy of the network in half precision, in diffusers' or transformers' layout."""
+    half = copy.deepcopy(network)
+    for tensor in (*half.parameters(), *half.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(torch.float16).contiguous()
+    with quiet_transformers():
+        half.save_pretrained(folder)

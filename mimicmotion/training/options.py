@@ -3,6 +3,9 @@
 `scripts/train_tiny.py` makes its command line from the fields.
 """
 
+# `option` returns a dataclass field; ruff takes it for a call that is made once for all objects.
+# ruff: noqa: RUF009
+
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar
@@ -90,4 +93,97 @@ class VaeOptions(StageOptions):
     latent_noise: float = option(0.03, "noise added to the latents, in their standard deviations", fixed=True)
 
 
-STAGES = {options.name: options for options in (VaeOptions,)}
+@dataclass(frozen=True)
+class EncoderOptions(StageOptions):
+    """The image encoder, which learns the colours of the person in the reference picture."""
+
+    name: ClassVar[str] = "encoder"
+
+    steps: int = option(1500, "steps of the whole run")
+    learning_rate: float = option(1e-3, "highest learning rate")
+    batch: int = option(32, "pictures of a step", fixed=True)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the UNet's training: its share of the steps, and what a batch is.
+
+    frames: of a clip, the reference among them; consecutive: those after it follow one another, else they are random.
+    """
+
+    share: float
+    clips: int
+    frames: int
+    consecutive: bool
+
+
+def parse_phases(text: str) -> tuple[Phase, ...]:
+    """Phases from "SHARE:CLIPS:FRAMES:random|consecutive,...". Raises: UsageError."""
+    try:
+        phases = tuple(_parse_phase(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"phases {text!r}: {error}; write SHARE:CLIPS:FRAMES:random or consecutive") from None
+    if abs(sum(phase.share for phase in phases) - 1) > 1e-6:
+        raise UsageError(f"phases {text!r}: the shares must add up to 1")
+    return phases
+
+
+def _parse_phase(text: str) -> Phase:
+    share, clips, frames, order = text.split(":")
+    if order not in ("random", "consecutive"):
+        raise ValueError(f"{order!r} is neither random nor consecutive")
+    phase = Phase(float(share), int(clips), int(frames), order == "consecutive")
+    if not (0 < phase.share <= 1 and phase.clips > 0 and 2 <= phase.frames <= 16):
+        raise ValueError(f"{text!r} is out of range")
+    return phase
+
+
+@dataclass(frozen=True)
+class UnetOptions(StageOptions):
+    """UNet and PoseNet, with the noise of SVD and the conditioning of MimicMotion."""
+
+    name: ClassVar[str] = "unet"
+
+    steps: int = option(3000, "steps of the whole run")
+    learning_rate: float = option(5e-4, "highest learning rate")
+    weight_decay: float = option(0.01, "AdamW's weight decay")
+    phases: str = option(
+        "0.55:8:3:random,0.45:2:16:consecutive", "SHARE:CLIPS:FRAMES:random or consecutive, one after the other"
+    )
+    sigma_mean: float = option(0.7, "mean of the logarithm of the noise level")
+    sigma_deviation: float = option(1.6, "standard deviation of the logarithm of the noise level")
+    high_share: float = option(0.1, "share of clips whose noise level is drawn evenly up to the sampler's first")
+    drop: float = option(0.1, "share of clips without conditioning, for guidance")
+    region_weight: float = option(4.0, "weight of the loss in hands and faces that are clearly seen")
+    init_from: Path | None = option(None, "folder of a model whose unet and pose_net to start from")
+
+    def __post_init__(self):
+        super().__post_init__()
+        parse_phases(self.phases)
+
+
+@dataclass(frozen=True)
+class LcmOptions(StageOptions):
+    """The LoRA for few steps, by consistency distillation of the finished UNet."""
+
+    name: ClassVar[str] = "lcm"
+
+    steps: int = option(600, "steps of the whole run")
+    learning_rate: float = option(5e-4, "highest learning rate")
+    phases: str = option("1:4:4:random", UnetOptions.__dataclass_fields__["phases"].metadata["help"])
+    rank: int = option(32, "rank of the LoRA", fixed=True)
+    guidance: float = option(2.0, "guidance of the teacher, which the LoRA learns", fixed=True)
+    skip: int = option(1, "points of the 40-point grid that the teacher's step goes down")
+    slow_decay: float = option(0.95, "share that the slow copy keeps of itself in a step")
+    huber: float = option(0.001, "size of errors below which the pseudo-Huber loss is quadratic")
+    level_power: float = option(0.1, "power of the weight 1 / (step's size in sigma)")
+    region_weight: float = option(1.0, "weight of the loss in hands and faces that are clearly seen")
+
+    def __post_init__(self):
+        super().__post_init__()
+        parse_phases(self.phases)
+        if not 1 <= self.skip < 40:
+            raise UsageError(f"--skip is {self.skip}; it must be 1 to 39")
+
+
+STAGES = {options.name: options for options in (VaeOptions, EncoderOptions, UnetOptions, LcmOptions)}

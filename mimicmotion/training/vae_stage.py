@@ -98,7 +98,7 @@ def gradient_size(picture: torch.Tensor) -> torch.Tensor:
 
 def to_pixels(frames: np.ndarray) -> torch.Tensor:
     """Frames uint8 (n, h, w, 3) as the networks take them, (n, 3, h, w) in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2) / 127.5 - 1
+    return torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def to_frames(pixels: torch.Tensor) -> list[np.ndarray]:
