@@ -23,6 +23,7 @@ VAE = {
 # As wide against the picture as published: 2160 pixels for pictures of 576.
 POSE_NET = {"noise_latent_channels": 64, "canvas_side": 480}
 RESIDUAL_GAIN = 0.2
+COLOURS = 3
 IMAGE_ENCODER = {
     "hidden_size": 96,
     "intermediate_size": 192,
@@ -42,10 +43,10 @@ UNET = tiny.UNET | {
 
 
 def build_vae(settings: dict | None = None) -> nn.Module:
-    """An AutoencoderTiny that learns from the first step on.
+    """An AutoencoderTiny that passes coarse colours from the start, so that training begins with the details.
 
-    PyTorch's own initialisation stalls for thousands of steps here; Kaiming's, with residual branches that start
-    small, does not.
+    PyTorch's own initialisation stalls for thousands of steps here. Kaiming's, with residual branches that start
+    small, learns at once but takes as long to find the third dimension of colour; so three channels carry it.
     """
     from diffusers import AutoencoderTiny
 
@@ -58,7 +59,33 @@ def build_vae(settings: dict | None = None) -> nn.Module:
     for name, module in vae.named_modules():
         if name.endswith(".conv.4"):
             module.weight.data.mul_(RESIDUAL_GAIN)
+            module.weight.data[:COLOURS] = 0
+    _carry_colours(vae)
     return vae
+
+
+@torch.no_grad()
+def _carry_colours(vae: nn.Module) -> None:
+    """The first channels of every layer outside of residual blocks hold red, green and blue in 0..1, averaged down on
+    the way to the latents, which have them in -1..1, and spread smoothly on the way back."""
+    centre = torch.zeros(3, 3)
+    centre[1, 1] = 1
+    mean = torch.full((3, 3), 1 / 9)
+    tent = torch.outer(torch.tensor([1.0, 2, 1]), torch.tensor([1.0, 2, 1])) / 16
+    down = [layer for layer in vae.encoder.layers if isinstance(layer, nn.Conv2d)]
+    up = [layer for layer in vae.decoder.layers if isinstance(layer, nn.Conv2d)]
+    # The other channels start weak where colours and details meet.
+    down[-1].weight.mul_(RESIDUAL_GAIN)
+    up[-1].weight.mul_(RESIDUAL_GAIN)
+    for layer in (*down, *up):
+        kernel = mean if layer.stride[0] == 2 else centre if layer in (down[0], down[-1], up[0]) else tent
+        for colour in range(COLOURS):
+            layer.weight[colour] = 0
+            layer.weight[colour, colour] = kernel
+    down[-1].weight[:COLOURS].mul_(2)
+    down[-1].bias[:COLOURS] = -1
+    up[0].weight[:COLOURS].mul_(0.5)
+    up[0].bias[:COLOURS] = 0.5
 
 
 def build_image_encoder(settings: dict | None = None) -> nn.Module:
