@@ -17,6 +17,7 @@ from torch import nn
 
 from mimicmotion import tiny
 from mimicmotion.contact_sheet import contact_sheet
+from mimicmotion.files import write_json
 from mimicmotion.modules.pose_net import PoseInjection, PoseNet
 from mimicmotion.training.encoder_stage import make_processor
 from mimicmotion.training.latent_pool import LatentPool
@@ -87,12 +88,14 @@ class UnetStage:
         sample_sheet(path, make_pipeline(self.networks, self.data), SHEET_STEPS)
 
     def export(self) -> None:
-        """Writes UNet, PoseNet and the published scheduler's settings."""
+        """Writes UNet, PoseNet, the published scheduler's settings and the mark that the model is a trained one."""
         from diffusers import EulerDiscreteScheduler
 
         for name, network in self.networks.items():
             save_half(network, self.options.out / name)
         EulerDiscreteScheduler(**tiny.SCHEDULER).save_pretrained(self.options.out / "scheduler")
+        marker = {"trained": True, "seed": self.options.seed, "version": tiny.VERSION}
+        write_json(self.options.out / tiny.MARKER, marker)
 
 
 def load_networks(folder: Path) -> nn.ModuleDict:
