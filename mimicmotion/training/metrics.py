@@ -48,7 +48,7 @@ def psnr(result: np.ndarray, truth: np.ndarray, box: Box | None = None) -> float
     """Peak signal-to-noise ratio in dB, from the mean squared error of all frames; 100 for equal clips."""
     difference = crop(result, box).astype(np.float32) - crop(truth, box)
     error = float(np.mean(difference**2))
-    return IDENTICAL_DB if error == 0 else min(IDENTICAL_DB, 10 * np.log10(255**2 / error))
+    return IDENTICAL_DB if error == 0 else min(IDENTICAL_DB, float(10 * np.log10(255**2 / error)))
 
 
 def ssim(result: np.ndarray, truth: np.ndarray, box: Box | None = None) -> float:
