@@ -135,7 +135,7 @@ class TestSettings:
             evaluation.make_targets(clips, frames)
 
     def test_a_missing_reader_is_said_before_any_work(self, model, tmp_path):
-        with pytest.raises(SetupError, match="train_tiny.py reader"):
+        with pytest.raises(SetupError, match=r"train_tiny\.py reader"):
             evaluation.run(options_for(model, tmp_path, reader=tmp_path / "absent.safetensors"))
         assert not list(tmp_path.iterdir())
 

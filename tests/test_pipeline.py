@@ -376,6 +376,44 @@ def test_a_vae_that_fails_in_full_precision_is_an_error(pipeline):
         list(pipeline.decode_in_chunks(torch.full((1, 2, 4, 8, 8), float("nan")), 2))
 
 
+def test_the_scale_of_the_tiny_vaes_latents_is_undone_before_decoding():
+    pipeline = make_pipeline(make_tiny_vae)
+    pipeline.vae.register_to_config(scaling_factor=0.5)
+    latents = torch.randn(1, 3, 4, 8, 8)
+    with torch.no_grad():
+        expected = pipeline.vae.decode(latents[0] / 0.5).sample
+    assert_close(torch.cat(list(pipeline.decode_in_chunks(latents, 2)), dim=1)[0], expected)
+
+
+def test_the_reference_is_encoded_by_the_tiny_vae_without_its_scale():
+    pipeline = make_pipeline(make_tiny_vae)
+    pixels = torch.rand(1, 3, SIZE, SIZE) * 2 - 1
+    expected = pipeline.encode_image(pixels)
+    pipeline.vae.register_to_config(scaling_factor=0.5)
+    assert torch.equal(pipeline.encode_image(pixels), expected)
+    with torch.no_grad():
+        assert torch.equal(expected, pipeline.vae.encode(pixels).latents)
+
+
+def test_offloading_sees_what_the_tiny_vae_is_asked():
+    """diffusers moves a network when a hook on it runs; `encode` and `decode` must run it as `forward` does."""
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    class Counter(ModelHook):
+        calls = 0
+
+        def pre_forward(self, module, *arguments, **named):
+            self.calls += 1
+            return arguments, named
+
+    pipeline, counter = make_pipeline(make_tiny_vae), Counter()
+    add_hook_to_module(pipeline.vae, counter)
+    latents = pipeline.encode_image(torch.zeros(1, 3, SIZE, SIZE))
+    assert counter.calls == 1
+    list(pipeline.decode_in_chunks(latents[None].repeat(1, 4, 1, 1, 1), 2))
+    assert counter.calls == 3
+
+
 def test_autoencoder_tiny_runs_the_whole_way():
     pipeline = make_pipeline(make_tiny_vae)
     frames = run(pipeline, 5, num_inference_steps=1, output_type="pt", decode_chunk_size=2)

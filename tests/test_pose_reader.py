@@ -59,7 +59,7 @@ def test_the_error_is_in_percent_of_body_height(monkeypatch):
     points, scores = np.full((14, 2), 0.5), np.full(14, 0.9)
     scores[0] = 0.1
     poses = [pose(points, scores)] * 2
-    found = np.full((2, 14, 2), (0.5 * WIDTH, 0.5 * HEIGHT)) + (3, 4)
+    found = np.full((2, 14, 2), (0.5 * WIDTH + 3, 0.5 * HEIGHT + 4))
     found[:, 0] = 0  # hidden: it does not count
     monkeypatch.setattr(pose_reader, "read_joints", lambda *_: found)
     error, each = pose_reader.pose_error(None, np.zeros((2, HEIGHT, WIDTH, 3), np.uint8), poses, body_height=50)
@@ -94,13 +94,13 @@ class TestFile:
             assert torch.equal(tensor, expected.state_dict()[name].half().float()), name
 
     def test_a_missing_one_says_how_to_train_it(self, tmp_path):
-        with pytest.raises(SetupError, match="train_tiny.py reader"):
+        with pytest.raises(SetupError, match=r"train_tiny\.py reader"):
             load_reader(tmp_path / "reader.safetensors")
 
     @pytest.mark.parametrize("suffix", [".safetensors", ".json"])
     def test_a_damaged_one_is_named(self, path, suffix):
         path.with_suffix(suffix).write_bytes(b"{}")
-        with pytest.raises(InputError, match="reader.safetensors"):
+        with pytest.raises(InputError, match=r"reader\.safetensors"):
             load_reader(path)
 
 

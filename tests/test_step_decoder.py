@@ -95,6 +95,30 @@ def spoil(experiment, step="prompt_000/vid_001/step_001"):
     (experiment / "latents" / f"{step}.npy.gz").write_bytes(b"this is no step")
 
 
+def test_the_small_vaes_latents_are_decoded_with_their_scale(tmp_path):
+    torch.manual_seed(0)
+    vae = make_tiny_vae().eval()
+    vae.register_to_config(scaling_factor=0.5)
+    vae.save_pretrained(tmp_path / "vae")
+    array = latents(SVD_SHAPE)
+    with LatentDecoder(tmp_path, "cpu", chunk_size=2) as decoder:
+        frames = np.concatenate(list(decoder.decode(array, "BFCHW")))
+    with torch.no_grad():
+        expected = vae.decode(torch.from_numpy(array[0]).float() / 0.5).sample.permute(0, 2, 3, 1)
+    expected = ((expected / 2 + 0.5).clamp(0, 1) * 255).round().numpy()
+    assert np.abs(frames - expected).max() <= 1 and frames.std() > 1
+
+
+def test_the_small_vae_decodes_in_tiles_what_it_decodes_whole(models):
+    array = np.repeat(np.repeat(latents((1, 1, 4, 10, 2)), 8, axis=3), 8, axis=4)
+    with LatentDecoder(models / "taesd", "cpu") as decoder:
+        (whole,) = decoder.decode(array)
+        decoder.vae.enable_tiling()
+        (tiled,) = decoder.decode(array)
+    assert whole.shape == tiled.shape == (1, 640, 128, 3)
+    assert np.abs(whole.astype(int) - tiled).mean() < 2 < whole.std()
+
+
 def test_wan_latents_are_decoded_with_mean_and_deviation(models):
     array = latents(WAN_SHAPE)
     with LatentDecoder(models / "wan", "cpu") as decoder:

@@ -4,7 +4,6 @@
 """
 
 # `option` returns a dataclass field; ruff takes it for a call that is made once for all objects.
-# ruff: noqa: RUF009
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
