@@ -63,7 +63,9 @@ class LcmStage:
         )
         clips = len(batch.latents)
         level = torch.randint(len(self.grid) - options.skip, (clips,), generator=generator)
-        sigma, lower = (self.grid[index].reshape(-1, 1, 1, 1, 1).to(self.device) for index in (level, level + options.skip))
+        sigma, lower = (
+            self.grid[index].reshape(-1, 1, 1, 1, 1).to(self.device) for index in (level, level + options.skip)
+        )
         noisy = batch.latents + sigma * torch.randn(batch.latents.shape, generator=generator).to(self.device)
         self._follow(step)
         with torch.no_grad():
