@@ -97,7 +97,8 @@ class EncoderOptions(StageOptions):
 class Phase:
     """A part of the UNet's training: its share of the steps, and what a batch is.
 
-    frames: of a clip, the reference among them; consecutive: those after it follow one another, else they are random.
+    frames: of a clip, the reference among them; 1 is a single picture without it, and leaves the temporal layers out;
+    consecutive: those after it follow one another, else they are random.
     """
 
     share: float
@@ -122,7 +123,7 @@ def _parse_phase(text: str) -> Phase:
     if order not in ("random", "consecutive"):
         raise ValueError(f"{order!r} is neither random nor consecutive")
     phase = Phase(float(share), int(clips), int(frames), order == "consecutive")
-    if not (0 < phase.share <= 1 and phase.clips > 0 and 2 <= phase.frames <= 16):
+    if not (0 < phase.share <= 1 and phase.clips > 0 and 1 <= phase.frames <= 16):
         raise ValueError(f"{text!r} is out of range")
     return phase
 
