@@ -20,6 +20,7 @@ from mimicmotion.training.options import EncoderOptions, LcmOptions, UnetOptions
 from mimicmotion.training.pool import HEIGHT, WIDTH, open_pool, region_coverage
 from mimicmotion.training.unet_stage import UnetStage, draw_batch, make_pipeline, phase_of, predict
 from mimicmotion.training.vae_stage import VaeStage
+from scripts import train_tiny
 
 CPU = torch.device("cpu")
 
@@ -36,7 +37,7 @@ SHORT_PHASES = "0.5:2:3:random,0.5:1:4:consecutive"
 SMALL = {
     VaeOptions: {"batch": 2, "crop": 32},
     EncoderOptions: {"batch": 2},
-    UnetOptions: {"phases": SHORT_PHASES},
+    UnetOptions: {"phases": "0.25:2:1:random,0.25:2:3:random,0.5:1:4:consecutive"},
     LcmOptions: {"phases": SHORT_PHASES, "rank": 2},
 }
 
@@ -348,6 +349,17 @@ class TestCheckpoint:
         stage = VaeStage(options_in(tmp_path), pool, CPU)
         with pytest.raises(InputError, match="does not fit"):
             run_stage(stage, 2)
+
+
+def test_the_script_trains_and_reports_what_cannot_be(tmp_path, capsys):
+    common = ["--run_dir", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--clips", "2", "--processes", "0"]
+    common += ["--batch", "2", "--device", "cpu", "--threads", "1"]
+    assert train_tiny.main(["vae", *common, "--steps", "3"]) == 0
+    assert (tmp_path / "out" / "vae" / "diffusion_pytorch_model.safetensors").is_file()
+    assert train_tiny.main(["vae", *common, "--steps", "3", "--seed", "1"]) == 1
+    assert "other settings (seed 0 instead of 1)" in capsys.readouterr().err
+    assert train_tiny.main(["vae", *common, "--steps", "0"]) == 2
+    assert "--steps is 0" in capsys.readouterr().err
 
 
 def test_an_interrupt_leaves_a_checkpoint_of_whole_steps(pool, tmp_path, monkeypatch):

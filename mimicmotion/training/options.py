@@ -107,6 +107,9 @@ class Phase:
     consecutive: bool
 
 
+PHASES_HELP = "SHARE:CLIPS:FRAMES:random or consecutive, one after the other; 1 frame is a single picture"
+
+
 def parse_phases(text: str) -> tuple[Phase, ...]:
     """Phases from "SHARE:CLIPS:FRAMES:random|consecutive,...". Raises: UsageError."""
     try:
@@ -137,9 +140,7 @@ class UnetOptions(StageOptions):
     steps: int = option(3000, "steps of the whole run")
     learning_rate: float = option(5e-4, "highest learning rate")
     weight_decay: float = option(0.01, "AdamW's weight decay")
-    phases: str = option(
-        "0.55:8:3:random,0.45:2:16:consecutive", "SHARE:CLIPS:FRAMES:random or consecutive, one after the other"
-    )
+    phases: str = option("0.55:8:3:random,0.45:2:16:consecutive", PHASES_HELP)
     sigma_mean: float = option(0.7, "mean of the logarithm of the noise level")
     sigma_deviation: float = option(1.6, "standard deviation of the logarithm of the noise level")
     high_share: float = option(0.1, "share of clips whose noise level is drawn evenly up to the sampler's first")
@@ -160,7 +161,7 @@ class LcmOptions(StageOptions):
 
     steps: int = option(600, "steps of the whole run")
     learning_rate: float = option(5e-4, "highest learning rate")
-    phases: str = option("1:4:4:random", UnetOptions.__dataclass_fields__["phases"].metadata["help"])
+    phases: str = option("0.5:4:4:random,0.5:1:16:consecutive", PHASES_HELP)
     rank: int = option(32, "rank of the LoRA", fixed=True)
     guidance: float = option(2.0, "guidance of the teacher, which the LoRA learns", fixed=True)
     skip: int = option(1, "points of the 40-point grid that the teacher's step goes down")
