@@ -75,9 +75,9 @@ class VaeOptions(StageOptions):
 
     name: ClassVar[str] = "vae"
 
-    steps: int = option(8000, "steps of the whole run")
+    steps: int = option(4800, "steps of the whole run")
     learning_rate: float = option(1.2e-3, "highest learning rate")
-    batch: int = option(16, "crops of a step", fixed=True)
+    batch: int = option(8, "crops of a step", fixed=True)
     crop: int = option(64, "side of a crop in pixels, a multiple of 8", fixed=True)
     latent_noise: float = option(0.03, "noise added to the latents, in their standard deviations", fixed=True)
 
