@@ -1,8 +1,8 @@
 """The pool as the UNet sees it: latents of all frames and an embedding of each reference, computed once.
 
-    latents.npy     float16 (clips, 16, 4, height / 8, width / 8), not scaled
-    embeddings.npy  float16 (clips, channels)
-    latents.json    what they were computed from, and how many clips are there
+latents.npy     float16 (clips, 16, 4, height / 8, width / 8), not scaled
+embeddings.npy  float16 (clips, channels)
+latents.json    what they were computed from, and how many clips are there
 """
 
 import json

@@ -32,7 +32,9 @@ from mimicmotion.training.unet_stage import (
 )
 
 # Attention, feed-forward and the convolutions of residual blocks.
-TARGETS = r".*\.(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2|ff_in\.net\.0\.proj|ff_in\.net\.2|conv1|conv2|conv_shortcut)"
+TARGETS = (
+    r".*\.(to_[qkv]|to_out\.0|proj_in|proj_out|(ff|ff_in)\.net\.0\.proj|(ff|ff_in)\.net\.2|conv1|conv2|conv_shortcut)"
+)
 LORA_FOLDER = "lcm_lora"
 SHEET_STEPS = 4
 
@@ -63,7 +65,8 @@ class LcmStage:
         )
         clips = len(batch.latents)
         level = torch.randint(len(self.grid) - options.skip, (clips,), generator=generator)
-        sigma, lower = (self.grid[index].reshape(-1, 1, 1, 1, 1).to(self.device) for index in (level, level + options.skip))
+        levels = (level, level + options.skip)
+        sigma, lower = (self.grid[index].reshape(-1, 1, 1, 1, 1).to(self.device) for index in levels)
         noisy = batch.latents + sigma * torch.randn(batch.latents.shape, generator=generator).to(self.device)
         self._follow(step)
         with torch.no_grad():

@@ -61,8 +61,9 @@ def make_accelerator(options: RunOptions) -> Accelerator:
         torch.set_num_threads(options.threads)
     from mimicmotion.device import resolve_device
 
-    device = resolve_device("cuda" if options.device == "auto" and torch.cuda.is_available() else
-                            options.device.replace("auto", "cpu"))
+    device = resolve_device(
+        "cuda" if options.device == "auto" and torch.cuda.is_available() else options.device.replace("auto", "cpu")
+    )
     return Accelerator(cpu=device.type == "cpu", mixed_precision=options.mixed_precision)
 
 

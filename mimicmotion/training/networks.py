@@ -103,8 +103,56 @@ def build_unet(settings: dict | None = None) -> nn.ModuleDict:
 
     settings = settings or UNET
     unet = UNetSpatioTemporalConditionModel(**settings)
+    quieten_temporal_layers(unet)
     pose_net = PoseNet(**POSE_NET | {"noise_latent_channels": settings["block_out_channels"][0]})
     return prepared(nn.ModuleDict({"unet": unet, "pose_net": pose_net}))
+
+
+@torch.no_grad()
+def quieten_temporal_layers(unet: nn.Module) -> None:
+    """Temporal layers that change nothing yet, as SVD's were put into a trained image model (arXiv 2311.15127)."""
+    for name, module in unet.named_modules():
+        if name.endswith((".temporal_res_block", ".time_pos_embed")):
+            last = module.conv2 if hasattr(module, "conv2") else module.linear_2
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        elif ".temporal_transformer_blocks." in name and name.endswith((".to_out.0", ".net.2")):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+@contextlib.contextmanager
+def spatial_layers_only(unet: nn.Module) -> Iterator[None]:
+    """Within, the UNet works on single pictures: its temporal layers are left out, which halves the work."""
+    replaced = []
+    for module in unet.modules():
+        for name, stand_in in (("temporal_res_block", _First()), ("time_mixer", _Spatial())):
+            if hasattr(module, name):
+                replaced.append((module, name, getattr(module, name)))
+                setattr(module, name, stand_in)
+        if hasattr(module, "temporal_transformer_blocks"):
+            blocks = module.temporal_transformer_blocks
+            replaced.append((module, "temporal_transformer_blocks", blocks))
+            module.temporal_transformer_blocks = nn.ModuleList(_First() for _ in blocks)
+    try:
+        yield
+    finally:
+        for module, name, original in replaced:
+            setattr(module, name, original)
+
+
+class _First(nn.Module):
+    """Gives back its first argument."""
+
+    def forward(self, hidden_states, *_arguments, **_named):
+        return hidden_states
+
+
+class _Spatial(nn.Module):
+    """Takes the place of AlphaBlender: the temporal branch does not count."""
+
+    def forward(self, x_spatial, *_arguments, **_named):
+        return x_spatial
 
 
 def prepared(networks: nn.Module) -> nn.Module:

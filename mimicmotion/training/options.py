@@ -85,9 +85,9 @@ class VaeOptions(StageOptions):
 
     name: ClassVar[str] = "vae"
 
-    steps: int = option(8000, "steps of the whole run")
+    steps: int = option(4800, "steps of the whole run")
     learning_rate: float = option(1.2e-3, "highest learning rate")
-    batch: int = option(16, "crops of a step", fixed=True)
+    batch: int = option(8, "crops of a step", fixed=True)
     crop: int = option(64, "side of a crop in pixels, a multiple of 8", fixed=True)
     latent_noise: float = option(0.03, "noise added to the latents, in their standard deviations", fixed=True)
 
@@ -107,13 +107,17 @@ class EncoderOptions(StageOptions):
 class Phase:
     """A part of the UNet's training: its share of the steps, and what a batch is.
 
-    frames: of a clip, the reference among them; consecutive: those after it follow one another, else they are random.
+    frames: of a clip, the reference among them; 1 is a single picture without it, and leaves the temporal layers out;
+    consecutive: those after it follow one another, else they are random.
     """
 
     share: float
     clips: int
     frames: int
     consecutive: bool
+
+
+PHASES_HELP = "SHARE:CLIPS:FRAMES:random or consecutive, one after the other; 1 frame is a single picture"
 
 
 def parse_phases(text: str) -> tuple[Phase, ...]:
@@ -132,7 +136,7 @@ def _parse_phase(text: str) -> Phase:
     if order not in ("random", "consecutive"):
         raise ValueError(f"{order!r} is neither random nor consecutive")
     phase = Phase(float(share), int(clips), int(frames), order == "consecutive")
-    if not (0 < phase.share <= 1 and phase.clips > 0 and 2 <= phase.frames <= 16):
+    if not (0 < phase.share <= 1 and phase.clips > 0 and 1 <= phase.frames <= 16):
         raise ValueError(f"{text!r} is out of range")
     return phase
 
@@ -146,9 +150,7 @@ class UnetOptions(StageOptions):
     steps: int = option(3000, "steps of the whole run")
     learning_rate: float = option(5e-4, "highest learning rate")
     weight_decay: float = option(0.01, "AdamW's weight decay")
-    phases: str = option(
-        "0.55:8:3:random,0.45:2:16:consecutive", "SHARE:CLIPS:FRAMES:random or consecutive, one after the other"
-    )
+    phases: str = option("0.55:8:3:random,0.45:2:16:consecutive", PHASES_HELP)
     sigma_mean: float = option(0.7, "mean of the logarithm of the noise level")
     sigma_deviation: float = option(1.6, "standard deviation of the logarithm of the noise level")
     high_share: float = option(0.1, "share of clips whose noise level is drawn evenly up to the sampler's first")
@@ -169,7 +171,7 @@ class LcmOptions(StageOptions):
 
     steps: int = option(600, "steps of the whole run")
     learning_rate: float = option(5e-4, "highest learning rate")
-    phases: str = option("1:4:4:random", UnetOptions.__dataclass_fields__["phases"].metadata["help"])
+    phases: str = option("0.5:4:4:random,0.5:1:16:consecutive", PHASES_HELP)
     rank: int = option(32, "rank of the LoRA", fixed=True)
     guidance: float = option(2.0, "guidance of the teacher, which the LoRA learns", fixed=True)
     skip: int = option(1, "points of the 40-point grid that the teacher's step goes down")

@@ -1,11 +1,11 @@
 """The pool: rendered clips in memory-mapped files, drawn once and read by every stage.
 
-    frames.npy      uint8 (clips, 16, height, width, 3) RGB; frame 0 is the reference
-    poses.npy       uint8 of the same shape: the drawn poses
-    pictures.npy    uint8 (clips, 3, 224, 224): the reference as the image encoder sees it, before normalisation
-    attributes.npy  float32 (clips, attributes): colours of the person and the background
-    regions.npy     uint8 (clips, 16, height / 8, width / 8): how much of a latent is hand or face, 255 for all of it
-    pool.json       the settings, a fingerprint of what the renderer draws, and how many clips are there
+frames.npy      uint8 (clips, 16, height, width, 3) RGB; frame 0 is the reference
+poses.npy       uint8 of the same shape: the drawn poses
+pictures.npy    uint8 (clips, 3, 224, 224): the reference as the image encoder sees it, before normalisation
+attributes.npy  float32 (clips, attributes): colours of the person and the background
+regions.npy     uint8 (clips, 16, height / 8, width / 8): how much of a latent is hand or face, 255 for all of it
+pool.json       the settings, a fingerprint of what the renderer draws, and how many clips are there
 """
 
 import hashlib

@@ -5,6 +5,7 @@ so short a training would never see it otherwise. Hands and faces that are clear
 arXiv 2406.19680, section 3.3).
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from mimicmotion.files import write_json
 from mimicmotion.modules.pose_net import PoseInjection, PoseNet
 from mimicmotion.training.encoder_stage import make_processor
 from mimicmotion.training.latent_pool import LatentPool
-from mimicmotion.training.networks import build_unet, load_part, prepared, save_half, seeded
+from mimicmotion.training.networks import build_unet, load_part, prepared, save_half, seeded, spatial_layers_only
 from mimicmotion.training.options import Phase, UnetOptions, parse_phases
 from mimicmotion.training.pool import FRAMES, HEIGHT, WIDTH
 from mimicmotion.training.vae_stage import to_pixels
@@ -38,7 +39,7 @@ SHEET_STEPS = 8
 
 
 class Batch(NamedTuple):
-    """Clips of a step; B clips of F frames, the reference first.
+    """Clips of a step; B clips of F frames, the reference first unless F is 1.
 
     latents: (B, F, 4, h, w), scaled; reference: (B, 1, 4, h, w), not scaled; embeddings: (B, 1, channels);
     poses: (B * F, 3, height, width) in -1..1; weights: (B, F, 1, h, w).
@@ -54,9 +55,7 @@ class Batch(NamedTuple):
 class UnetStage:
     """See `loop.Stage`."""
 
-    def __init__(
-        self, options: UnetOptions, data: LatentPool, device: torch.device, settings: dict | None = None
-    ):
+    def __init__(self, options: UnetOptions, data: LatentPool, device: torch.device, settings: dict | None = None):
         self.options, self.data, self.device = options, data, device
         self.phases = parse_phases(options.phases)
         with seeded(options.step_seed(-1)):
@@ -124,16 +123,19 @@ def draw_batch(
     clips = torch.randint(len(data.pool), (phase.clips,), generator=generator).numpy()
     frames = np.stack([_draw_frames(phase, generator) for _ in clips])
     rows = clips[:, None]
+    references = torch.from_numpy(data.latents[clips, :1].astype(np.float32)).to(device)
     latents = torch.from_numpy(data.latents[rows, frames].astype(np.float32)).to(device)
     poses = to_pixels(data.pool.poses[rows, frames].reshape(-1, *data.pool.poses.shape[2:])).to(device)
     covered = torch.from_numpy(data.pool.regions[rows, frames]).to(device)[:, :, None] / 255
     embeddings = torch.from_numpy(data.embeddings[clips].astype(np.float32)).to(device)[:, None]
     weights = 1 + (region_weight - 1) * covered
-    return Batch(latents * data.scale, latents[:, :1], embeddings, poses, weights)
+    return Batch(latents * data.scale, references, embeddings, poses, weights)
 
 
 def _draw_frames(phase: Phase, generator: torch.Generator) -> np.ndarray:
-    """Indices of a clip's frames, 0 first; in order, so that time runs forwards."""
+    """Indices of a clip's frames, 0 first; in order, so that time runs forwards. A single one is any but 0."""
+    if phase.frames == 1:
+        return 1 + torch.randint(FRAMES - 1, (1,), generator=generator).numpy()
     others = phase.frames - 1
     if phase.consecutive:
         first = 1 + int(torch.randint(FRAMES - others, (1,), generator=generator))
@@ -152,14 +154,15 @@ def predict(
     """The UNet's v of noisy latents (B, F, 4, h, w), as the pipeline calls it.
 
     sigma: (B, 1, 1, 1, 1); kept: likewise, 0 where a clip goes without conditioning, that is without reference,
-    embedding and pose.
+    embedding and pose. Single pictures (F = 1) go through the spatial layers only.
     """
     frames = noisy.shape[1]
     scaled = noisy / (sigma**2 + 1).sqrt()
     reference = (batch.reference * kept).expand(-1, frames, -1, -1, -1)
     pose = networks["pose_net"](batch.poses) * kept.expand(-1, frames, -1, -1, -1).reshape(-1, 1, 1, 1)
     time_ids = torch.tensor([TIME_IDS], device=noisy.device).expand(len(noisy), -1)
-    with injection.features(pose):
+    single = spatial_layers_only(networks["unet"]) if frames == 1 else contextlib.nullcontext()
+    with injection.features(pose), single:
         v = networks["unet"](
             torch.cat([scaled, reference], dim=2),
             0.25 * sigma.flatten().log(),
