@@ -194,7 +194,9 @@ class Sampler:
 def make_config(way: Way, options: EvaluateOptions) -> Config:
     """The settings of a turbo run on the evaluated model in this way, with one tile for the whole clip."""
     given = {"base_model_path": str(options.model), "ckpt_path": None, "runtime.device": options.device}
-    given |= {"test_case[*].num_frames": options.frames, "test_case[*].seed": options.seed}
+    # One tile: its overlap does not matter, but must be below its length.
+    given |= {"test_case[*].num_frames": options.frames, "test_case[*].frames_overlap": 1}
+    given |= {"test_case[*].seed": options.seed}
     given |= {
         "turbo.scheduler": way.scheduler or "AnimateLCM_SVD",
         "turbo.num_inference_steps": way.steps,

@@ -235,7 +235,7 @@ def _perceptual(learned: bool) -> str:
         return "ST-LPIPS was not measured: its weights were not installed (`pip install -r requirements-evaluate.txt`)."
     return (
         "**ST-LPIPS** (alex, arXiv 2207.13686): distance of deep features, tolerant to small shifts; the weights come\n"
-        "  from the package stlpips-pytorch. Its numbers are not those of LPIPS. 0 is equal."
+        "  from the package stlpips-pytorch (`requirements-evaluate.txt`). Its numbers are not those of LPIPS. 0 is equal."
     )
 
 

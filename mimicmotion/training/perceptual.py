@@ -25,7 +25,6 @@ BATCH = 8
 ORIENTATIONS = 8
 WINDOW = 8  # pixels at every scale
 SCALES = 3
-COLOUR_WEIGHT = 0.25
 
 
 class StLpips(nn.Module):
@@ -127,7 +126,7 @@ def _window_distance(one: torch.Tensor, other: torch.Tensor) -> float:
     strength = (first + second).sum(dim=1).mean().clamp(min=1e-6)
     gradients = (first - second).abs().sum(dim=1).mean() / strength
     colours = (_windows(one) - _windows(other)).abs().mean()
-    return float(gradients + COLOUR_WEIGHT * colours)
+    return float(gradients + colours)
 
 
 def _gradient_histograms(pictures: torch.Tensor) -> torch.Tensor:
