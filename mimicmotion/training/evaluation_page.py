@@ -71,8 +71,9 @@ as `inference_raw_batch_turbo.py` with seed {seed}. Means over the clips of all 
   computed measure that needs no weights. 0 is equal.
 * **temporal**: mean absolute error of the change from frame to frame, grey levels.
 * **sharpness**: gradient energy in the person's box over the truth's. 1 is right, less is blurred, more is noise.
-* **pose**: distance of body joints to those of the driving pose, % of body height, over the joints that are seen, found
-  by a small network that reads the joints of drawn people (`mimicmotion/training/pose_reader.py`). {validity}
+* **pose**: distance of body joints to those of the driving pose, over the joints that are seen, in % of the height of
+  the standing person, also where the frame shows half of it. The joints are found by a small network that reads drawn
+  people (`mimicmotion/training/pose_reader.py`). {validity}
 * **s / clip**: seconds for one clip on {device}, decoding included, with {torch_version}.
 
 PSNR and SSIM reward blur: where a model is unsure, the mean of all possibilities scores best. Turbo is therefore judged
@@ -235,7 +236,7 @@ def _perceptual(learned: bool) -> str:
         return "ST-LPIPS was not measured: its weights were not installed (`pip install -r requirements-evaluate.txt`)."
     return (
         "**ST-LPIPS** (alex, arXiv 2207.13686): distance of deep features, tolerant to small shifts; the weights come\n"
-        "  from the package stlpips-pytorch (`requirements-evaluate.txt`). Its numbers are not those of LPIPS. 0 is equal."
+        "  from the package in `requirements-evaluate.txt`. Its numbers are not those of LPIPS. 0 is equal."
     )
 
 
