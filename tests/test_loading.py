@@ -277,6 +277,13 @@ def test_a_local_copy_of_a_hub_model_is_found(base, tmp_path, monkeypatch):
     assert loading.resolve_base("owner/svd-xt").resolve() == base
 
 
+def test_the_canvas_of_the_poses_is_part_of_the_fingerprint(base, copy):
+    path = copy / "pose_net" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"canvas_side": 480}))
+    assert loading.pose_canvas(config(copy)) == 480 != loading.pose_canvas(config(base))
+    assert loading.weights_fingerprint(config(copy)) != loading.weights_fingerprint(config(base))
+
+
 def test_the_fingerprint_names_what_the_numbers_depend_on(base, copy, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     first = loading.weights_fingerprint(config(base))
