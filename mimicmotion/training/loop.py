@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 LOSSES = "loss.jsonl"
 CURVE = "curve.png"
 BETAS = (0.9, 0.98)
-WARM_UP_STEPS = 100
+WARM_UP_STEPS = 100  # a tenth of shorter runs
 LAST_RATE = 0.01  # of the highest
 CLIP_NORM = 1.0
 HIGHEST_DECAY = 0.999
@@ -188,7 +188,7 @@ class TrainingRun:
 
 def learning_rate(step: int, steps: int, highest: float) -> float:
     """Linear warm-up, then a cosine from `highest` to 1 % of it."""
-    warm_up = min(1.0, (step + 1) / WARM_UP_STEPS)
+    warm_up = min(1.0, (step + 1) / max(1, min(WARM_UP_STEPS, steps // 10)))
     fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
     return highest * warm_up * (LAST_RATE + (1 - LAST_RATE) * fall)
 
