@@ -12,7 +12,7 @@ from training_standins import block_pose, make_clip
 from mimicmotion.errors import InputError, SetupError, UsageError
 from mimicmotion.lora import LORA_FILE, apply_lcm_weights
 from mimicmotion.pipelines.pipeline_mimicmotion import Conditions, TileGuide
-from mimicmotion.training import loop, networks, unet_stage
+from mimicmotion.training import lcm_stage, loop, networks, unet_stage
 from mimicmotion.training.encoder_stage import EncoderStage
 from mimicmotion.training.latent_pool import open_latents
 from mimicmotion.training.lcm_stage import LcmStage
@@ -307,6 +307,19 @@ class TestLcm:
         assert torch.allclose(taught, without + 2 * (conditioned - without), atol=1e-5)
         assert not torch.allclose(student, conditioned, atol=1e-5)
 
+    def test_perfect_networks_have_no_loss_at_the_levels_of_eight_steps(self, data, model, tmp_path, monkeypatch):
+        stage, seen = self.stage(tmp_path, data, model), set()
+
+        def perfect(_networks, _injection, noisy, sigma, batch, _kept):
+            seen.update(sigma.flatten().tolist())
+            return ((noisy / (sigma**2 + 1)) - batch.latents) * (sigma**2 + 1).sqrt() / sigma
+
+        monkeypatch.setattr(lcm_stage, "predict", perfect)
+        losses = [stage.loss(step, torch.Generator().manual_seed(step))[0].item() for step in range(20)]
+        assert max(losses) < 1e-3
+        stage.scheduler.set_timesteps(8)
+        assert sorted(seen) == pytest.approx(sorted(stage.scheduler.sigmas[:-1].tolist()))
+
     def test_the_turbo_script_can_apply_it(self, data, model, tmp_path):
         stage = self.stage(tmp_path, data, model)
         run_stage(stage, 3)
@@ -396,3 +409,4 @@ def test_the_learning_rate_warms_up_and_falls():
     rates = [loop.learning_rate(step, 1000, 1.0) for step in range(1000)]
     assert rates[0] < 0.02 and max(rates) == pytest.approx(1, abs=0.05)
     assert rates[200:] == sorted(rates[200:], reverse=True) and 0 < rates[-1] < 0.02
+    assert loop.learning_rate(9, 100, 1.0) > 0.9

@@ -19,6 +19,8 @@ from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
+from mimicmotion.device import resolve_device
+from mimicmotion.errors import NumericalError
 from mimicmotion.files import atomic_path, require_writable, write_bytes
 from mimicmotion.training import checkpoint
 from mimicmotion.training.options import RunOptions
@@ -28,11 +30,10 @@ log = logging.getLogger(__name__)
 LOSSES = "loss.jsonl"
 CURVE = "curve.png"
 BETAS = (0.9, 0.98)
-WARM_UP_STEPS = 100
+WARM_UP_STEPS = 100  # a tenth of shorter runs
 LAST_RATE = 0.01  # of the highest
 CLIP_NORM = 1.0
 HIGHEST_DECAY = 0.999
-DIVERGED = "the loss is not finite"
 
 
 class Stage(Protocol):
@@ -59,11 +60,10 @@ def make_accelerator(options: RunOptions) -> Accelerator:
     """accelerate's device and number format as the options say."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    from mimicmotion.device import resolve_device
-
-    device = resolve_device(
-        "cuda" if options.device == "auto" and torch.cuda.is_available() else options.device.replace("auto", "cpu")
-    )
+    name = options.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device(name)
     return Accelerator(cpu=device.type == "cpu", mixed_precision=options.mixed_precision)
 
 
@@ -72,17 +72,17 @@ def train(stage: Stage, accelerator: Accelerator) -> bool:
 
     Returns: whether all steps are done; False when the time of `stop_after_minutes` ended first.
 
-    Raises: InputError for a checkpoint that cannot be used; Interrupted after Ctrl-C; ArithmeticError when the loss
-        is not finite (the last checkpoint stays as it is).
+    Raises: InputError for a checkpoint that cannot be used; Interrupted after Ctrl-C; NumericalError when the loss is
+        not finite (the last checkpoint stays as it is).
     """
     run = TrainingRun(stage, accelerator)
     with _noted_signals() as signals:
         finished = run.advance(signals)
     with run.averaged():
         stage.export()
+        if signals:
+            raise Interrupted
         stage.write_sheet(run.folder / f"sheet-{run.step:07d}.jpg")
-    if signals:
-        raise Interrupted
     return finished
 
 
@@ -145,7 +145,8 @@ class TrainingRun:
             loss, numbers = self.stage.loss(self.step, generator)
         value = loss.item()
         if not math.isfinite(value):
-            raise ArithmeticError(f"{DIVERGED} in step {self.step} of {self.options.name}; lower --learning_rate")
+            where = f"in step {self.step} of {self.options.name}"
+            raise NumericalError(f"the loss is not finite {where}; call again with a lower --learning_rate")
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.trained.values(), CLIP_NORM)
@@ -187,7 +188,7 @@ class TrainingRun:
 
 def learning_rate(step: int, steps: int, highest: float) -> float:
     """Linear warm-up, then a cosine from `highest` to 1 % of it."""
-    warm_up = min(1.0, (step + 1) / WARM_UP_STEPS)
+    warm_up = min(1.0, (step + 1) / max(1, min(WARM_UP_STEPS, steps // 10)))
     fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
     return highest * warm_up * (LAST_RATE + (1 - LAST_RATE) * fall)
 

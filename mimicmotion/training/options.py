@@ -171,10 +171,10 @@ class LcmOptions(StageOptions):
 
     steps: int = option(600, "steps of the whole run")
     learning_rate: float = option(5e-4, "highest learning rate")
-    phases: str = option("0.5:4:4:random,0.5:1:16:consecutive", PHASES_HELP)
+    phases: str = option("0.7:16:1:random,0.3:1:16:consecutive", PHASES_HELP)
     rank: int = option(32, "rank of the LoRA", fixed=True)
     guidance: float = option(2.0, "guidance of the teacher, which the LoRA learns", fixed=True)
-    skip: int = option(1, "points of the 40-point grid that the teacher's step goes down")
+    skip: int = option(5, "levels are every SKIP-th of the 40-point grid; the teacher's step goes down one of them")
     slow_decay: float = option(0.95, "share that the slow copy keeps of itself in a step")
     huber: float = option(0.001, "size of errors below which the pseudo-Huber loss is quadratic")
     level_power: float = option(0.1, "power of the weight 1 / (step's size in sigma)")

@@ -193,15 +193,14 @@ def _render(folder: Path, manifest: dict, processes: int, make_clip: Callable) -
                 rendered = seed + 1
                 progress.update()
                 if time.monotonic() - noted > NOTE_EVERY_S:
-                    _note(folder, manifest, arrays, rendered)
+                    _note(folder, manifest, rendered)
                     noted = time.monotonic()
     finally:
-        _note(folder, manifest, arrays, rendered)
+        _note(folder, manifest, rendered)
 
 
-def _note(folder: Path, manifest: dict, arrays: dict, rendered: int) -> None:
+def _note(folder: Path, manifest: dict, rendered: int) -> None:
     # What is mapped outlives this process without a flush; only a crash of the machine could lose it.
-    del arrays
     write_json(folder / MANIFEST, manifest | {"rendered": rendered})
 
 
