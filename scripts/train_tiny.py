@@ -4,6 +4,7 @@ python scripts/train_tiny.py vae        the autoencoder, on crops of rendered fr
 python scripts/train_tiny.py encoder    the image encoder
 python scripts/train_tiny.py unet       UNet and PoseNet
 python scripts/train_tiny.py lcm        the LoRA for few steps
+python scripts/train_tiny.py decoder    the decoder of the autoencoder once more, for sharper pictures
 python scripts/train_tiny.py reader     what poses are measured with
 python scripts/train_tiny.py evaluate   all ways to sample, measured; writes doc/embedded_model.md
 

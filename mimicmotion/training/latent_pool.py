@@ -5,6 +5,7 @@ embeddings.npy  float16 (clips, channels)
 latents.json    what they were computed from, and how many clips are there
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def open_latents(pool: Pool, folder: Path, model: Path, device: torch.device) ->
     encoder = load_part(CLIPVisionModelWithProjection, model / "image_encoder", "encoder").to(device)
     source = {
         "pool": (read_manifest(pool.folder) or {}).get("renderer"),
-        "vae": sha256_path(model / "vae"),
+        "vae_encoder": _encoder_digest(vae),
         "image_encoder": sha256_path(model / "image_encoder"),
         "clips": len(pool),
     }
@@ -76,6 +77,14 @@ def open_latents(pool: Pool, folder: Path, model: Path, device: torch.device) ->
         arrays[name] = np.load(path, mmap_mode="r+", allow_pickle=False)
     _encode(pool, arrays, vae, encoder, device, done, folder / MANIFEST, source)
     return LatentPool(pool, arrays["latents"], arrays["embeddings"], vae, encoder)
+
+
+def _encoder_digest(vae: torch.nn.Module) -> str:
+    """Latents depend on the encoder only: a decoder may be trained further without making them void."""
+    digest = hashlib.sha256()
+    for tensor in vae.encoder.state_dict().values():
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _done(folder: Path, source: dict) -> int:

@@ -90,6 +90,18 @@ class VaeOptions(StageOptions):
     batch: int = option(8, "crops of a step", fixed=True)
     crop: int = option(64, "side of a crop in pixels, a multiple of 8", fixed=True)
     latent_noise: float = option(0.03, "noise added to the latents, in their standard deviations", fixed=True)
+    sharpness_weight: float = option(0.0, "weight of the difference in gradient strength by windows", fixed=True)
+
+
+@dataclass(frozen=True)
+class DecoderOptions(VaeOptions):
+    """The autoencoder's decoder alone, made sharper; the latents stay as they are."""
+
+    name: ClassVar[str] = "decoder"
+
+    steps: int = option(1500, "steps of the whole run")
+    learning_rate: float = option(5e-4, "highest learning rate")
+    sharpness_weight: float = option(1.0, "weight of the difference in gradient strength by windows", fixed=True)
 
 
 @dataclass(frozen=True)
@@ -187,4 +199,4 @@ class LcmOptions(StageOptions):
             raise UsageError(f"--skip is {self.skip}; it must be 1 to 39")
 
 
-STAGES = {options.name: options for options in (VaeOptions, EncoderOptions, UnetOptions, LcmOptions)}
+STAGES = {options.name: options for options in (VaeOptions, EncoderOptions, UnetOptions, LcmOptions, DecoderOptions)}

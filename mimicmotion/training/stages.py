@@ -36,6 +36,8 @@ def stage_class(name: str):
         from mimicmotion.training.unet_stage import UnetStage as Stage
     elif name == "lcm":
         from mimicmotion.training.lcm_stage import LcmStage as Stage
+    elif name == "decoder":
+        from mimicmotion.training.decoder_stage import DecoderStage as Stage
     else:
         raise ValueError(f"no stage {name!r}")
     return Stage

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from mimicmotion.contact_sheet import contact_sheet
 from mimicmotion.training.networks import build_vae, save_half, seeded
@@ -16,6 +17,7 @@ from mimicmotion.training.pool import HEIGHT, LATENT_FACTOR, WIDTH, Pool
 
 GRADIENT_WEIGHT = 0.5
 CHARBONNIER = 1e-2
+WINDOW = 8
 SHEET_FRAMES = 8
 SCALE_FRAMES = 256  # frames that the latents' size is measured on
 
@@ -42,6 +44,8 @@ class VaeStage:
         decoded = self.vae.decode(latents + self.options.latent_noise * noise).sample
         error = decoded - pixels
         loss = (error.square() + CHARBONNIER**2).sqrt().mean() + GRADIENT_WEIGHT * gradient_size(error)
+        if self.options.sharpness_weight:
+            loss = loss + self.options.sharpness_weight * sharpness_gap(decoded, pixels)
         return loss, {"mse": error.square().mean().item()}
 
     def _crops(self, generator: torch.Generator) -> torch.Tensor:
@@ -94,6 +98,17 @@ def _near_the_person(region: np.ndarray, size: int, place: list[int]) -> tuple[i
 def gradient_size(picture: torch.Tensor) -> torch.Tensor:
     """Mean absolute difference of neighbouring pixels, across plus down."""
     return picture.diff(dim=-1).abs().mean() + picture.diff(dim=-2).abs().mean()
+
+
+def sharpness_gap(picture: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference of the gradients' root mean square in windows of WINDOW pixels, half of them shared."""
+    return (_window_gradients(picture) - _window_gradients(truth)).abs().mean()
+
+
+def _window_gradients(picture: torch.Tensor) -> torch.Tensor:
+    across = picture.diff(dim=-1).square()[..., 1:, :]
+    down = picture.diff(dim=-2).square()[..., :, 1:]
+    return (functional.avg_pool2d(across + down, WINDOW, WINDOW // 2) + CHARBONNIER**2).sqrt()
 
 
 def to_pixels(frames: np.ndarray) -> torch.Tensor:
