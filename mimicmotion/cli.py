@@ -234,13 +234,16 @@ def parse_config(arguments: argparse.Namespace, groups: tuple[str, ...]) -> Conf
 
 def _follow_scheduler(config: Config, arguments: argparse.Namespace) -> None:
     """Steps, guidance and LCM weights of a file belong to its scheduler: another one, asked for by flag, takes its
-    own unless they are given too.
+    own unless they are given too. LCM weights belong to the file's base model as well.
     """
-    in_file = load_config(arguments.inference_config).turbo.scheduler
-    if config.turbo.scheduler == in_file:
-        return
+    in_file = load_config(arguments.inference_config)
+    own: tuple[str, ...] = ()
+    if config.turbo.scheduler != in_file.turbo.scheduler:
+        own = ("num_inference_steps", "guidance_scale", "lcm_lora_path")
+    elif config.base_model_path != in_file.base_model_path:
+        own = ("lcm_lora_path",)
     named = {pair.partition("=")[0] for pair in arguments.overrides}
-    for key in ("num_inference_steps", "guidance_scale", "lcm_lora_path"):
+    for key in own:
         if getattr(arguments, key) is None and f"turbo.{key}" not in named:
             setattr(config.turbo, key, None)
 

@@ -1,4 +1,4 @@
-"""Latents -> frames with nothing but a model's VAE: Stable Video Diffusion's, its tiny stand-in, or Wan's.
+"""Latents -> frames with nothing but a model's VAE: Stable Video Diffusion's, the embedded model's, or Wan's.
 
 Decoding is in float32 whatever the latents are stored in. Where memory runs out it goes on in tiles, then on the CPU.
 """
@@ -163,7 +163,7 @@ def find_vae(model: str, download: bool = True) -> Path:
     folder = Path(model)
     if not folder.is_dir():
         # A recording of the embedded model may come from another machine: this one has its own.
-        folder = tiny.ensure_tiny_model() if tiny.is_default_path(model) else _vae_from_hub(model, download)
+        folder = tiny.require_embedded_model() if tiny.is_default_path(model) else _vae_from_hub(model, download)
     for candidate in (folder / "vae", folder):
         is_vae = (candidate / "config.json").is_file()
         if is_vae and str(read_json(candidate / "config.json").get("_class_name")).startswith("Autoencoder"):

@@ -53,14 +53,12 @@ def create_pipeline(
 
     Raises: SetupError for absent, gated, damaged or unfitting weights; UsageError for a wrong device or dtype.
     """
-    from mimicmotion import tiny
     from mimicmotion.pipelines.pipeline_mimicmotion import MimicMotionPipeline
 
     device = resolve_device("auto" if device is None else device)
     dtype = _dtype(dtype, device)
     checkpoint = checkpoint_path(config)
     base = resolve_base(config.base_model_path, with_unet=checkpoint is None)
-    tiny.warn_if_untrained(base)
     unet, pose_net = load_networks(base, checkpoint, device, dtype)
     pipeline = MimicMotionPipeline(
         vae=load_vae(base / "vae", device, _dtype(vae_dtype, device)),
@@ -79,12 +77,10 @@ def load_decoder(config, device: str | torch.device | None = None, vae_dtype: st
 
     Arguments and errors are those of `create_pipeline`.
     """
-    from mimicmotion import tiny
     from mimicmotion.pipelines.chunked_vae import StandaloneVae
 
     device = resolve_device("auto" if device is None else device)
     base = resolve_base(config.base_model_path, with_unet=False)
-    tiny.warn_if_untrained(base)
     return StandaloneVae(load_vae(base / "vae", device, _dtype(vae_dtype, device)), device)
 
 
@@ -162,7 +158,7 @@ def resolve_base(name: str | Path, with_unet: bool = True) -> Path:
     from mimicmotion import tiny
 
     if tiny.is_default_path(name):
-        tiny.ensure_tiny_model(name)
+        tiny.require_embedded_model(name)
     folder = Path(name)
     if not folder.is_dir():
         folder = _base_from_hub(str(name), with_unet)

@@ -1,23 +1,17 @@
-"""The embedded stand-in: MimicMotion's true classes at a small size, so that everything runs without a download.
+"""The embedded model: MimicMotion's true classes at a small size, so that everything runs without a download.
 
-Until a trained model takes its place the weights are random, and the pictures are noise that moves with the pose.
-They are drawn with integer arithmetic and exact scaling, so every machine builds the same files.
+The trained one is part of the repository; `mimicmotion.training` made it. An untrained one for tests is built here:
+its weights are drawn with integer arithmetic and exact scaling, so every machine builds the same files.
 """
 
 import hashlib
 import json
-import logging
 import math
-import os
-import shutil
-import uuid
 from pathlib import Path
 
 from mimicmotion.errors import SetupError
-from mimicmotion.files import DISK_ERRORS, TEMPORARY_PREFIX, write_json
+from mimicmotion.files import write_json
 from mimicmotion.weights import quiet_transformers
-
-log = logging.getLogger(__name__)
 
 TINY_PATH = Path("assets") / "models" / "tiny"
 MARKER = "tiny_model.json"
@@ -78,26 +72,15 @@ KEPT = ("mix_factor", "scale")
 GAINS = {"unet": {"conv_out.": 1.7}, "pose_net": {"conv_layers.": 1.7, "final_proj.": 0.5}}
 
 
-def ensure_tiny_model(path: str | Path = TINY_PATH) -> Path:
-    """Builds the stand-in in the folder `path` unless a whole one, or a trained one, is there.
-
-    Two processes may do it at once: each builds in a folder of its own and the first to finish wins.
-
-    Raises: SetupError when the folder cannot be written or holds something else.
-    """
+def require_embedded_model(path: str | Path = TINY_PATH) -> Path:
+    """The folder `path` of the embedded model. Raises: SetupError when the model is not there."""
     path = Path(path)
-    marker = read_marker(path)
-    if marker is None or (not marker.get("trained") and marker.get("version") != VERSION):
-        _require_replaceable(path, marker)
-        _build_beside(path)
+    if read_marker(path) is None:
+        raise SetupError(
+            f"{path} has no {MARKER}: the embedded model is part of the repository; run the script in the "
+            f"repository's folder, or restore the model with: git checkout -- {TINY_PATH.as_posix()}"
+        )
     return path
-
-
-def warn_if_untrained(path: str | Path) -> None:
-    """Says in the log that the pictures of the model in `path` are noise, if its marker says that it is untrained."""
-    marker = read_marker(path)
-    if marker is not None and not marker.get("trained"):
-        log.warning("%s holds random weights, not a trained model: its pictures are noise", path)
 
 
 def is_default_path(path: str | Path) -> bool:
@@ -106,7 +89,7 @@ def is_default_path(path: str | Path) -> bool:
 
 
 def read_marker(path: str | Path) -> dict | None:
-    """What the tiny model in `path` is: {"trained", "seed", "version"}; None when there is none, or not whole."""
+    """What the tiny model in `path` is: {"trained", "seed", "version", ...}; None when there is none."""
     try:
         marker = json.loads((Path(path) / MARKER).read_text())
     except (OSError, ValueError):
@@ -114,41 +97,11 @@ def read_marker(path: str | Path) -> dict | None:
     return marker if isinstance(marker, dict) else None
 
 
-def _require_replaceable(path: Path, marker: dict | None) -> None:
-    if marker is None and path.is_dir() and any(path.iterdir()):
-        raise SetupError(f"{path} holds files but no {MARKER}; move them away, or add the marker to keep them")
-
-
-def _build_beside(path: Path) -> None:
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    log.info("building the embedded tiny model in %s", path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        build_tiny_model(temporary)
-        _take_place(temporary, path)
-    except OSError as error:
-        reason = DISK_ERRORS.get(error.errno, error.strerror)
-        raise SetupError(f"cannot build the embedded model in {path}: {reason}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _take_place(temporary: Path, path: Path) -> None:
-    old = temporary.with_name(f"{temporary.name}-old")
-    marker = read_marker(path)
-    if marker is not None and not marker.get("trained") and marker.get("version") != VERSION:
-        os.replace(path, old)
-    try:
-        os.replace(temporary, path)
-    except OSError:
-        # Another process was first; its model is the same.
-        if read_marker(path) is None:
-            raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def build_tiny_model(path: str | Path, seed: int = SEED) -> None:
-    """Writes a whole untrained model in diffusers' layout, with a PoseNet, into the new folder `path`."""
+    """Writes a whole untrained model in diffusers' layout, with a PoseNet, into the new folder `path`.
+
+    Its pictures are noise that moves with the pose.
+    """
     path = Path(path)
     with quiet_transformers():
         for name, module in tiny_networks(seed).items():

@@ -421,7 +421,7 @@ def test_a_missing_model_or_device_ends_with_3(experiment, tmp_path):
 
 def test_a_recording_of_the_embedded_model_uses_the_one_here(tmp_path, monkeypatch):
     built = []
-    monkeypatch.setattr(latent_decoder.tiny, "ensure_tiny_model", lambda: built.append(1) or tmp_path)
+    monkeypatch.setattr(latent_decoder.tiny, "require_embedded_model", lambda: built.append(1) or tmp_path)
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_text('{"_class_name": "AutoencoderTiny"}')
     assert latent_decoder.find_vae("/elsewhere/assets/models/tiny") == tmp_path / "vae"

@@ -1,7 +1,4 @@
 import hashlib
-import json
-import logging
-import multiprocessing
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +12,8 @@ from mimicmotion.errors import SetupError
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny") / "assets" / "models" / "tiny"
-    return tiny.ensure_tiny_model(folder)
+    tiny.build_tiny_model(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -96,101 +94,22 @@ def test_the_seed_gives_the_same_latents(pipeline):
     assert torch.equal(sample(pipeline, poses()), sample(pipeline, poses()))
 
 
-def test_the_log_says_that_the_picture_is_noise(built, caplog):
-    with caplog.at_level(logging.WARNING):
-        loading.create_pipeline(SimpleNamespace(base_model_path=built, ckpt_path=None), device="cpu")
-    assert caplog.text.count("noise") == 1
+def test_the_marker_says_that_it_is_untrained(built):
     assert tiny.read_marker(built) == {"trained": False, "seed": tiny.SEED, "version": tiny.VERSION}
 
 
-def test_a_built_model_is_not_built_again(built, monkeypatch):
-    monkeypatch.setattr(tiny, "build_tiny_model", lambda path: pytest.fail("built again"))
-    before = files(built)
-    tiny.ensure_tiny_model(built)
-    assert files(built) == before
+def test_an_embedded_model_that_is_not_there_is_refused_with_the_way_to_get_it(built, tmp_path):
+    assert tiny.require_embedded_model(built) == built
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(SetupError, match="git checkout -- assets/models/tiny"):
+            tiny.require_embedded_model(path)
 
 
-def test_a_trained_model_is_left_alone_and_not_called_noise(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(tiny, "build_tiny_model", lambda path: pytest.fail("built"))
-    (tmp_path / tiny.MARKER).write_text(json.dumps({"trained": True, "version": "of its own"}))
-    tiny.ensure_tiny_model(tmp_path)
-    tiny.warn_if_untrained(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [tiny.MARKER] and not caplog.text
-
-
-def test_an_older_stand_in_is_replaced_and_foreign_files_are_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiny, "build_tiny_model", lambda path: write_marker(path))
-    old = tmp_path / "old"
-    old.mkdir()
-    (old / tiny.MARKER).write_text(json.dumps({"trained": False, "seed": 1, "version": 0}))
-    (old / "stale").touch()
-    tiny.ensure_tiny_model(old)
-    assert tiny.read_marker(old)["version"] == tiny.VERSION and not (old / "stale").exists()
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "thesis.txt").touch()
-    with pytest.raises(SetupError, match="move them away"):
-        tiny.ensure_tiny_model(mine)
-    assert (mine / "thesis.txt").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "old"]
-
-
-def write_marker(path):
-    path.mkdir()
-    (path / tiny.MARKER).write_text(json.dumps({"trained": False, "seed": tiny.SEED, "version": tiny.VERSION}))
-
-
-def test_a_build_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    def fail(path):
-        path.mkdir()
-        (path / "half").touch()
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tiny, "build_tiny_model", fail)
-    with pytest.raises(SetupError, match="disk is full"):
-        tiny.ensure_tiny_model(tmp_path / "models" / "tiny")
-    assert list((tmp_path / "models").iterdir()) == []
-
-
-def build_when_all_are_ready(path, barrier, results):
-    def build(folder):
-        write_marker(folder)
-        barrier.wait(timeout=20)  # all processes have built before the first moves its folder into place
-
-    tiny.build_tiny_model = build
-    results.put(tiny.read_marker(tiny.ensure_tiny_model(path)))
-
-
-def test_processes_that_build_at_once_all_succeed(tmp_path):
-    context = multiprocessing.get_context("fork")
-    barrier, results = context.Barrier(3), context.Queue()
-    workers = [
-        context.Process(target=build_when_all_are_ready, args=(tmp_path / "tiny", barrier, results)) for _ in range(3)
-    ]
-    for worker in workers:
-        worker.start()
-    markers = [results.get(timeout=30) for _ in workers]
-    for worker in workers:
-        worker.join(timeout=30)
-    assert markers == [tiny.read_marker(tmp_path / "tiny")] * 3 and markers[0]["version"] == tiny.VERSION
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
-
-
-def test_create_pipeline_builds_the_default_at_first_run(tmp_path, monkeypatch):
-    built_in = []
-    monkeypatch.setattr(tiny, "ensure_tiny_model", built_in.append)
+def test_only_the_default_path_means_the_embedded_model(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tiny, "require_embedded_model", asked.append)
     for path in ("assets/models/tiny", tmp_path / "assets" / "models" / "tiny", "assets/models/other"):
         with pytest.raises(SetupError):
             monkeypatch.chdir(tmp_path)
             loading.resolve_base(path)
-    assert built_in == ["assets/models/tiny", tmp_path / "assets" / "models" / "tiny"]
-
-
-def test_the_script_builds_it_and_says_where(tmp_path, monkeypatch, capsys):
-    from scripts import build_tiny_model
-
-    monkeypatch.setattr(tiny, "build_tiny_model", write_marker)
-    assert build_tiny_model.main(["--output", str(tmp_path / "t")]) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "t")
-    (tmp_path / "file").touch()
-    assert build_tiny_model.main(["--output", str(tmp_path / "file" / "t")]) == 3
+    assert asked == ["assets/models/tiny", tmp_path / "assets" / "models" / "tiny"]
