@@ -15,12 +15,13 @@ import inspect
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.puppets.export import draw_puppets
 from mimicmotion.puppets.motion import KINDS
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -41,7 +41,7 @@ def draw_puppets(
         kinds: names in `motion.KINDS`; none draws no clip.
         seconds: length of each clip, up to 60.
         height, width: pixels, even numbers.
-        seed: number of the first person; the next ones follow. 0 up to half the number of `clips.DEMO_SEEDS`.
+        seed: number of the first person, as in the names; the next ones follow. 0 up to half the number of `clips.DEMO_SEEDS`.
         sheet: a .jpg that shows everything with the drawn poses.
 
     Returns: the pictures and videos written.
@@ -50,12 +50,10 @@ def draw_puppets(
     cannot be written.
     """
     _check(count, kinds, seconds, height, width, seed, sheet)
-    folder = Path(folder)
-    stills = [make_still(DEMO_SEEDS[seed + number], height, width) for number in range(count)]
-    paths = [folder / "references" / f"person-{number:02d}.png" for number in range(count)]
-    for parent in {folder, *(path.parent for path in paths)}:
-        require_writable(parent)
-    for path, still, number in zip(paths, stills, range(seed, seed + count), strict=True):
+    folder, numbers = require_writable(folder), range(seed, seed + count)
+    stills = [make_still(DEMO_SEEDS[number], height, width) for number in numbers]
+    paths = [folder / "references" / f"person-{number:02d}.png" for number in numbers]
+    for path, still, number in zip(paths, stills, numbers, strict=True):
         write_reference(path, still, DEMO_SEEDS[number])
     rows = [("references", [still.frames[0] for still in stills], [still.poses[0] for still in stills])]
     for kind in kinds:
