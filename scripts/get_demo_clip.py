@@ -1,4 +1,4 @@
-"""Makes the demo's driving clip and reference picture: a real person doing jumping jacks, head to feet.
+"""Makes the demo's driving clip and reference picture: a real person doing jumping jacks and turning, head to feet.
 
 They are cut from the demo video inside the sports2d package (BSD 3-Clause), which pip downloads but does not
 install.
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "sports2d==0.8.34"
 MEMBER = "Sports2D/Demo/demo.mp4"
 SHA256_START = "d9a66417185647b1"
-NUM_FRAMES = 80
+NUM_FRAMES = 96
 FPS = 30
 LEFT, RIGHT, TOP, BOTTOM = 380, 900, 0, 480
 # The reference is upright, head to feet: columns of the clip's first frame.

@@ -6,8 +6,8 @@ import numpy as np
 
 from mimicmotion.dwpose.keypoints import Pose
 from mimicmotion.puppets.keypoints import read_keypoints
-from mimicmotion.puppets.motion import draw_motion
-from mimicmotion.puppets.person import Person, draw_person
+from mimicmotion.puppets.motion import draw_motion, stand
+from mimicmotion.puppets.person import Person, draw_person, step_back
 from mimicmotion.puppets.render import SUPERSAMPLING, render
 from mimicmotion.puppets.skeleton import pose_skeleton
 
@@ -15,6 +15,7 @@ VERSION = 1  # of the pictures that a seed gives
 FPS = 15
 TRAINING_SEEDS = range(1_000_000)
 VALIDATION_SEEDS = range(1_000_000, 1_001_000)  # never trained on
+DEMO_SEEDS = range(2_000_000, 2_010_000)  # neither trained nor measured on
 LONGEST_S = 60.0
 
 
@@ -35,21 +36,38 @@ class PuppetClip(NamedTuple):
 
 
 def make_clip(
-    seed: int, frame_count: int = 16, height: int = 192, width: int = 128, kind: str | None = None
+    seed: int,
+    frame_count: int = 16,
+    height: int = 192,
+    width: int = 128,
+    kind: str | None = None,
+    whole_body: bool = False,
 ) -> PuppetClip:
     """The clip of a seed: a reference and `frame_count - 1` consecutive frames at 15 frames per second.
 
     Args:
         kind: a motion of `motion.KINDS`; None lets the seed choose.
+        whole_body: never only the upper half.
 
     Raises: ValueError for fewer than 1 frame.
     """
     if frame_count < 1:
         raise ValueError(f"frame_count must be at least 1, not {frame_count}")
     rng = np.random.default_rng(seed)
-    person, motion = draw_person(rng), draw_motion(rng, kind)
+    person, motion = draw_person(rng, whole_body), draw_motion(rng, kind)
     times = _times(rng, frame_count)
-    skeleton = pose_skeleton(person, motion.angles(times))
+    return _show(person, motion.angles(times), height, width, rng)
+
+
+def make_still(seed: int, height: int = 192, width: int = 128) -> PuppetClip:
+    """One frame of the person of a seed: head to feet, standing quietly, arms a little away from the body."""
+    rng = np.random.default_rng(seed)
+    person = step_back(draw_person(rng, whole_body=True), rng)
+    return _show(person, stand(rng), height, width, rng)
+
+
+def _show(person: Person, angles: dict[str, np.ndarray], height: int, width: int, rng) -> PuppetClip:
+    skeleton = pose_skeleton(person, angles)
     frames, large_parts = render(person, skeleton, height, width)
     poses = read_keypoints(person, skeleton, large_parts, height, width, rng)
     middle = SUPERSAMPLING // 2

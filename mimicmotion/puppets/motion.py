@@ -23,6 +23,11 @@ REST = {
     )},
 }  # fmt: skip
 
+# Someone who stands quietly: arms a little away from the body, so that a picture shows both apart.
+STANDING = {f"{side}_{name}": value for side in ("right", "left") for name, value in (
+    ("raise", 0.32), ("forward", 0.2), ("elbow", -0.06), ("inward", 0.2), ("curl", 0.3), ("apart", 0.09),
+)}  # fmt: skip
+
 
 @dataclass
 class Motion:
@@ -49,6 +54,12 @@ def draw_motion(rng: np.random.Generator, kind: str | None = None) -> Motion:
     _breathe(motion, rng)
     KINDS[kind](motion, rng)
     return motion
+
+
+def stand(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Angles of one frame, (1,) each, of a person who stands quietly, turned almost to the viewer."""
+    angles = REST | STANDING | {"yaw": rng.uniform(-0.12, 0.12), "head_yaw": rng.uniform(-0.1, 0.1)}
+    return {name: np.full(1, value) for name, value in angles.items()}
 
 
 def wander(rng: np.random.Generator, low: float, high: float, slow: float = 0.15, fast: float = 0.7) -> Callable:

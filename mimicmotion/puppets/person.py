@@ -1,6 +1,6 @@
 """Who is in the picture: build, clothes and surroundings, all drawn from one generator."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ WALLS = ("plain", "stripes", "tiles", "window")
 FULL_BODY = (0.62, 0.84)  # body height in frame heights
 HALF_BODY = (1.15, 1.5)
 HALF_BODY_SHARE = 0.3
+ROOM_TO_MOVE = (0.62, 0.68)  # body height at which arms, stretched sideways or up, stay in a 2:3 frame
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ _RANGES = {
 }
 
 
-def draw_person(rng: np.random.Generator) -> Person:
-    """A person who is as likely as any other."""
+def draw_person(rng: np.random.Generator, whole_body: bool = False) -> Person:
+    """A person who is as likely as any other; `whole_body` keeps the camera far enough to see the feet."""
     shirt = _vivid(rng)
     wall_top = _calm(rng)
-    scale, ground = _camera(rng)
+    scale, ground = _camera(rng, whole_body)
     return Person(
         skin=_near(rng, SKINS[rng.integers(len(SKINS))], 8),
         hair=_near(rng, HAIRS[rng.integers(len(HAIRS))], 12),
@@ -100,8 +101,13 @@ def draw_person(rng: np.random.Generator) -> Person:
     )
 
 
-def _camera(rng: np.random.Generator) -> tuple[float, float]:
-    if rng.random() < HALF_BODY_SHARE:
+def step_back(person: Person, rng: np.random.Generator) -> Person:
+    """The person in the middle of the picture, with room for every motion."""
+    return replace(person, scale=float(rng.uniform(*ROOM_TO_MOVE)), centre=0.5)
+
+
+def _camera(rng: np.random.Generator, whole_body: bool) -> tuple[float, float]:
+    if rng.random() < HALF_BODY_SHARE and not whole_body:
         scale = float(rng.uniform(*HALF_BODY))
         return scale, scale + float(rng.uniform(0.08, 0.16))
     return float(rng.uniform(*FULL_BODY)), float(rng.uniform(0.91, 0.97))

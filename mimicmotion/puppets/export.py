@@ -1,0 +1,129 @@
+"""Writes puppets as files that the scripts take: reference pictures and driving clips, each with its exact poses."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mimicmotion.dwpose.draw import draw_pose
+from mimicmotion.dwpose.keypoints import Pose, save_poses
+from mimicmotion.errors import UsageError
+from mimicmotion.files import atomic_path, require_writable
+from mimicmotion.puppets.clips import DEMO_SEEDS, FPS, VERSION, PuppetClip, make_clip, make_still
+from mimicmotion.puppets.motion import KINDS
+from mimicmotion.video_writer import VideoWriter
+
+LONGEST_S = 60.0  # all frames of a clip are in memory
+SIDES = (64, 2048)  # pixels
+# x264 at this quality is visually without loss, so that detectors see what was drawn.
+CRF = 12
+# Performers come from the second half of the demo's seeds: nobody drives their own picture.
+PERFORMERS = len(DEMO_SEEDS) // 2
+
+
+def draw_puppets(
+    folder: str | Path,
+    count: int = 4,
+    kinds: Sequence[str] = tuple(KINDS),
+    seconds: float = 4.0,
+    height: int = 192,
+    width: int = 128,
+    seed: int = 0,
+    sheet: str | Path | None = None,
+) -> list[Path]:
+    """Writes `count` reference pictures and one driving clip of each kind; equal arguments give equal files.
+
+    folder/references/person-00.png    one person, head to feet, standing; its pose in person-00.pose.npz
+    folder/driving/wave.mp4            another person, at 15 frames per second; its poses in wave.npz
+
+    Args:
+        kinds: names in `motion.KINDS`; none draws no clip.
+        seconds: length of each clip, up to 60.
+        height, width: pixels, even numbers.
+        seed: number of the first person, as in the names; the next ones follow. 0 up to half the number of `clips.DEMO_SEEDS`.
+        sheet: a .jpg that shows everything with the drawn poses.
+
+    Returns: the pictures and videos written.
+
+    Raises: UsageError for a setting that cannot be, before anything is written; SetupError when `folder` or `sheet`
+    cannot be written.
+    """
+    _check(count, kinds, seconds, height, width, seed, sheet)
+    folder, numbers = require_writable(folder), range(seed, seed + count)
+    stills = [make_still(DEMO_SEEDS[number], height, width) for number in numbers]
+    paths = [folder / "references" / f"person-{number:02d}.png" for number in numbers]
+    for path, still, number in zip(paths, stills, numbers, strict=True):
+        write_reference(path, still, DEMO_SEEDS[number])
+    rows = [("references", [still.frames[0] for still in stills], [still.poses[0] for still in stills])]
+    for kind in kinds:
+        path, performer = folder / "driving" / f"{kind}.mp4", DEMO_SEEDS[PERFORMERS + seed + list(KINDS).index(kind)]
+        clip = make_clip(performer, 1 + max(1, round(seconds * FPS)), height, width, kind, whole_body=True)
+        write_driving(path, clip, performer)
+        paths.append(path)
+        rows.append((kind, clip.frames[1:], clip.poses[1:]))
+    if sheet is not None:
+        write_sheet(sheet, rows)
+    return paths
+
+
+def write_reference(path: Path, still: PuppetClip, seed: int) -> None:
+    """Writes the first frame as a PNG and its pose as `<stem>.pose.npz`, which `load_reference` looks for."""
+    _save_poses(path.with_suffix(".pose.npz"), path, still.poses[:1], still.frames, 0.0, seed)
+    with atomic_path(path) as temporary:
+        Image.fromarray(still.frames[0]).save(temporary)
+
+
+def write_driving(path: Path, clip: PuppetClip, seed: int) -> None:
+    """Writes all frames but the reference as an mp4 and their poses as `<stem>.npz`, for `--pose_backend file`."""
+    _save_poses(path.with_suffix(".npz"), path, clip.poses[1:], clip.frames, FPS, seed)
+    with VideoWriter(path, FPS, crf=CRF) as writer:
+        writer.write(clip.frames[1:])
+
+
+def write_sheet(path: str | Path, rows: Sequence[tuple[str, Sequence[np.ndarray], Sequence[Pose]]]) -> None:
+    """Writes a contact sheet of (label, frames, poses): pictures, and below them what the embedded PoseNet sees."""
+    from mimicmotion.contact_sheet import contact_sheet
+    from mimicmotion.training.networks import POSE_NET
+
+    pairs = []
+    for label, frames, poses in rows:
+        sizes = [frame.shape[:2] for frame in frames]
+        drawn = [
+            draw_pose(pose, *size, POSE_NET["canvas_side"]).transpose(1, 2, 0)
+            for pose, size in zip(poses, sizes, strict=True)
+        ]
+        pairs += [(label, frames), (f"{label}: poses", drawn)]
+    contact_sheet(path, pairs)
+
+
+def _save_poses(path: Path, source: Path, poses: list[Pose], frames: np.ndarray, fps: float, seed: int) -> None:
+    save_poses(
+        path,
+        poses,
+        frame_indices=range(len(poses)),
+        fps=fps,
+        height=frames.shape[1],
+        width=frames.shape[2],
+        source=source.name,
+        detector="puppets",
+        fingerprint=f"puppets version {VERSION}, seed {seed}",
+    )
+
+
+def _check(count: int, kinds: Sequence[str], seconds: float, height: int, width: int, seed: int, sheet) -> None:
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise UsageError(f"no such motion: {', '.join(unknown)}; choose among {', '.join(KINDS)}")
+    if count < 0 or (count == 0 and not kinds):
+        raise UsageError(f"count is {count}; ask for at least one picture or one kind of clip")
+    if not 0 < seconds <= LONGEST_S:
+        raise UsageError(f"seconds is {seconds}; clips last up to {LONGEST_S:g} s")
+    for name, side in (("height", height), ("width", width)):
+        if side % 2 or not SIDES[0] <= side <= SIDES[1]:
+            raise UsageError(f"{name} is {side}; it must be an even number of pixels, {SIDES[0]} to {SIDES[1]}")
+    last = PERFORMERS - max(count, len(KINDS))
+    if not 0 <= seed <= last:
+        raise UsageError(f"seed is {seed}; with {count} pictures it goes from 0 to {last}")
+    if sheet is not None and Path(sheet).suffix.lower() not in (".jpg", ".jpeg"):
+        raise UsageError(f"{sheet}: contact sheets are written as .jpg")
