@@ -16,7 +16,14 @@ from mimicmotion.training import lcm_stage, loop, networks, unet_stage
 from mimicmotion.training.encoder_stage import EncoderStage
 from mimicmotion.training.latent_pool import open_latents
 from mimicmotion.training.lcm_stage import LcmStage
-from mimicmotion.training.options import EncoderOptions, LcmOptions, UnetOptions, VaeOptions, parse_phases
+from mimicmotion.training.options import (
+    DecoderOptions,
+    EncoderOptions,
+    LcmOptions,
+    UnetOptions,
+    VaeOptions,
+    parse_phases,
+)
 from mimicmotion.training.pool import HEIGHT, WIDTH, open_pool, region_coverage
 from mimicmotion.training.unet_stage import UnetStage, draw_batch, make_pipeline, phase_of, predict
 from mimicmotion.training.vae_stage import VaeStage
@@ -36,6 +43,7 @@ SMALL_UNET = networks.UNET | {"block_out_channels": (32, 32, 32), "num_attention
 SHORT_PHASES = "0.5:2:3:random,0.5:1:4:consecutive"
 SMALL = {
     VaeOptions: {"batch": 2, "crop": 32},
+    DecoderOptions: {"batch": 2, "crop": 32},
     EncoderOptions: {"batch": 2},
     UnetOptions: {"phases": "0.25:2:1:random,0.25:2:3:random,0.5:1:4:consecutive"},
     LcmOptions: {"phases": SHORT_PHASES, "rank": 2},

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimicmotion.files import write_bytes
+from mimicmotion.training.model_facts import TRAINED, command
 
 # Measure -> heading and decimals of its column.
 COLUMNS = {
@@ -44,19 +45,17 @@ confidence as the detector's poses are.
 
 ## Training
 
-    python scripts/train_tiny.py vae
-    python scripts/train_tiny.py encoder
-    python scripts/train_tiny.py unet
-    python scripts/train_tiny.py lcm
-    python scripts/train_tiny.py reader
+{commands}
     python scripts/train_tiny.py evaluate
 
 {stages}
 
-The first four make the model: the VAE; the image encoder, taught to name colours and clothes; UNet and PoseNet
+All but the last two make the model: the VAE; the image encoder, taught to name colours and clothes; UNet and PoseNet
 together, with SVD's noise distribution and v-prediction, conditions dropped now and then for guidance, and hands and
-face weighted up where their confidence is high (MimicMotion, arXiv 2406.19680); the LoRA for few steps by consistency
-distillation (AnimateLCM, arXiv 2402.00769). Any of them goes on where it was stopped.
+face weighted up where their confidence is high (MimicMotion, arXiv 2406.19680), first on single pictures without the
+temporal layers, as SVD was, then on clips; the LoRA for few steps by consistency distillation (AnimateLCM, arXiv
+2402.00769), with steps of the teacher over 5 of the 40 levels, as so short a training needs; last the VAE's decoder
+once more, for sharper edges. Any of them goes on where it was stopped.
 
 ## Measured
 
@@ -164,6 +163,9 @@ def page(results: dict, stem: str) -> str:
         width=results["size"][1],
         parts=parts_table(model["parts"]),
         driving=results["frames"] - 1,
+        commands="\n".join(
+            f"    {command(stage, model['stages'].get(stage, {}).get('settings', {}))}" for stage in TRAINED
+        ),
         stages=stages_table(model["stages"]),
         clips=len(results["clips"]),
         frames=results["frames"],

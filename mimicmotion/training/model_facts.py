@@ -7,7 +7,12 @@ from pathlib import Path
 from mimicmotion.training.loop import LOSSES, read_losses
 
 PARTS = ("unet", "vae", "image_encoder", "pose_net", "lcm_lora")
-TRAINED = ("vae", "encoder", "unet", "lcm", "reader")  # stages, in order
+TRAINED = ("vae", "encoder", "unet", "lcm", "decoder", "reader")  # stages, in order
+# Settings of the place and the machine, which no weights depend on.
+LOCAL = {"run_dir", "out", "pool", "processes", "save_every_s", "sheet_every_s", "stop_after_minutes", "threads"} | {
+    "device",
+    "reader",
+}
 
 
 def model_facts(model: Path, run_dir: Path) -> dict:
@@ -33,6 +38,17 @@ def part_facts(folder: Path) -> dict[str, int]:
                 count *= length
             parameters += count
     return {"parameters": parameters, "bytes": size}
+
+
+def command(stage: str, settings: dict) -> str:
+    """The call that trains a stage with `settings`: flags for all that differ from the defaults."""
+    from mimicmotion.training.evaluation_options import ReaderOptions
+    from mimicmotion.training.options import STAGES
+
+    defaults = (STAGES | {ReaderOptions.name: ReaderOptions})[stage]().described()
+    changed = {name: value for name, value in settings.items() if name not in LOCAL and value != defaults.get(name)}
+    flags = "".join(f" --{name} {value}" for name, value in changed.items())
+    return f"python scripts/train_tiny.py {stage}{flags}"
 
 
 def stage_facts(folder: Path) -> dict | None:
