@@ -256,6 +256,6 @@ def test_parameters_are_counted_from_the_files(tmp_path):
 def test_a_stage_is_described_by_its_record(tmp_path):
     lines = [{"step": i + 1, "loss": float(i), "seconds": 1.8} for i in range(200)]
     (tmp_path / "loss.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    facts = model_facts.stage_facts(tmp_path)
+    facts = model_facts.run_facts(tmp_path)
     assert (facts["steps"], facts["hours"], facts["loss"]) == (200, 0.1, 149.5)
-    assert model_facts.stage_facts(tmp_path / "absent") is None
+    assert model_facts.run_facts(tmp_path / "absent") is None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimicmotion.files import write_bytes
-from mimicmotion.training.model_facts import TRAINED, command
+from mimicmotion.training.model_facts import command
 
 # Measure -> heading and decimals of its column.
 COLUMNS = {
@@ -48,7 +48,7 @@ confidence as the detector's poses are.
 {commands}
     python scripts/train_tiny.py evaluate
 
-{stages}
+{runs}
 
 All but the last two make the model: the VAE; the image encoder, taught to name colours and clothes; UNet and PoseNet
 together, with SVD's noise distribution and v-prediction, conditions dropped now and then for guidance, and hands and
@@ -163,10 +163,8 @@ def page(results: dict, stem: str) -> str:
         width=results["size"][1],
         parts=parts_table(model["parts"]),
         driving=results["frames"] - 1,
-        commands="\n".join(
-            f"    {command(stage, model['stages'].get(stage, {}).get('settings', {}))}" for stage in TRAINED
-        ),
-        stages=stages_table(model["stages"]),
+        commands="\n".join(f"    {command(run['stage'], run['settings'])}" for run in model["runs"].values()),
+        runs=runs_table(model["runs"]),
         clips=len(results["clips"]),
         frames=results["frames"],
         seed=results["seed"],
@@ -187,15 +185,15 @@ def parts_table(parts: dict[str, dict]) -> str:
     return "\n".join(["| part | parameters | MB |", "|---|---|---|", *lines])
 
 
-def stages_table(stages: dict[str, dict]) -> str:
-    """What is known of each stage's run."""
-    if not stages:
+def runs_table(runs: dict[str, dict]) -> str:
+    """What is known of each run."""
+    if not runs:
         return "The records of the runs are not there any more."
     lines = [
         f"| {name} | {facts['steps']:,} | {facts['hours']:.2f} | {facts['loss']:.4f} |"
-        for name, facts in stages.items()
+        for name, facts in runs.items()
     ]
-    return "\n".join(["| stage | steps | hours in steps | loss at the end |", "|---|---|---|---|", *lines])
+    return "\n".join(["| run | steps | hours in steps | loss at the end |", "|---|---|---|---|", *lines])
 
 
 def table(results: dict) -> str:

@@ -4,22 +4,21 @@ import contextlib
 import json
 from pathlib import Path
 
+from mimicmotion.training.checkpoint import FACTS
 from mimicmotion.training.loop import LOSSES, read_losses
 
 PARTS = ("unet", "vae", "image_encoder", "pose_net", "lcm_lora")
-TRAINED = ("vae", "encoder", "unet", "lcm", "decoder", "reader")  # stages, in order
 # Settings of the place and the machine, which no weights depend on.
-LOCAL = {"run_dir", "out", "pool", "processes", "save_every_s", "sheet_every_s", "stop_after_minutes", "threads"} | {
-    "device",
-    "reader",
-}
+PLACES = {"run_dir", "run", "out", "pool", "reader"}
+LOCAL = PLACES | {"processes", "save_every_s", "sheet_every_s", "stop_after_minutes", "threads", "device"}
 
 
 def model_facts(model: Path, run_dir: Path) -> dict:
-    """Sizes of the model's parts, and for every stage whose run is still there its settings, steps and hours."""
+    """Sizes of the model's parts, and the facts of every run that is still there, in the order of their ends."""
+    ended = sorted(run_dir.glob(f"*/{LOSSES}"), key=lambda path: path.stat().st_mtime)
     return {
         "parts": {part: part_facts(model / part) for part in PARTS if (model / part).is_dir()},
-        "stages": {stage: facts for stage in TRAINED if (facts := stage_facts(run_dir / stage))},
+        "runs": {path.parent.name: facts for path in ended if (facts := run_facts(path.parent))},
     }
 
 
@@ -51,19 +50,20 @@ def command(stage: str, settings: dict) -> str:
     return f"python scripts/train_tiny.py {stage}{flags}"
 
 
-def stage_facts(folder: Path) -> dict | None:
-    """"steps", "hours" spent in steps, the last "loss" (mean of up to 100 steps) and "settings"; None without a run."""
+def run_facts(folder: Path) -> dict | None:
+    """"stage", "steps", "hours" in steps, the last "loss" (mean of up to 100 steps), "settings"; None without a run."""
     lines = read_losses(folder / LOSSES)
     if not lines:
         return None
-    settings = {}
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        settings = json.loads((folder / "checkpoint.json").read_text())["settings"]
+    noted = {"stage": folder.name, "settings": {}}
+    with contextlib.suppress(OSError, ValueError):
+        noted |= json.loads((folder / FACTS).read_text())
     last = [line["loss"] for line in lines[-100:]]
     hours = sum(line["seconds"] for line in lines) / 3600
     return {
+        "stage": noted["stage"],
         "steps": lines[-1]["step"],
         "hours": round(hours, 3),
         "loss": round(sum(last) / len(last), 5),
-        "settings": settings,
+        "settings": noted["settings"],
     }

@@ -25,6 +25,7 @@ class RunOptions:
     name: ClassVar[str]
 
     run_dir: Path = option(Path("runs/tiny"), "folder of the pool, checkpoints, curves and sheets")
+    run: str | None = option(None, "name of the run's folder in RUN_DIR, where a stage runs twice (default: the stage)")
     seed: int = option(0, "seed of the initial weights and of every step", fixed=True)
     steps: int = option(1000, "steps of the whole run")
     learning_rate: float = option(4e-4, "highest learning rate")
@@ -44,7 +45,7 @@ class RunOptions:
     @property
     def folder(self) -> Path:
         """Where the stage keeps its checkpoint, curve and sheets."""
-        return self.run_dir / self.name
+        return self.run_dir / (self.run or self.name)
 
     def fixed(self) -> dict:
         """The settings that a resumed run must share."""
