@@ -1,4 +1,4 @@
-"""Puppets as files: what is written is what was drawn, found by the scripts without being named, and never trained on."""
+"""Puppets as files: what is written is what was drawn, and the scripts find it."""
 
 import os
 import runpy
@@ -85,7 +85,7 @@ def test_a_reference_stands_whole_with_arms_off_the_body_and_room_to_move(number
     assert (scores[EYES_TO_ANKLES] >= SEEN[0]).all()
     for name in ("right_foot", "left_foot"):
         rows, _ = np.nonzero(still.parts[0] == PART[name])
-        assert 0 < len(rows)
+        assert len(rows) > 0
         assert rows.max() < 191, "feet end inside the picture"
     wrists, hips = body[[4, 7], 0], body[[8, 11], 0]
     assert wrists[0] < hips[0] - 0.05
