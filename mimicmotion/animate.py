@@ -186,8 +186,8 @@ class Animator:
         """
         video = self.open_video(job)
         reference = self.reference(job)
-        driving = self.driving_poses(job, video)
-        poses, alignment = align_to_reference(driving, reference, self.config.pose.align)
+        driving, pose = self.driving_poses(job, video), self.config.pose
+        poses, alignment = align_to_reference(driving, reference, pose.align, pose.restore_parts)
         if alignment and alignment.note:
             logger.warning("%s: %s", job.video.name, alignment.note)
         return Clip(job, video, reference, driving, alignment, self.draw(poses, reference))

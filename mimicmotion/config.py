@@ -105,6 +105,7 @@ class PoseSettings:
     align: str = "robust"
     batch_size: int = 16  # frames per call of the detector
     max_gap: int = 8  # frames without a person that are bridged
+    restore_parts: bool = False  # lost hands and faces from other frames; published MimicMotion leaves them black
 
 
 @dataclass

@@ -6,7 +6,7 @@ Sizes and sampling are those of published MimicMotion. Poses stay keypoints (kil
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mimicmotion.config import ASPECT_RATIO, SIZE_MULTIPLE
 from mimicmotion.dwpose.align import Alignment, align_pose, fit_alignment
 from mimicmotion.dwpose.draw import CANVAS_SIDE, draw_pose
 from mimicmotion.dwpose.keypoints import arrays_from_pose, load_poses, pose_from_arrays, save_poses
+from mimicmotion.dwpose.lost_parts import restore_parts
 from mimicmotion.dwpose.track import TrackReport, follow_person
 from mimicmotion.errors import InputError
 from mimicmotion.video import VideoSource, effective_stride
@@ -260,11 +261,17 @@ def in_single_precision(pose: dict) -> dict:
     return pose_from_arrays(**{name: array.astype(np.float32) for name, array in arrays_from_pose(pose).items()})
 
 
-def align_to_reference(driving: DrivingPoses, reference: Reference, method: str) -> tuple[list[dict], Alignment | None]:
+def align_to_reference(
+    driving: DrivingPoses, reference: Reference, method: str, with_lost_parts: bool = False
+) -> tuple[list[dict], Alignment | None]:
     """All poses of a run, the reference's first, moved to the reference's proportions.
 
-    method: "robust", "linear" or "none". Returns the poses and the map used.
+    method: "robust", "linear" or "none"; with_lost_parts: see `lost_parts.restore_parts`. Returns the poses and the
+    map used.
     """
+    if with_lost_parts:
+        restored = restore_parts(driving.poses, driving.size[1] / driving.size[0])
+        driving = replace(driving, poses=restored)
     if method == "none":
         return [reference.pose, *driving.poses], None
     size = reference.pixels.shape[:2]

@@ -168,6 +168,7 @@ SETTINGS_CHANGES = {
     "test_case[0].seed=9": set(),
     "pose.max_gap=1": set(),
     "pose.align=linear": set(),
+    "pose.restore_parts=true": set(),
     "turbo.num_inference_steps=3": set(),
     "turbo.guidance_scale=3": set(),
     "test_case[0].num_frames=3": set(),

@@ -1,4 +1,4 @@
-"""Puppets as files: what is written is what was drawn, found without being named, and never trained on."""
+"""Puppets as files: what is written is what was drawn, and the scripts find it."""
 
 import os
 import runpy
