@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from mimicmotion.training.evaluation_options import ReaderOptions
 from mimicmotion.training.loop import make_accelerator, train
+from mimicmotion.training.model_facts import LOCAL
 from mimicmotion.training.pose_reader import (
     STRIDE,
     PoseReader,
@@ -72,7 +73,8 @@ class ReaderStage:
         """Writes the reader with its error on validation frames."""
         clips = validation_clips(SHEET_CLIPS, 4, self.reader.config)
         errors = [pose_error(self.reader, clip.frames, clip.poses, height)[0] for clip, height in clips]
-        facts = self.options.described() | {"validation_pose_error_percent": round(float(np.mean(errors)), 3)}
+        settings = {name: value for name, value in self.options.described().items() if name not in LOCAL}
+        facts = settings | {"validation_pose_error_percent": round(float(np.mean(errors)), 3)}
         save_reader(self.reader, self.options.reader, facts)
 
 
