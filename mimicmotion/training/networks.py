@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from mimicmotion import tiny
 from mimicmotion.errors import SetupError
+from mimicmotion.files import write_json
 from mimicmotion.weights import quiet_transformers
 
 VAE = {
@@ -191,3 +193,7 @@ def save_half(network: nn.Module, folder: Path) -> None:
             tensor.data = tensor.data.to(torch.float16).contiguous()
     with quiet_transformers():
         half.save_pretrained(folder)
+    # Where the weights came from is a path of this machine.
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("_name_or_path", None)
+    write_json(folder / "config.json", config)
