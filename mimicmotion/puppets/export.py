@@ -41,11 +41,7 @@ def draw_puppets(
         kinds: names in `motion.KINDS`; none draws no clip.
         seconds: length of each clip, up to 60.
         height, width: pixels, even numbers.
-<<<<<<< HEAD
-        seed: number of the first person, as in the names; the next ones follow. 0 up to half of `clips.DEMO_SEEDS`.
-=======
         seed: number of the first person, as in the names; the next ones follow. At most half of `DEMO_SEEDS`.
->>>>>>> demo
         sheet: a .jpg that shows everything with the drawn poses.
 
     Returns: the pictures and videos written.
