@@ -1,14 +1,16 @@
 """Measure the seams between decoder chunks, and what blending neighbouring chunks does to them and costs.
 
-    python scripts/measure_decode_seams.py                                           the embedded model
+    python scripts/measure_decode_seams.py --untrained              the temporal decoder at a small size, random weights
     python scripts/measure_decode_seams.py --inference_config configs/mimicmotion.yaml
 
 Decodes smooth random latents in chunks and compares the frame-to-frame change where chunks meet with the change
-inside chunks, against decoding all frames at once: 1.00 means that a seam cannot be told from the inside.
+inside chunks, against decoding all frames at once: 1.00 means that a seam cannot be told from the inside. The VAE of
+the trained embedded model decodes every frame by itself, so it has no seams to measure.
 """
 
 import argparse
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inference_config", default="configs/test.yaml", metavar="YAML")
+    parser.add_argument("--untrained", action="store_true", help="the embedded model's untrained twin")
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--chunk", type=int, default=8)
     parser.add_argument("--overlaps", type=int, nargs="+", default=[0, 1, 2, 4])
@@ -26,12 +29,18 @@ def main(argv: list[str] | None = None) -> int:
     sys.path.insert(0, str(ROOT))
     import torch
 
+    from mimicmotion import tiny
     from mimicmotion.cli import setup_logging
     from mimicmotion.config import load_config
     from mimicmotion.loading import create_pipeline
 
     setup_logging("WARNING")
-    pipeline = create_pipeline(load_config(arguments.inference_config))
+    with tempfile.TemporaryDirectory() as folder:
+        config = load_config(arguments.inference_config)
+        if arguments.untrained:
+            config.base_model_path = f"{folder}/untrained"
+            tiny.build_tiny_model(config.base_model_path)
+        pipeline = create_pipeline(config)
     clips = [smooth_latents(arguments.frames, torch.Generator().manual_seed(i)) for i in range(arguments.clips)]
     whole = [decode(pipeline, clip, arguments.frames, 0)[0] for clip in clips]
     print(f"{arguments.frames} frames in chunks of {arguments.chunk}, {arguments.clips} clips")
