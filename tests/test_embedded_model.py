@@ -17,8 +17,8 @@ MODEL = ROOT / tiny.TINY_PATH
 # Of the clip below in 4 turbo steps; doc/embedded_model.md has the means over all clips.
 SEED = 1_000_000
 LARGEST_DISTANCE = 0.25  # of gradient histograms
-SHARPNESS = (0.8, 1.2)
-LARGEST_POSE_ERROR = 3.5  # % of body height
+SHARPNESS = (0.62, 1.1)  # the plain model has 0.50
+LARGEST_POSE_ERROR = 3.0  # % of body height
 
 pytestmark = pytest.mark.skipif(
     not (tiny.read_marker(MODEL) or {}).get("trained"), reason="assets/models/tiny is not the trained model"
@@ -58,7 +58,7 @@ def test_turbo_is_good_and_neither_chance_nor_the_plain_model_is(sampler, option
     target = make_target(SEED, options.frames)
     assert misses(sampler.frames(target), target, options) == []
     plain = Sampler(WAYS["turbo4_plain"], options)
-    assert "distance" in misses(plain.frames(target), target, options)
+    assert "sharpness" in misses(plain.frames(target), target, options)
     tiny.draw_weights(plain.animator.pipeline.unet, "random/unet", tiny.GAINS["unet"])
     assert misses(plain.frames(target), target, options) == ["distance", "sharpness", "pose"]
 
