@@ -193,7 +193,9 @@ def save_half(network: nn.Module, folder: Path) -> None:
             tensor.data = tensor.data.to(torch.float16).contiguous()
     with quiet_transformers():
         half.save_pretrained(folder)
-    # Where the weights came from is a path of this machine.
     config = json.loads((folder / "config.json").read_text())
-    config.pop("_name_or_path", None)
+    # Where the weights came from is a path of this machine; AutoencoderTiny writes a second name of a setting, and
+    # warns of it when it is read.
+    for name in ("_name_or_path", *(["block_out_channels"] if config.get("_class_name") == "AutoencoderTiny" else [])):
+        config.pop(name, None)
     write_json(folder / "config.json", config)
