@@ -200,9 +200,9 @@ def test_the_reference_comes_first_and_a_clip_of_its_own_stays(tmp_path, method)
 def test_poses_are_drawn_once_and_only_when_asked_for(monkeypatch):
     drawn = []
 
-    def draw(pose, height, width):
+    def draw(pose, *size):
         drawn.append(pose)
-        return draw_pose(pose, height, width)
+        return draw_pose(pose, *size)
 
     monkeypatch.setattr("mimicmotion.features.draw_pose", draw)
     poses = dancing_poses(5)
