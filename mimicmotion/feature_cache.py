@@ -209,7 +209,7 @@ class FeatureCache:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _acquire(lock)
-            except (OSError, NotImplementedError) as error:
+            except (OSError, RuntimeError) as error:  # filelock's word for a file system without locks
                 self._go_on_without(error)
         try:
             yield

@@ -86,7 +86,7 @@ def _check_container(path: Path, max_bytes: int) -> None:
             damaged = archive.testzip()
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, EOFError) as error:
         raise InputError(f"{path} is damaged or no .pt file ({error})") from error
     if damaged is not None:
         raise InputError(f"{path} is damaged: the checksum of {damaged} is wrong")

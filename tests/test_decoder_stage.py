@@ -9,7 +9,7 @@ from training_standins import make_clip
 
 from mimicmotion.training.decoder_stage import DecoderStage
 from mimicmotion.training.model_facts import command
-from mimicmotion.training.options import DecoderOptions, VaeOptions
+from mimicmotion.training.options import DecoderOptions, UnetOptions, VaeOptions
 from mimicmotion.training.pool import open_pool
 from mimicmotion.training.vae_stage import VaeStage, sharpness_gap
 
@@ -44,6 +44,13 @@ def test_a_blurred_picture_and_a_noisy_one_miss_the_strength_of_the_gradients():
     assert sharpness_gap(edge, edge) == 0
     assert sharpness_gap(moved, edge) < 0.5 * sharpness_gap(blurred, edge)
     assert sharpness_gap(noisy, edge) > sharpness_gap(blurred, edge)
+
+
+def test_the_page_names_no_place_of_the_machine():
+    settings = UnetOptions(init_from="/home/someone/model", run_dir="/home/someone/runs").described()
+    wanted = "python scripts/train_tiny.py unet --run second --init_from assets/models/tiny"
+    assert command("unet", settings, "second") == wanted
+    assert command("unet", UnetOptions().described(), "unet") == "python scripts/train_tiny.py unet"
 
 
 def test_the_page_names_the_settings_that_were_changed():

@@ -204,7 +204,8 @@ def _read_fields(path: str | Path) -> dict[str, np.ndarray]:
             return fields
     except FileNotFoundError:
         raise InputError(f"pose file {path} does not exist") from None
-    except (OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
+    # zipfile raises RuntimeErrors for encryption and for compressions that it does not know.
+    except (OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError) as error:
         problem = f"is damaged or no .npz ({error}); extract the poses again"
         raise InputError(f"pose file {path} {problem}") from error
 

@@ -163,7 +163,7 @@ def page(results: dict, stem: str) -> str:
         width=results["size"][1],
         parts=parts_table(model["parts"]),
         driving=results["frames"] - 1,
-        commands="\n".join(f"    {command(run['stage'], run['settings'])}" for run in model["runs"].values()),
+        commands=commands(model["runs"]),
         runs=runs_table(model["runs"]),
         clips=len(results["clips"]),
         frames=results["frames"],
@@ -183,6 +183,11 @@ def parts_table(parts: dict[str, dict]) -> str:
     """Parameters and size of the model's parts."""
     lines = [f"| {name} | {facts['parameters']:,} | {facts['bytes'] / 1e6:.2f} |" for name, facts in parts.items()]
     return "\n".join(["| part | parameters | MB |", "|---|---|---|", *lines])
+
+
+def commands(runs: dict[str, dict]) -> str:
+    """The calls that trained the model, a line each."""
+    return "\n".join(f"    {command(run['stage'], run['settings'], name)}" for name, run in runs.items())
 
 
 def runs_table(runs: dict[str, dict]) -> str:

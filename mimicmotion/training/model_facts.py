@@ -39,13 +39,20 @@ def part_facts(folder: Path) -> dict[str, int]:
     return {"parameters": parameters, "bytes": size}
 
 
-def command(stage: str, settings: dict) -> str:
-    """The call that trains a stage with `settings`: flags for all that differ from the defaults."""
+def command(stage: str, settings: dict, run: str | None = None) -> str:
+    """The call that trains a stage with `settings`, in the default places: flags for all that differ from the defaults.
+
+    run: the name of the run's folder.
+    """
     from mimicmotion.training.evaluation_options import ReaderOptions
     from mimicmotion.training.options import STAGES
 
     defaults = (STAGES | {ReaderOptions.name: ReaderOptions})[stage]().described()
     changed = {name: value for name, value in settings.items() if name not in LOCAL and value != defaults.get(name)}
+    if "init_from" in changed:
+        changed["init_from"] = defaults["out"]  # where the run before it writes, whatever the place was called here
+    if run not in (None, stage):
+        changed = {"run": run} | changed
     flags = "".join(f" --{name} {value}" for name, value in changed.items())
     return f"python scripts/train_tiny.py {stage}{flags}"
 
