@@ -205,6 +205,19 @@ def test_a_changed_byte_never_ends_in_another_error(tmp_path_factory, position, 
         assert "a.npz" in str(error)
 
 
+def test_an_encrypted_file_is_refused(saved):
+    content = bytearray(saved.read_bytes())
+    # Bit 0 of the flags, in the local headers and in the directory.
+    for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        place = content.find(signature)
+        while place >= 0:
+            content[place + offset] |= 1
+            place = content.find(signature, place + 4)
+    saved.write_bytes(bytes(content))
+    with pytest.raises(InputError, match="encrypted"):
+        load_poses(saved)
+
+
 @pytest.mark.parametrize(
     "changes", [{"frame_indices": [0]}, {"fps": float("nan")}, {"height": 0}, {"frame_indices": [2, 1]}]
 )
