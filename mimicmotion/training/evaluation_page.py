@@ -50,12 +50,13 @@ confidence as the detector's poses are.
 
 {runs}
 
-All but the last two make the model: the VAE; the image encoder, taught to name colours and clothes; UNet and PoseNet
-together, with SVD's noise distribution and v-prediction, conditions dropped now and then for guidance, and hands and
-face weighted up where their confidence is high (MimicMotion, arXiv 2406.19680), first on single pictures without the
-temporal layers, as SVD was, then on clips; the LoRA for few steps by consistency distillation (AnimateLCM, arXiv
-2402.00769), with steps of the teacher over 5 of the 40 levels, as so short a training needs; last the VAE's decoder
-once more, for sharper edges. Any of them goes on where it was stopped.
+The stages: the VAE; the image encoder, taught to name colours and clothes; UNet and PoseNet together, with SVD's noise
+distribution and v-prediction, conditions dropped now and then for guidance, and hands and face weighted up where their
+confidence is high (MimicMotion, arXiv 2406.19680), each time first on single pictures without the temporal layers, as
+SVD was, then on clips; the LoRA for few steps by consistency distillation (AnimateLCM, arXiv 2402.00769), with steps of
+the teacher over 5 of the 40 levels, as so short a training needs; the VAE's decoder once more, for sharper edges, which
+leaves the latents as they are. `reader` trains the instrument that poses are measured with. Any of them goes on where
+it was stopped.
 
 ## Measured
 
