@@ -68,6 +68,8 @@ WAYS = {
     "vae": Way("VAE there and back", "vae"),
     "euler25": Way("25 Euler steps, guidance 2", scheduler="EulerDiscreteScheduler", steps=25, guidance=2.0),
     "ays10": Way("10 AYS steps, guidance 2", scheduler="AYS", steps=10, guidance=2.0),
+    # What the LoRA was distilled from: its teacher's guidance, and steps enough.
+    "teacher": Way("10 AYS steps, guidance 1.7", scheduler="AYS", steps=10, guidance=1.7),
     "turbo4": Way("4 turbo steps with LoRA", scheduler="AnimateLCM_SVD", steps=4, guidance=1.0, lora=True),
     "turbo2": Way("2 turbo steps with LoRA", scheduler="AnimateLCM_SVD", steps=2, guidance=1.0, lora=True),
     "turbo1": Way("1 turbo step with LoRA", scheduler="AnimateLCM_SVD", steps=1, guidance=1.0, lora=True),

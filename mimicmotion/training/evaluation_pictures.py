@@ -149,6 +149,7 @@ def _draw_panel(axes, results: dict, name: str) -> None:
     axes.errorbar(**points(STEPS_OF), marker="o", capsize=2, label="turbo, LoRA")
     for way, steps, marker, label in (
         ("turbo4_plain", 4, "x", "turbo, no LoRA"),
+        ("teacher", 10, "v", "AYS, guidance 1.7"),
         ("ays10", 10, "^", "AYS, guidance 2"),
         ("euler25", 25, "s", "Euler, guidance 2"),
     ):
