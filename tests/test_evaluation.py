@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -229,6 +230,12 @@ class TestFigures:
         assert [figure.reached for figure in found].count(None) == 8
         assert "8 were not measured" in evaluation_page.verdict(found)
         assert evaluation_page.figures_table(found).count("not measured") == 8
+
+    def test_what_turbo_could_gain_is_told_once_all_of_it_is_measured(self):
+        assert "not measured" in evaluation_page.room_for_turbo(GOOD)
+        distances = {"vae": 0.04, "teacher": 0.16, "turbo4": 0.19, "turbo4_plain": 0.2}
+        text = evaluation_page.room_for_turbo({way: {"st_lpips": distance} for way, distance in distances.items()})
+        assert [float(word) for word in re.findall(r"0\.\d+", text)] == [0.2, 0.8, 0.95, 0.94]
 
 
 def test_standard_errors_are_those_of_the_mean():
