@@ -251,7 +251,7 @@ def room_for_turbo(means: dict[str, dict[str, float]]) -> str:
     return (
         "What could be gained, in ST-LPIPS, with 4 turbo steps without the LoRA as 1: there and back through the VAE\n"
         f"alone, which no sampler can pass, is {vae:.2f}; the LoRA's teacher at 10 steps, which it can hardly pass,\n"
-        f"is {teacher:.2f}; 4 turbo steps with the LoRA are {turbo:.2f}, and {above_vae:.2f} with the VAE's share taken off."
+        f"is {teacher:.2f}; with the LoRA they are {turbo:.2f}, and {above_vae:.2f} with the VAE's share taken off."
     )
 
 
