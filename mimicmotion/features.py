@@ -15,11 +15,20 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mimicmotion.config import ASPECT_RATIO, SIZE_MULTIPLE
-from mimicmotion.dwpose.align import Alignment, align_pose, fit_alignment
-from mimicmotion.dwpose.draw import CANVAS_SIDE, draw_pose
-from mimicmotion.dwpose.keypoints import arrays_from_pose, load_poses, pose_from_arrays, save_poses
-from mimicmotion.dwpose.lost_parts import restore_parts
-from mimicmotion.dwpose.track import TrackReport, follow_person
+from mimicmotion.dwpose import (
+    CANVAS_SIDE,
+    Alignment,
+    TrackReport,
+    align_pose,
+    arrays_from_pose,
+    draw_pose,
+    fit_alignment,
+    follow_person,
+    load_poses,
+    pose_from_arrays,
+    restore_parts,
+    save_poses,
+)
 from mimicmotion.errors import InputError
 from mimicmotion.video import VideoSource, effective_stride
 

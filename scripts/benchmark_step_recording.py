@@ -21,9 +21,9 @@ from mimicmotion.errors import MimicMotionError
 
 def measure(repeats: int, config_path: str) -> None:
     """Runs the pairs and prints medians."""
-    from mimicmotion.animate import Animator
-    from mimicmotion.jobs import plan_jobs
+    from mimicmotion.animation import Animator
     from mimicmotion.latent_steps import StepRecorder
+    from mimicmotion.results import plan_jobs
 
     class TimedRecorder(StepRecorder):
         """Notes how long sampling waits and how long the thread computes."""

@@ -63,11 +63,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure_variants(arguments: argparse.Namespace) -> list[dict]:
     """One dictionary for each turn: variant -> UNet calls and seconds by stage."""
-    from mimicmotion.animate import Animator, Outcome
+    from mimicmotion.animation import Animator, Outcome
     from mimicmotion.config import TurboSettings, load_config
     from mimicmotion.device import describe_device
-    from mimicmotion.jobs import plan_jobs
-    from mimicmotion.schedulers import make_scheduler
+    from mimicmotion.pipelines import make_scheduler
+    from mimicmotion.results import plan_jobs
 
     given = {
         "runtime.device": arguments.device,
@@ -130,9 +130,8 @@ def make_long_clip(folder: Path, frames: int) -> list[str]:
     import numpy as np
     from PIL import Image
 
-    from mimicmotion.dwpose.keypoints import save_poses
-    from mimicmotion.dwpose.stick_figure import project, stick_figure
-    from mimicmotion.video_writer import VideoWriter
+    from mimicmotion.dwpose import project, save_poses, stick_figure
+    from mimicmotion.video import VideoWriter
 
     height, width = 192, 128
     swing = np.sin(np.arange(2 * frames) / 5)

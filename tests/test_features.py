@@ -4,7 +4,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from conftest import dancing_poses, write_clip, write_pose_file
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +23,8 @@ from mimicmotion.features import (
     read_poses,
     save_driving_poses,
 )
-from mimicmotion.video import open_video
+from mimicmotion.video.source import open_video
+from tests.conftest import dancing_poses, write_clip, write_pose_file
 
 
 class FakeDetector:

@@ -18,17 +18,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mimicmotion.animate import Animator, decode_frames
+from mimicmotion.animation import Animator, decode_frames
 from mimicmotion.config import Config, load_config
 from mimicmotion.device import describe_device, resolve_device
 from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.features import Reference
 from mimicmotion.files import require_writable, sha256_file, sha256_json, write_json
-from mimicmotion.jobs import Job
-from mimicmotion.latent_bridge import PosedFrames
-from mimicmotion.loading import pose_canvas
-from mimicmotion.puppets import clips as puppets
-from mimicmotion.sidecar import versions
+from mimicmotion.latent_concat import PosedFrames
+from mimicmotion.puppets import RENDERER_VERSION, VALIDATION_SEEDS, make_clip
+from mimicmotion.results import Job, versions
 from mimicmotion.training.evaluation_options import EvaluateOptions
 from mimicmotion.training.evaluation_page import write_page
 from mimicmotion.training.evaluation_pictures import draw_sheet, draw_steps, sheet_rows
@@ -37,6 +35,7 @@ from mimicmotion.training.metrics import person_box, psnr, sharpness, ssim, temp
 from mimicmotion.training.model_facts import model_facts
 from mimicmotion.training.perceptual import StLpips, find_weights, gradient_histogram_distance
 from mimicmotion.training.pose_reader import load_reader, pose_error
+from mimicmotion.weights import pose_canvas
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ class Target:
         return self.frames[1:]
 
 
-def run(options: EvaluateOptions) -> None:
+def evaluate(options: EvaluateOptions) -> None:
     """Makes, measures and reports; what is finished is kept.
 
     Raises: UsageError, SetupError and InputError, for what is wrong with the settings, the model or the reader.
@@ -135,14 +134,14 @@ def chosen_ways(names: str | None) -> list[str]:
 
 def make_targets(clips: int, frames: int) -> list[Target]:
     """The first `clips` validation clips of `frames` frames, the reference among them."""
-    if not 1 <= clips <= len(puppets.VALIDATION_SEEDS) or frames < 3:
-        raise UsageError(f"--clips takes 1 to {len(puppets.VALIDATION_SEEDS)}, --frames 3 or more")
-    return [make_target(seed, frames) for seed in tqdm(puppets.VALIDATION_SEEDS[:clips], desc="rendering", unit="clip")]
+    if not 1 <= clips <= len(VALIDATION_SEEDS) or frames < 3:
+        raise UsageError(f"--clips takes 1 to {len(VALIDATION_SEEDS)}, --frames 3 or more")
+    return [make_target(seed, frames) for seed in tqdm(VALIDATION_SEEDS[:clips], desc="rendering", unit="clip")]
 
 
 def make_target(seed: int, frames: int) -> Target:
     """The clip of one seed."""
-    clip = puppets.make_clip(seed, frames)
+    clip = make_clip(seed, frames)
     body_height = clip.person.scale * clip.frames.shape[1]
     return Target(seed, clip.frames, clip.poses, person_box(clip.parts[1:]), body_height)
 
@@ -221,7 +220,7 @@ def posed_frames(target: Target, animator: Animator) -> PosedFrames:
 
 def recipe(way: Way, options: EvaluateOptions) -> str:
     """A hash of all that the frames of a way depend on but the clip."""
-    made_from = {"version": VERSION, "renderer": puppets.VERSION, "frames": options.frames, "way": asdict(way)}
+    made_from = {"version": VERSION, "renderer": RENDERER_VERSION, "frames": options.frames, "way": asdict(way)}
     if way.kind in ("vae", "sampled"):
         config = make_config(way, options)
         made_from |= {"weights": Animator(config).weights, "device": config.runtime.device}
