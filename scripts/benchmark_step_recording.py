@@ -52,12 +52,12 @@ def measure(repeats: int, config_path: str) -> None:
     plain, recorded, waiting, beside = [], [], [], []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        animator.sample(clip)
+        animator.sampler.sample(clip)
         plain.append(time.perf_counter() - start)
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
             with TimedRecorder(folder) as recorder:
-                animator.sample(clip, recorder)
+                animator.sampler.sample(clip, recorder)
             recorded.append(time.perf_counter() - start)
         waiting.append(recorder.waiting)
         beside.append(recorder.beside)

@@ -81,23 +81,24 @@ def measure_variants(arguments: argparse.Namespace) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(arguments.inference_config, given | {"output.output_dir": folder})
         animator, job = Animator(config), plan_jobs(config)[0]
-        base = dict(animator.pipeline.scheduler.config)
+        base = dict(animator.models.pipeline.scheduler.config)
         calls = []
-        animator.pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
+        animator.models.pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
         for turn in range(arguments.repeats + 1):
             measured = {}
             for name, (scheduler, steps, guidance) in VARIANTS.items():
                 config.turbo = TurboSettings(scheduler, steps, guidance)
                 # The warm-up turn only has to touch every kernel.
                 config.turbo = config.turbo if turn else replace(config.turbo, num_inference_steps=1)
-                animator.pipeline.scheduler = make_scheduler(scheduler, base)
+                animator.models.pipeline.scheduler = make_scheduler(scheduler, base)
                 calls.clear()
                 outcome = Outcome(job)
                 animator.animate(outcome)
                 measured[name] = {"unet_calls": len(calls), "frames": outcome.frames, **outcome.stages}
             if turn:
                 turns.append(measured)
-        print(f"{job.video.name}, {outcome.frames} frames, {describe_device(animator.device)}, {len(turns)} turns")
+        device = describe_device(animator.models.device)
+        print(f"{job.video.name}, {outcome.frames} frames, {device}, {len(turns)} turns")
     return turns
 
 

@@ -171,7 +171,7 @@ def test_saved_poses_are_read_to_the_same_bits(tmp_path):
     poses[3] = empty_pose()
     detector = FakeDetector(poses)
     driving = follow(detect_poses(video, detector, sample_stride=2), "clip")
-    save_driving_poses(tmp_path / "a.npz", driving, video, detector)
+    save_driving_poses(tmp_path / "a.npz", driving, video, detector.name, detector.fingerprint)
     again = read_poses(tmp_path / "a.npz", video, sample_stride=2)
     assert again.report == driving.report
     for first, second in zip(driving.poses, again.poses, strict=True):

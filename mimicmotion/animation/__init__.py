@@ -1,6 +1,7 @@
 """One result and many results: a reference picture performs driving videos.
 
-animator: one result, from a picture and a video to an mp4; batch: many of them, resumed, with a table at the end.
+animator puts the parts of one result together: models, inputs -> clip -> sampler -> writer, record; batch runs many,
+resumed, with a table at the end.
 """
 
 import lazy_loader
@@ -8,7 +9,12 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "animator": ["Animator", "Clip", "Outcome", "decode_frames"],
+        "animator": ["Animator", "Outcome"],
         "batch": ["animate_folder", "run_all", "summary_table", "write_summary"],
+        "clip": ["Clip"],
+        "inputs": ["InputFeatures"],
+        "models": ["Models"],
+        "recording": ["check_recording"],
+        "writer": ["decode_frames"],
     },
 )

@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from mimicmotion.animation.animator import Animator, Outcome
+from mimicmotion.animation.recording import check_recording
 from mimicmotion.config import Config
 from mimicmotion.errors import MimicMotionError, SetupError
 from mimicmotion.features import frame_geometry, read_picture
@@ -39,8 +38,11 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     for folder in {job.output.parent for job in jobs}:
         require_writable(folder)
         remove_stale_temporaries(folder)
+    check_recording(config)
     animator = animator or Animator(config)
-    animator.check_weights()
+    animator.models.check()
+    if not all(animator.is_finished(job) for job in jobs):
+        animator.models.resolve()
     outcomes = [Outcome(job) for job in jobs]
     code = run_all(outcomes, animator.animate)
     write_summary(Path(config.output.output_dir) / SUMMARY_NAME, outcomes, code)
@@ -74,7 +76,7 @@ def explain(error: Exception) -> str:
     """What went wrong, in one line for the user."""
     if isinstance(error, MimicMotionError):
         return str(error)
-    if isinstance(error, torch.OutOfMemoryError):
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
         return "out of memory; try --offload model, --cfg_batch off, a lower --resolution or --decode_chunk_size"
     return f"{type(error).__name__}: {error}"
 

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "animator": ["animate_folder_cached"],
+        "cached_features": ["animate_folder_cached"],
         "benchmark": ["benchmark_cache"],
         "safe_pt": ["load_pt", "save_pt"],
         "store": ["CacheCorrupt", "clear", "level_folders", "load_entry", "prune", "stored_files", "verify"],

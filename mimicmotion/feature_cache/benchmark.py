@@ -10,9 +10,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimicmotion.animation import Animator
 from mimicmotion.config import Config
 from mimicmotion.device import describe_device
-from mimicmotion.feature_cache.animator import CachedAnimator
+from mimicmotion.feature_cache.cached_features import cached_animator
 from mimicmotion.feature_cache.store import FeatureCache, statistics_record
 from mimicmotion.files import (
     TEMPORARY_PREFIX,
@@ -57,17 +58,17 @@ def benchmark_cache(config: Config) -> int:
     # Below the cache folder, so that the disk is the one that a run would use.
     prefix, beside = f"{TEMPORARY_PREFIX}benchmark-", config.feature_cache.folder
     with tempfile.TemporaryDirectory(prefix=prefix, dir=beside) as temporary:
-        animator = CachedAnimator(config, FeatureCache(Path(temporary) / "warm-up"))
-        animator.check_weights()
+        animator = cached_animator(config, FeatureCache(Path(temporary) / "warm-up"))
+        animator.models.check()
         run_pass(animator, job, "warm-up")
         passes = []
         for repeat in range(config.feature_cache.benchmark_repeats):
             for kind in ("cold", "warm"):
-                animator.cache = FeatureCache(Path(temporary) / str(repeat))
+                animator.features.cache = FeatureCache(Path(temporary) / str(repeat))
                 passes.append(run_pass(animator, job, kind))
     report = summarise(passes) | {
         "video": str(job.video),
-        "device": describe_device(animator.device),
+        "device": describe_device(animator.models.device),
         "versions": versions(),
     }
     logger.info("Cold and warm passes of %s, %d frames:\n%s", job.video.name, report["frames"], table(report))
@@ -77,19 +78,19 @@ def benchmark_cache(config: Config) -> int:
     return 0
 
 
-def run_pass(animator: CachedAnimator, job: Job, kind: str) -> Pass:
+def run_pass(animator: Animator, job: Job, kind: str) -> Pass:
     """Makes the result once, with nothing remembered but networks, detector and what the cache's folder holds."""
     forget_content_hashes()
-    animator.forget_references()
-    clock = StageClock(animator.device)
+    animator.clips.forget_references()
+    clock = StageClock(animator.models.device)
     with clock.stage("total"):
         with clock.stage("preprocess"):
             animator.recipe(job)
             clip = animator.prepare(job)
         with clock.stage("pipeline"):
-            animator.write(clip, animator.sample(clip))
+            animator.write(clip, animator.sampler.sample(clip))
     logger.info("%s: preprocess %.3f s, total %.3f s", kind, clock.seconds["preprocess"], clock.seconds["total"])
-    levels = statistics_record(animator.cache.statistics)
+    levels = statistics_record(animator.features.cache.statistics)
     return Pass(kind, clock.seconds, levels, clip.num_frames, sha256_file(job.output))
 
 

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PosedFrames:
-    """Frames to sample that are no whole video; `Animator.sample` takes them like a Clip."""
+    """Frames to sample that are no whole video; `Sampler.sample` takes them like a Clip."""
 
     job: Job
     reference: Reference
@@ -49,10 +49,10 @@ class JoinSampler:
         for clip in clips:
             self._require_same(clip)
         self._poses = [load_poses(clip.poses_path).poses for clip in clips]
-        self._reference = animator.reference(self._job)
+        self._reference = animator.clips.reference(self._job)
 
     def _require_same(self, clip: ClipLatents) -> None:
-        if clip.metadata["model_hash"] != sha256_json(self._animator.weights):
+        if clip.metadata["model_hash"] != sha256_json(self._animator.models.weights):
             raise InputError(f"{clip.path} was made with another model; pass the settings that it was encoded with")
         reference = self._job.case.ref_image_path
         if clip.metadata["reference_hash"] != sha256_file(reference):
@@ -63,7 +63,7 @@ class JoinSampler:
     def noise_level(self, strength: float) -> tuple[int, float]:
         """(first step, sigma) for a strength in 0..1: the share of the steps that is run, at least one."""
         steps, _ = turbo_steps_and_guidance(self._animator.config.turbo, self._job.case)
-        scheduler = self._animator.pipeline.scheduler
+        scheduler = self._animator.models.pipeline.scheduler
         scheduler.set_timesteps(steps)
         first = steps - min(steps, max(1, math.ceil(round(strength * steps, 6))))
         return first, float(scheduler.sigmas[first])
@@ -85,7 +85,7 @@ class JoinSampler:
         noise = torch.randn(known.shape, generator=torch.Generator().manual_seed(seed))
         logger.info("%s > %s: %d frames from sigma %.3g", self._clips[i].name, self._clips[i + 1].name, frames, sigma)
         poses = [*self._tail(i, reach), *self._between(i, frames), *self._head(i + 1, reach)]
-        latents = self._animator.sample(
+        latents = self._animator.sampler.sample(
             self._frames(poses, seed),
             hold(known, noise, new),
             latents=known + sigma * noise if first else noise,
@@ -99,7 +99,7 @@ class JoinSampler:
         Returns latents (1, 1 + left + right, 4, h, w), left, right; both are at most `reach`.
         """
         tail, head = self._tail(i, reach), self._head(i + 1, reach)
-        latents = self._animator.sample(self._frames([*tail, *head], self._job.case.seed))
+        latents = self._animator.sampler.sample(self._frames([*tail, *head], self._job.case.seed))
         return latents.cpu(), len(tail), len(head)
 
     def _reach(self, i: int, frames: int) -> int:
@@ -126,7 +126,7 @@ class JoinSampler:
     def _frames(self, poses: list[dict], seed: int) -> PosedFrames:
         """The reference's frame and one for each of `poses`."""
         job = dataclasses.replace(self._job, case=dataclasses.replace(self._job.case, seed=seed))
-        drawn = self._animator.draw([self._poses[0][0], *poses], self._reference)
+        drawn = self._animator.clips.draw([self._poses[0][0], *poses], self._reference)
         return PosedFrames(job, self._reference, drawn)
 
 

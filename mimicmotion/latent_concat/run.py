@@ -10,7 +10,7 @@ import logging
 from functools import cached_property
 from pathlib import Path
 
-from mimicmotion.animation import Animator, Clip, Outcome, run_all, summary_table, write_summary
+from mimicmotion.animation import Animator, Clip, Outcome, check_recording, run_all, summary_table, write_summary
 from mimicmotion.config import Config
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.dwpose import save_poses
@@ -66,8 +66,10 @@ def encode_videos(config: Config) -> int:
     for place in (Path(settings.cache_dir), folder):
         require_writable(place)
         remove_stale_temporaries(place)
+    check_recording(config)
     animator = Animator(config)
-    animator.check_weights()
+    animator.models.check()
+    animator.models.resolve()
     encoder = Encoder(animator)
     encoder.check_entries(jobs)
     outcomes = [Outcome(job) for job in jobs]
@@ -129,7 +131,7 @@ class Encoder:
             self._sample(job, entry)
         clip = load_latents(entry)
         if self.settings.individual_videos and not job.output.is_file():
-            decoder = self._decoder if kept else self.animator.pipeline
+            decoder = self._decoder if kept else self.animator.models.pipeline
             parts = join_clips([clip.latents], [clip.name])
             write_video(job.output, decoder, parts, clip.metadata["fps"], self.animator.config)
         outcome.status, outcome.frames = "skipped" if kept else "done", clip.metadata["num_frames"]
@@ -141,7 +143,7 @@ class Encoder:
         clip = first_frames(whole, self.settings.max_pose_frames)
         if len(clip.drawn) < len(whole.drawn):
             logger.info("%s: %d of %d frames (max_pose_frames)", job.video.name, len(clip.drawn), len(whole.drawn))
-        latents = self.animator.sample_recorded(clip)
+        latents = self.animator.sample(clip)
         height, width = clip.reference.pixels.shape[:2]
         poses = poses_path(entry)
         save_poses(

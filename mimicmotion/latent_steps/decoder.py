@@ -14,7 +14,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from mimicmotion.errors import MimicMotionError, SetupError, UsageError
-from mimicmotion.files import remove_stale_temporaries, require_writable, sha256_file, sha256_json, write_json
+from mimicmotion.files import (
+    cached_sha256,
+    remove_stale_temporaries,
+    require_writable,
+    sha256_file,
+    sha256_json,
+    write_json,
+)
 from mimicmotion.latent_steps.files import (
     CONFIG_NAME,
     LATENTS_FOLDER,
@@ -27,7 +34,7 @@ from mimicmotion.latent_steps.files import (
 )
 from mimicmotion.latent_steps.latent_decoder import LatentDecoder, find_vae
 from mimicmotion.video import VideoWriter, as_fps
-from mimicmotion.weights import cached_sha256, find_weights
+from mimicmotion.weights import find_weights
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "pipeline_mimicmotion": ["MimicMotionPipeline", "squash_for_clip"],
         "chunked_vae": ["StandaloneVae"],
         "tiling": ["tile_windows"],
-        "schedulers": ["make_scheduler", "turbo_steps_and_guidance"],
+        "few_steps": ["turbo_steps_and_guidance"],
+        "schedulers": ["make_scheduler"],
         "lcm_scheduler": ["AnimateLCMSVDStochasticIterativeScheduler"],
     },
 )

@@ -1,20 +1,13 @@
-"""Every sampler that can be asked for by name, and the steps and guidance each is made for."""
+"""Every sampler that can be asked for by name."""
 
 import numpy as np
 from diffusers import EDMDPMSolverMultistepScheduler, EulerDiscreteScheduler
 from diffusers.schedulers import AysSchedules
 
-from mimicmotion.config import TestCase, TurboSettings
+from mimicmotion.config import TurboSettings
 from mimicmotion.errors import UsageError
+from mimicmotion.pipelines.few_steps import MADE_FOR
 from mimicmotion.pipelines.lcm_scheduler import AnimateLCMSVDStochasticIterativeScheduler
-
-# Steps and guidance that a scheduler is made for; None takes the test case's own.
-MADE_FOR = {
-    "AnimateLCM_SVD": (4, 1.0),
-    "AYS": (10, None),
-    "DPMSolver++": (12, None),
-    "EulerDiscreteScheduler": (None, None),
-}
 
 
 class AlignYourStepsScheduler(EulerDiscreteScheduler):
@@ -75,16 +68,3 @@ def make_scheduler(name: str, base_config: dict, turbo: TurboSettings | None = N
             solver_order=2,
         )
     raise UsageError(f"scheduler {name!r} is unknown; choose one of {', '.join(MADE_FOR)}")
-
-
-def turbo_steps_and_guidance(turbo: TurboSettings, case: TestCase) -> tuple[int, float]:
-    """(denoising steps, guidance scale) of a turbo run: its own, else the scheduler's, else the test case's."""
-    name = "EulerDiscreteScheduler" if turbo.skip_lcm_scheduler else turbo.scheduler
-    made_for_steps, made_for_guidance = MADE_FOR[name]
-    steps = _first(turbo.num_inference_steps, made_for_steps, case.num_inference_steps)
-    guidance = _first(turbo.guidance_scale, made_for_guidance, case.guidance_scale)
-    return int(steps), float(guidance)
-
-
-def _first(*values):
-    return next(value for value in values if value is not None)

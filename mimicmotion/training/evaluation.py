@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mimicmotion.animation import Animator, decode_frames
+from mimicmotion.animation import Animator, Models, decode_frames
 from mimicmotion.config import Config, load_config
 from mimicmotion.device import describe_device, resolve_device
 from mimicmotion.errors import SetupError, UsageError
@@ -169,7 +169,7 @@ class Sampler:
         self.way = way
         self.animator = Animator(make_config(way, options))
         if way.kind in ("vae", "sampled"):
-            _ = self.animator.pipeline  # loaded here, so that no clip's seconds include it
+            _ = self.animator.models.pipeline  # loaded here, so that no clip's seconds include it
 
     def frames(self, target: Target) -> np.ndarray:
         """uint8 (frames - 1, height, width, 3): what this way makes of the clip, without the reference's frame."""
@@ -179,17 +179,17 @@ class Sampler:
             return target.frames[:1].repeat(len(target.truth), axis=0)
         if self.way.kind == "vae":
             return self._there_and_back(target.truth)
-        return self._decoded(self.animator.sample(posed_frames(target, self.animator)), drop_first=1)
+        return self._decoded(self.animator.sampler.sample(posed_frames(target, self.animator)), drop_first=1)
 
     def _there_and_back(self, frames: np.ndarray) -> np.ndarray:
-        pipeline = self.animator.pipeline
+        pipeline = self.animator.models.pipeline
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
-        latents = pipeline.encode_image(pixels.to(self.animator.device))[None]
+        latents = pipeline.encode_image(pixels.to(self.animator.models.device))[None]
         return self._decoded(latents * pipeline.vae.config.scaling_factor, drop_first=0)
 
     def _decoded(self, latents, drop_first: int) -> np.ndarray:
-        animator = self.animator
-        return np.concatenate(list(decode_frames(animator.pipeline, latents, animator.config.sampling, drop_first)))
+        pipeline, sampling = self.animator.models.pipeline, self.animator.config.sampling
+        return np.concatenate(list(decode_frames(pipeline, latents, sampling, drop_first)))
 
 
 def make_config(way: Way, options: EvaluateOptions) -> Config:
@@ -209,13 +209,13 @@ def make_config(way: Way, options: EvaluateOptions) -> Config:
 
 
 def posed_frames(target: Target, animator: Animator) -> PosedFrames:
-    """The clip as `Animator.sample` takes it, with the renderer's own poses: nothing is detected or aligned."""
+    """The clip as `Sampler.sample` takes it, with the renderer's own poses: nothing is detected or aligned."""
     case = animator.config.test_case[0]
     name, reference_pose = Path(f"validation-{target.seed}"), target.poses[0]
     reference = Reference(name, target.frames[0], reference_pose)
     # Another noise for every clip, so that the means do not hang on one.
     job = Job(name, replace(case, seed=case.seed + target.seed), 0, name.with_suffix(".mp4"))
-    return PosedFrames(job, reference, animator.draw(target.poses, reference))
+    return PosedFrames(job, reference, animator.clips.draw(target.poses, reference))
 
 
 def recipe(way: Way, options: EvaluateOptions) -> str:
@@ -223,7 +223,7 @@ def recipe(way: Way, options: EvaluateOptions) -> str:
     made_from = {"version": VERSION, "renderer": RENDERER_VERSION, "frames": options.frames, "way": asdict(way)}
     if way.kind in ("vae", "sampled"):
         config = make_config(way, options)
-        made_from |= {"weights": Animator(config).weights, "device": config.runtime.device}
+        made_from |= {"weights": Models(config).weights, "device": config.runtime.device}
         made_from |= {"case": asdict(config.test_case[0]), "sampling": asdict(config.sampling)}
         for unused in ("ref_image_path", "ref_video_path"):
             del made_from["case"][unused]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from mimicmotion.errors import SetupError
 from mimicmotion.files import write_json
-from mimicmotion.weights.files import quiet_transformers
 
 TINY_PATH = Path("assets") / "models" / "tiny"
 TINY_MARKER = "tiny_model.json"
@@ -102,6 +101,8 @@ def build_tiny_model(path: str | Path, seed: int = TINY_SEED) -> None:
 
     Its pictures are noise that moves with the pose.
     """
+    from mimicmotion.weights.files import quiet_transformers
+
     path = Path(path)
     with quiet_transformers():
         for name, module in tiny_networks(seed).items():

@@ -4,24 +4,16 @@ This module knows files and the model hub; what the tensors mean is known to `lo
 """
 
 import contextlib
-import json
 import logging
-import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 
-from mimicmotion.errors import SetupError
-from mimicmotion.files import sha256_file, write_json
+from mimicmotion.weights.places import broken, check_head, listing
 
 log = logging.getLogger(__name__)
-
-REMEDY = "replace it; scripts/download_weights.py fetches the published files and verifies them"
-FETCH = "fetch it with scripts/download_weights.py or correct the path"
-SVD_FOLDER = Path("models") / "SVD"
-LISTED = 10
 
 
 class Tensors(Mapping):
@@ -82,30 +74,6 @@ def _recognise(path: Path) -> str:
     raise broken(path, "is neither a safetensors nor a PyTorch file")
 
 
-def check_head(path: Path) -> bytes:
-    """The first bytes of a file that is not an obvious stand-in for weights.
-
-    Raises: SetupError when it is absent, empty, a Git LFS pointer or a web page.
-    """
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise SetupError(f"weights not found: {path} {what}; {FETCH}")
-    with open(path, "rb") as file:
-        head = file.read(64)
-    if not head:
-        raise broken(path, "is empty, perhaps an interrupted download")
-    if head.startswith(b"version https://git-lfs"):
-        raise broken(path, "is a Git LFS pointer of a few lines, not the weights")
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise broken(path, "is a web page, perhaps a log-in or error page saved instead of the weights")
-    return head
-
-
-def broken(path: Path, what: str) -> SetupError:
-    """The error for a file that is not what it should be."""
-    return SetupError(f"{path} {what}; {REMEDY}")
-
-
 def _open_safetensors(path: Path) -> Tensors:
     from safetensors import SafetensorError, safe_open
 
@@ -134,19 +102,6 @@ def _open_torch(path: Path, mapped: bool) -> Tensors:
     if others or not state:
         raise broken(path, f"is not a state dict: {listing(others) if others else 'it holds nothing'}")
     return Tensors(path, {name: tensor.shape for name, tensor in state.items()}, state.__getitem__)
-
-
-def listing(names: Iterable[str]) -> str:
-    """The first names and how many there are in all: "a, b (2 in all)"."""
-    names = list(names)
-    return f"{', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''} ({len(names)} in all)"
-
-
-def strip_prefix(name: str, *prefixes: str) -> str:
-    """`name` without the leading `prefixes`, each removed at most once and in the order given."""
-    for prefix in prefixes:
-        name = name.removeprefix(prefix)
-    return name
 
 
 def assign_weights(
@@ -184,123 +139,6 @@ def check_shapes(tensors: Tensors, expected: Mapping[str, torch.Size], what: str
     ]
     if other:
         raise broken(tensors.path, f"does not fit the {what}: {listing(other)}")
-
-
-def find_weights(folder: Path, stems: tuple[str, ...] = ("diffusion_pytorch_model",)) -> Path:
-    """The weight file of a diffusers component: full precision before the fp16 variant, safetensors before .bin.
-
-    Raises: SetupError when there is none.
-    """
-    for variant in ("", ".fp16"):
-        for stem in stems:
-            for suffix in (".safetensors", ".bin"):
-                path = folder / f"{stem}{variant}{suffix}"
-                if path.exists() or path.is_symlink():
-                    return path
-    raise SetupError(f"no weights in {folder}: expected {stems[0]}.safetensors; {FETCH}")
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether `name` has the form owner/name of a model on the hub and is no path of this machine."""
-    parts = str(name).split("/")
-    return len(parts) == 2 and all(parts) and not set("\\:~") & set(str(name)) and parts[0] not in (".", "..")
-
-
-def local_copy(name: str) -> Path | None:
-    """Where scripts/download_weights.py puts the base model `name` of the hub, if it is there; says so in the log."""
-    folder = SVD_FOLDER / name.split("/")[-1]
-    if not folder.is_dir():
-        return None
-    log.info("%s: using the copy in %s", name, folder)
-    return folder
-
-
-def from_hub(
-    name: str, fetch: Callable[..., str], complete: Callable[[Path], bool] | None = None, **options
-) -> Path:
-    """Calls a download function of huggingface_hub for the model `name`, first without the network, then with.
-
-    Args:
-        fetch: `hf_hub_download` or `snapshot_download`, called with `name` and `options`.
-        complete: tells whether what the local cache has is enough; without it anything found is.
-
-    Raises: SetupError that says how to get access when the model is gated, absent or the hub out of reach.
-    """
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        with contextlib.suppress(LocalEntryNotFoundError):
-            path = Path(fetch(name, local_files_only=True, **options))
-            if complete is None or complete(path):
-                return path
-        log.info("%s is not, or not wholly, in the local cache; asking the hub", name)
-        return Path(fetch(name, **options))
-    except hub_errors() as error:
-        raise SetupError(explain_hub_error(name, error)) from error
-
-
-def hub_errors() -> tuple[type[Exception], ...]:
-    """What calls to the hub raise when the network, the access or the name is the trouble."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    transport_error = HfHubHTTPError.__bases__[0]  # the HTTP client's own base class; the client varies by version
-    return OSError, HFValidationError, transport_error
-
-
-def explain_hub_error(name: str, error: Exception) -> str:
-    """One sentence or two on why the hub did not give `name`, and what to do."""
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    page = f"https://huggingface.co/{name}"
-    if isinstance(error, GatedRepoError):
-        return f"{name} is gated: accept its licence on {page} while logged in, then run `hf auth login` here"
-    if isinstance(error, RepositoryNotFoundError):
-        return f"{name} is neither a local folder nor a model on the hub (or it is private: run `hf auth login`)"
-    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-        return f"{name} on the hub lacks the file that is needed: {error}"
-    where = "fetch the weights with scripts/download_weights.py on a machine with access and copy them here"
-    return f"{name} is neither a local folder nor cached, and the hub is out of reach; {where}, or correct the path"
-
-
-def cached_sha256(path: str | Path) -> str:
-    """The SHA-256 of a file, remembered between runs for as long as its size and times stay as they are.
-
-    Hashing 10 GB takes seconds to minutes. The memory is a JSON file in the user's cache folder; the change time
-    is part of its key, so that a file swapped for another with the same size and date is noticed too. Where the
-    folder cannot be written the file is hashed each time.
-    """
-    path = Path(path).resolve()
-    status = path.stat()
-    stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-    known = _read_hashes()
-    entry = known.get(str(path))
-    if isinstance(entry, dict) and entry.get("stamp") == stamp:
-        return entry["sha256"]
-    digest = sha256_file(path)
-    known = _read_hashes() | {str(path): {"stamp": stamp, "sha256": digest}}
-    try:
-        write_json(_hashes_path(), {name: value for name, value in known.items() if Path(name).exists()})
-    except (SetupError, OSError) as error:
-        log.debug("the hash of %s is not remembered: %s", path, error)
-    return digest
-
-
-def _hashes_path() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "mimicmotion" / "sha256.json"
-
-
-def _read_hashes() -> dict:
-    try:
-        known = json.loads(_hashes_path().read_text())
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
 
 
 @contextlib.contextmanager

@@ -20,23 +20,20 @@ import torch
 from torch import nn
 
 from mimicmotion.errors import SetupError, UsageError
-from mimicmotion.weights.files import (
-    FETCH,
-    Tensors,
+from mimicmotion.weights.files import Tensors, check_shapes, open_tensors
+from mimicmotion.weights.places import (
     broken,
-    check_shapes,
+    find_lcm_file,
     find_weights,
     from_hub,
     is_hub_id,
     listing,
     local_copy,
-    open_tensors,
     strip_prefix,
 )
 
 log = logging.getLogger(__name__)
 
-LORA_FILE = "pytorch_lora_weights.safetensors"
 ADAPTER = "lcm"
 LAYERS = (nn.Linear, nn.Conv2d, nn.Conv3d)
 # Of PEFT's own files, of diffusers' pipelines, of data-parallel training; in the order they are nested.
@@ -134,39 +131,6 @@ def apply_lcm_weights(
         report = apply_lora(pipeline.unet, tensors, kind, scale, fuse)
     log.info("LCM weights: %s", report)
     return report
-
-
-def find_lcm_file(path: str | Path, weight_name: str | None = None) -> Path:
-    """The file that a file, a folder or a model of the hub and a name stand for. Raises: SetupError."""
-    local = Path(path)
-    if local.is_file():
-        return local
-    if local.is_dir():
-        return _file_in_folder(local, weight_name)
-    if not is_hub_id(str(path)):
-        raise SetupError(f"LCM weights not found: {path} does not exist; {FETCH}")
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return from_hub(str(path), hf_hub_download, filename=weight_name or LORA_FILE)
-    except SetupError as error:
-        if weight_name:
-            raise
-        hint = f"looked for {LORA_FILE}; name another file of it with --lcm_weight_name"
-        raise SetupError(f"{error} ({hint})") from error
-
-
-def _file_in_folder(folder: Path, weight_name: str | None) -> Path:
-    found = sorted(file for ending in ("safetensors", "bin", "pth", "pt") for file in folder.glob(f"*.{ending}"))
-    if weight_name or (folder / LORA_FILE).is_file():
-        file = folder / (weight_name or LORA_FILE)
-        if not file.is_file():
-            raise SetupError(f"no {file.name} in {folder}; weight files there: {listing(f.name for f in found)}")
-        return file
-    if len(found) != 1:
-        what = f"holds {listing(file.name for file in found)}" if found else "holds no weight file"
-        raise SetupError(f"{folder} {what}; choose one with --lcm_weight_name")
-    return found[0]
 
 
 def recognise(tensors: Tensors, unet: nn.Module) -> str:

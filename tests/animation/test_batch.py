@@ -14,12 +14,14 @@ import PIL.Image
 import pytest
 import torch
 
-from mimicmotion.animation import animator as animate
-from mimicmotion.animation import batch
+from mimicmotion.animation.animator import Animator
 from mimicmotion.animation.batch import animate_folder
 from mimicmotion.config import load_config
 from mimicmotion.errors import SetupError, UsageError
+from mimicmotion.results import plan_jobs
+from mimicmotion.video import open_video
 from mimicmotion.video.probe import probe_video
+from mimicmotion.weights import create_pipeline
 from tests.conftest import dancing_poses, write_clip, write_pose_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,11 +70,11 @@ def test_every_video_gets_a_result_a_sheet_and_a_record(project):
 def test_frames_are_the_pipelines_own_without_the_reference(project):
     run(project, "output.crf=0", "batch.videos=[a.mp4]")
     config = settings(project)
-    animator, job = animate.Animator(config), batch.plan_jobs(config)[0]
+    animator, job = Animator(config), plan_jobs(config)[0]
     latents = animator.sample(animator.prepare(job))
-    decoded = animator.pipeline.decode_latents(latents, 7, 8)[0].permute(1, 2, 3, 0)[1:]
+    decoded = animator.models.pipeline.decode_latents(latents, 7, 8)[0].permute(1, 2, 3, 0)[1:]
     expected = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().numpy()
-    written = np.stack([frame for _, frame in animate.open_video(job.output).frames()])
+    written = np.stack([frame for _, frame in open_video(job.output).frames()])
     # 4:2:0 colour averages 2 x 2 pixels, so only brightness is held against the frames.
     assert np.abs(written.mean(axis=3) - expected.mean(axis=3)).mean() < 6
 
@@ -80,7 +82,7 @@ def test_frames_are_the_pipelines_own_without_the_reference(project):
 def test_a_second_run_skips_and_changes_nothing(project, monkeypatch):
     run(project)
     before = {path: path.stat().st_mtime_ns for path in (project / "outputs" / "videos").iterdir()}
-    monkeypatch.setattr(animate, "create_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("mimicmotion.weights.create_pipeline", lambda *_: pytest.fail("a model was loaded"))
     assert run(project) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert set(summary(project).values()) == {"skipped"}
@@ -150,7 +152,7 @@ def test_a_pipe_named_like_a_video_does_not_block(project):
 
 
 def test_a_crash_in_one_video_does_not_stop_the_others(project, monkeypatch):
-    sample = animate.Animator.sample
+    sample = Animator.sample
     calls = []
 
     def crash_once(*arguments):
@@ -159,7 +161,7 @@ def test_a_crash_in_one_video_does_not_stop_the_others(project, monkeypatch):
             raise RuntimeError("boom")
         return sample(*arguments)
 
-    monkeypatch.setattr(animate.Animator, "sample", crash_once)
+    monkeypatch.setattr(Animator, "sample", crash_once)
     assert run(project) == 1
     assert summary(project) == {"a.mp4": "done", "b.mp4": "failed", "c.mp4": "done"}
 
@@ -179,14 +181,14 @@ def test_poses_of_another_sampling_are_refused(project):
 
 def test_not_finite_latents_are_no_black_video(project, monkeypatch):
     config = settings(project, "batch.videos=[a.mp4]")
-    poison = animate.create_pipeline
+    poison = create_pipeline
 
     def poisoned(*arguments):
         pipeline = poison(*arguments)
         pipeline.unet.conv_out.bias.data[0] = float("nan")
         return pipeline
 
-    monkeypatch.setattr(animate, "create_pipeline", poisoned)
+    monkeypatch.setattr("mimicmotion.weights.create_pipeline", poisoned)
     assert animate_folder(config) == 1
     assert results(project) == {}
     items = json.loads((project / "outputs" / "run.json").read_text())["items"]
@@ -254,7 +256,7 @@ def test_wrong_use_is_said_before_anything_is_written(project, overrides, words)
 
 
 def test_missing_weights_are_said_before_any_video_is_read(project, monkeypatch):
-    monkeypatch.setattr(animate, "open_video", lambda *_: pytest.fail("a video was read"))
+    monkeypatch.setattr("mimicmotion.animation.inputs.open_video", lambda *_: pytest.fail("a video was read"))
     with pytest.raises(SetupError, match=r"missing\.pth"):
         run(project, "ckpt_path=missing.pth")
 

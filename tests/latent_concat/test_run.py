@@ -11,9 +11,7 @@ import pytest
 import torch
 
 from mimicmotion import cli
-from mimicmotion.animation import animator as animate
 from mimicmotion.animation.animator import Animator
-from mimicmotion.animation.batch import plan_jobs
 from mimicmotion.config import LatentConcatSettings, load_config
 from mimicmotion.errors import InputError, SetupError, UsageError
 from mimicmotion.feature_cache.safe_pt import load_pt, save_pt
@@ -24,6 +22,8 @@ from mimicmotion.latent_concat.join import Part, join_clips
 from mimicmotion.latent_concat.joined_video import joined_frames
 from mimicmotion.latent_concat.report import measure, peak_at_joins
 from mimicmotion.latent_concat.run import open_decoder, run_latent_concat
+from mimicmotion.results import plan_jobs
+from mimicmotion.video import open_video
 from mimicmotion.video.probe import probe_video
 from tests.conftest import dancing_poses, write_clip, write_pose_file
 
@@ -68,7 +68,7 @@ def encoded(project, kept_latents):
 
 
 def frames_of(path):
-    return np.stack([frame for _, frame in animate.open_video(path).frames()])
+    return np.stack([frame for _, frame in open_video(path).frames()])
 
 
 def statuses(project):
@@ -106,7 +106,7 @@ def test_every_clip_gets_a_video_without_its_reference(encoded):
 def test_individual_videos_can_be_left_out_and_made_later_without_sampling(encoded, monkeypatch):
     before = (encoded / "joined" / "individual" / "a.mp4").read_bytes()
     shutil.rmtree(encoded / "joined")
-    monkeypatch.setattr(animate, "create_pipeline", lambda *_: pytest.fail("a UNet was loaded"))
+    monkeypatch.setattr("mimicmotion.weights.create_pipeline", lambda *_: pytest.fail("a UNet was loaded"))
     assert run(encoded, "encode", "latent_concat.individual_videos=false") == 0
     assert list((encoded / "joined" / "individual").iterdir()) == []
     assert run(encoded, "encode") == 0
@@ -238,7 +238,7 @@ def without_unet(monkeypatch):
     def forbidden(*_arguments, **_named):
         pytest.fail("more than the VAE was loaded")
 
-    monkeypatch.setattr(animate, "create_pipeline", forbidden)
+    monkeypatch.setattr("mimicmotion.weights.create_pipeline", forbidden)
     for name in ("load_networks", "load_image_encoder"):
         monkeypatch.setattr(f"mimicmotion.weights.loading.{name}", forbidden)
 
@@ -403,7 +403,7 @@ def test_a_bridge_differs_from_interpolation_and_with_its_strength(sampler):
 
 def test_frames_beside_a_bridge_are_held(sampler, monkeypatch):
     seen = []
-    pipeline = sampler._animator.pipeline
+    pipeline = sampler._animator.models.pipeline
     call = type(pipeline).__call__
 
     def spy(self, *arguments, **named):

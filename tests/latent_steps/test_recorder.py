@@ -11,14 +11,14 @@ import pytest
 import torch
 import yaml
 
-from mimicmotion.animation import animator as animate
-from mimicmotion.animation import batch
+from mimicmotion.animation.animator import Animator
 from mimicmotion.animation.batch import animate_folder
 from mimicmotion.config import load_config
 from mimicmotion.errors import NumericalError, SetupError, UsageError
 from mimicmotion.latent_steps import recorder as latent_steps
 from mimicmotion.latent_steps.files import Step, read_metadata, read_step
 from mimicmotion.latent_steps.recorder import StepExperiment, StepRecorder
+from mimicmotion.results import plan_jobs
 
 PIPELINE = SimpleNamespace(scheduler=SimpleNamespace(sigmas=torch.tensor([700.0, 10.0, 0.5, 0.0])))
 
@@ -137,7 +137,7 @@ def test_the_main_job_records_what_it_samples(project):
     )
 
     plain = load_config(project / "settings.yaml", overrides=["batch.videos=[a.mp4]", "turbo.num_inference_steps=3"])
-    animator, job = animate.Animator(plain), batch.plan_jobs(plain)[0]
+    animator, job = Animator(plain), plan_jobs(plain)[0]
     final = animator.sample(animator.prepare(job))
     np.testing.assert_array_equal(read_step(clip / "step_002.npy.gz"), final.half().numpy())
     # The AnimateLCM step adds noise of the next level to x0; the last one adds none.
@@ -166,7 +166,7 @@ def test_recording_changes_no_frame_and_samples_again(project):
 
 
 def test_the_cached_job_records_the_same(project):
-    from mimicmotion.feature_cache.animator import animate_folder_cached
+    from mimicmotion.feature_cache.cached_features import animate_folder_cached
 
     assert animate_folder(settings(project, "latent_steps.experiment_name=plain")) == 0
     cache = f"feature_cache.folder={project / 'cache'}"
@@ -192,7 +192,7 @@ def test_every_test_case_and_video_has_its_place(project):
 
 
 def test_bad_names_and_folders_end_before_any_work(project, monkeypatch):
-    monkeypatch.setattr(animate, "create_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("mimicmotion.weights.create_pipeline", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(UsageError, match="plain name"):
         animate_folder(settings(project, "latent_steps.experiment_name=../x"))
     (project / "steps").write_text("a file is in the way")

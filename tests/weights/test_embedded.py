@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from mimicmotion.errors import SetupError
-from mimicmotion.weights import embedded, loading
+from mimicmotion.weights import embedded, loading, model_files
 
 
 @pytest.fixture(scope="session")
@@ -108,9 +108,9 @@ def test_an_embedded_model_that_is_not_there_is_refused_with_the_way_to_get_it(b
 
 def test_only_the_default_path_means_the_embedded_model(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(loading, "require_embedded_model", asked.append)
+    monkeypatch.setattr(model_files, "require_embedded_model", asked.append)
     for path in ("assets/models/tiny", tmp_path / "assets" / "models" / "tiny", "assets/models/other"):
         with pytest.raises(SetupError):
             monkeypatch.chdir(tmp_path)
-            loading.resolve_base(path)
+            model_files.resolve_base(path)
     assert asked == ["assets/models/tiny", tmp_path / "assets" / "models" / "tiny"]

@@ -45,7 +45,7 @@ def test_no_key_is_missing_and_none_is_left_over(sampler, options, part):
     # The LoRA is fused: the UNet's keys are those it was loaded with.
     (path,) = (MODEL / part).glob("*.safetensors")
     with safe_open(path, "pt") as file:
-        assert set(file.keys()) == set(getattr(sampler.animator.pipeline, part).state_dict())
+        assert set(file.keys()) == set(getattr(sampler.animator.models.pipeline, part).state_dict())
 
 
 def test_it_is_within_its_size():
@@ -59,7 +59,7 @@ def test_turbo_is_good_and_neither_chance_nor_the_plain_model_is(sampler, option
     assert misses(sampler.frames(target), target, options) == []
     plain = Sampler(WAYS["turbo4_plain"], options)
     assert "sharpness" in misses(plain.frames(target), target, options)
-    embedded.draw_weights(plain.animator.pipeline.unet, "random/unet", embedded.GAINS["unet"])
+    embedded.draw_weights(plain.animator.models.pipeline.unet, "random/unet", embedded.GAINS["unet"])
     assert misses(plain.frames(target), target, options) == ["distance", "sharpness", "pose"]
 
 

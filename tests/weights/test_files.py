@@ -8,8 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mimicmotion import files as files_module
 from mimicmotion.errors import SetupError
 from mimicmotion.weights import files as weights
+from mimicmotion.weights import places
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)}
 
@@ -117,10 +119,10 @@ def test_shapes_are_compared_before_a_huge_tensor_is_made(tmp_path):
 def test_find_weights_prefers_full_precision_and_safetensors(tmp_path):
     names = ["diffusion_pytorch_model" + end for end in (".fp16.bin", ".fp16.safetensors", ".bin", ".safetensors")]
     with pytest.raises(SetupError, match="no weights in"):
-        weights.find_weights(tmp_path)
+        places.find_weights(tmp_path)
     for name in names:
         (tmp_path / name).touch()
-        assert weights.find_weights(tmp_path).name == name
+        assert places.find_weights(tmp_path).name == name
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_find_weights_prefers_full_precision_and_safetensors(tmp_path):
     ],
 )
 def test_hub_ids(name, expected):
-    assert weights.is_hub_id(name) is expected
+    assert places.is_hub_id(name) is expected
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def test_hub_errors_say_how_to_get_access(hub_error, name, message):
         raise LocalEntryNotFoundError("not cached") if local_files_only else hub_error(name)
 
     with pytest.raises(SetupError, match=message):
-        weights.from_hub("owner/model", fetch)
+        places.from_hub("owner/model", fetch)
 
 
 def test_a_machine_without_a_network_is_told_so():
@@ -180,7 +182,7 @@ def test_a_machine_without_a_network_is_told_so():
             raise LocalEntryNotFoundError("not cached") if local_files_only else error
 
         with pytest.raises(SetupError, match=r"out of reach.*download_weights.py"):
-            weights.from_hub("owner/model", fetch)
+            places.from_hub("owner/model", fetch)
 
 
 def test_the_cache_is_asked_before_the_network(tmp_path):
@@ -190,30 +192,30 @@ def test_the_cache_is_asked_before_the_network(tmp_path):
         calls.append(local_files_only)
         return str(tmp_path)
 
-    assert weights.from_hub("owner/model", fetch) == tmp_path and calls == [True]
-    assert weights.from_hub("owner/model", fetch, complete=lambda path: False) == tmp_path
+    assert places.from_hub("owner/model", fetch) == tmp_path and calls == [True]
+    assert places.from_hub("owner/model", fetch, complete=lambda path: False) == tmp_path
     assert calls == [True, True, False]
 
 
 def test_hashes_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    file, calls, sha256_file = tmp_path / "w", [], weights.sha256_file
-    monkeypatch.setattr(weights, "sha256_file", lambda path: calls.append(path) or sha256_file(path))
+    file, calls, sha256_file = tmp_path / "w", [], files_module.sha256_file
+    monkeypatch.setattr(files_module, "sha256_file", lambda path: calls.append(path) or sha256_file(path))
     file.write_bytes(b"one")
     times = (1_000_000_000, 1_000_000_000)
     os.utime(file, ns=times)
-    first = weights.cached_sha256(file)
-    assert weights.cached_sha256(file) == first == sha256_file(file) and len(calls) == 1
+    first = files_module.cached_sha256(file)
+    assert files_module.cached_sha256(file) == first == sha256_file(file) and len(calls) == 1
     file.write_bytes(b"two")  # same size, same date
     os.utime(file, ns=times)
-    assert weights.cached_sha256(file) == sha256_file(file) != first
+    assert files_module.cached_sha256(file) == sha256_file(file) != first
 
 
 def test_hashing_works_without_a_place_to_remember(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (tmp_path / "w").write_bytes(b"one")
-    assert len(weights.cached_sha256(tmp_path / "w")) == 64
+    assert len(files_module.cached_sha256(tmp_path / "w")) == 64
 
 
 def test_a_damaged_memory_of_hashes_is_ignored(tmp_path, monkeypatch):
@@ -221,4 +223,4 @@ def test_a_damaged_memory_of_hashes_is_ignored(tmp_path, monkeypatch):
     (tmp_path / "mimicmotion").mkdir()
     (tmp_path / "mimicmotion" / "sha256.json").write_text("[1,")
     (tmp_path / "w").write_bytes(b"one")
-    assert weights.cached_sha256(tmp_path / "w") == weights.sha256_file(tmp_path / "w")
+    assert files_module.cached_sha256(tmp_path / "w") == files_module.sha256_file(tmp_path / "w")

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from mimicmotion.errors import SetupError, UsageError
-from mimicmotion.weights import loading
+from mimicmotion.weights import loading, model_files
 from mimicmotion.weights.files import Tensors
 from tests.conftest import (
     make_image_encoder,
@@ -281,26 +281,26 @@ def test_a_local_copy_of_a_hub_model_is_found(base, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "SVD").mkdir(parents=True)
     (tmp_path / "models" / "SVD" / "svd-xt").symlink_to(base)
-    assert loading.resolve_base("owner/svd-xt").resolve() == base
+    assert model_files.resolve_base("owner/svd-xt").resolve() == base
 
 
 def test_the_canvas_of_the_poses_is_part_of_the_fingerprint(base, copy):
     path = copy / "pose_net" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"canvas_side": 480}))
-    assert loading.pose_canvas(config(copy)) == 480 != loading.pose_canvas(config(base))
-    assert loading.weights_fingerprint(config(copy)) != loading.weights_fingerprint(config(base))
+    assert model_files.pose_canvas(config(copy)) == 480 != model_files.pose_canvas(config(base))
+    assert model_files.weights_fingerprint(config(copy)) != model_files.weights_fingerprint(config(base))
 
 
 def test_the_fingerprint_names_what_the_numbers_depend_on(base, copy, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    first = loading.weights_fingerprint(config(base))
+    first = model_files.weights_fingerprint(config(base))
     assert set(first) == {"unet", "pose_net", "vae", "image_encoder", "configs"}
-    assert loading.weights_fingerprint(config(copy)) == first
-    assert "checkpoint" in loading.weights_fingerprint(config(base, base / "checkpoint.pth"))
+    assert model_files.weights_fingerprint(config(copy)) == first
+    assert "checkpoint" in model_files.weights_fingerprint(config(base, base / "checkpoint.pth"))
     settings = json.loads((copy / "vae" / "config.json").read_text())
     (copy / "vae" / "config.json").write_text(json.dumps(settings | {"scaling_factor": 1.0}))
     make_pose_net().save_pretrained(copy / "pose_net")
-    second = loading.weights_fingerprint(config(copy))
+    second = model_files.weights_fingerprint(config(copy))
     assert {name for name in first if first[name] != second[name]} == {"configs", "pose_net"}
 
 

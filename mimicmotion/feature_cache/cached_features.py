@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mimicmotion.animation import Animator, Clip, animate_folder
-from mimicmotion.config import Config
-from mimicmotion.device import resolve_dtype
+from mimicmotion.animation import Animator, InputFeatures, Models, animate_folder
+from mimicmotion.config import Config, TestCase
 from mimicmotion.dwpose import arrays_from_pose, pose_from_arrays, stack_poses, unstack_poses
 from mimicmotion.feature_cache.store import FeatureCache, Value, statistics_lines
-from mimicmotion.features import DetectedPoses, Geometry
+from mimicmotion.features import DetectedPoses, Geometry, Reference
 from mimicmotion.files import content_sha256
-from mimicmotion.results import Job, package_versions
+from mimicmotion.results import package_versions
 from mimicmotion.video import VideoInfo, VideoSource, open_video, probe_video, require_file
 
 logger = logging.getLogger(__name__)
@@ -44,39 +43,39 @@ def animate_folder_cached(config: Config) -> int:
         return animate_folder(config)
     cache = FeatureCache(Path(settings.folder), settings.max_gb, settings.force_refresh)
     try:
-        return animate_folder(config, CachedAnimator(config, cache))
+        return animate_folder(config, cached_animator(config, cache))
     finally:
         for line in statistics_lines(cache.statistics):
             logger.info("Feature cache, %s", line)
 
 
-class CachedAnimator(Animator):
-    """An Animator that keeps what it finds out about videos and references in a cache.
+def cached_animator(config: Config, cache: FeatureCache) -> Animator:
+    """An Animator that looks up in `cache` what is known about its inputs. Its results are the same, bit for bit."""
+    models = Models(config)
+    return Animator(config, models, CachedFeatures(InputFeatures(models), cache))
 
-    Its results are those of an Animator bit for bit. Levels: video, driving_pose, reference_pixels, reference_pose, and
-    with `config.feature_cache.pipeline_features` clip_embedding and vae_latents.
+
+class CachedFeatures:
+    """Looks up what InputFeatures finds out, and has it found out where that is not known yet.
+
+    Levels: video, driving_pose, reference_pixels, reference_pose, and with `config.feature_cache.pipeline_features`
+    clip_embedding and vae_latents.
     """
 
-    def __init__(self, config: Config, cache: FeatureCache):
-        super().__init__(config)
-        self.cache = cache
-        self.vae_dtype = resolve_dtype(config.runtime.vae_dtype, self.device)
+    def __init__(self, found: InputFeatures, cache: FeatureCache):
+        self.found, self.cache = found, cache
+        self.models, self.config = found.models, found.models.config
 
-    def open_video(self, job: Job) -> VideoSource:
-        """The job's driving video; a file that was decoded once to count its frames is not decoded again."""
-        if job.video.is_dir():
-            return super().open_video(job)
-        require_file(job.video)
-        key = {"content": content_sha256(job.video), "made_by": made_by(READERS)}
+    def open_video(self, path: Path) -> VideoSource:
+        """A driving video; a file that was decoded once to count its frames is not decoded again."""
+        if path.is_dir():
+            return self.found.open_video(path)
+        require_file(path)
+        key = {"content": content_sha256(path), "made_by": made_by(READERS)}
         info = self.cache.get_or_compute(
-            "video",
-            key,
-            lambda: probe_video(job.video),
-            pack=pack_info,
-            unpack=unpack_info,
-            source=source_of(job.video),
+            "video", key, lambda: probe_video(path), pack=pack_info, unpack=unpack_info, source=source_of(path)
         )
-        return open_video(job.video, info=info)
+        return open_video(path, info=info)
 
     def read_frame(self, path: Path, resolution: int) -> tuple[np.ndarray, Geometry]:
         """The reference picture as a frame."""
@@ -85,85 +84,86 @@ class CachedAnimator(Animator):
         return self.cache.get_or_compute(
             "reference_pixels",
             key,
-            lambda: super(CachedAnimator, self).read_frame(path, resolution),
+            lambda: self.found.read_frame(path, resolution),
             pack=pack_frame,
             unpack=unpack_frame,
             source=source_of(path),
         )
 
-    def detect(self, job: Job, video: VideoSource) -> DetectedPoses:
-        """What the detector sees in the sampled frames of the driving video."""
+    def driving_poses(self, video: VideoSource, sample_stride: int) -> DetectedPoses:
+        """What the detector sees in the sampled frames of a video."""
         key = {
-            "content": content_sha256(job.video),
-            "sample_stride": job.case.sample_stride,
+            "content": content_sha256(video.path),
+            "sample_stride": sample_stride,
             "batch_size": self.config.pose.batch_size,
             **self._detector_key(),
         }
         return self.cache.get_or_compute(
             "driving_pose",
             key,
-            lambda: super(CachedAnimator, self).detect(job, video),
+            lambda: self.found.driving_poses(video, sample_stride),
             pack=pack_detected,
             unpack=unpack_detected,
-            source=source_of(job.video),
+            source=source_of(video.path),
         )
 
-    def detect_in_picture(self, pixels: np.ndarray) -> dict:
-        """The pose in a reference picture."""
+    def pose_in_picture(self, pixels: np.ndarray) -> dict:
+        """The poses in a reference picture."""
         key = {"pixels": pixels_sha256(pixels), **self._detector_key()}
         return self.cache.get_or_compute(
-            "reference_pose",
-            key,
-            lambda: super(CachedAnimator, self).detect_in_picture(pixels),
-            pack=pack_pose,
-            unpack=unpack_pose,
+            "reference_pose", key, lambda: self.found.pose_in_picture(pixels), pack=pack_pose, unpack=unpack_pose
         )
 
-    def reference_features(self, clip: Clip) -> dict[str, torch.Tensor]:
+    def of_reference(self, reference: Reference, case: TestCase) -> dict[str, torch.Tensor]:
         """The reference's CLIP embedding and VAE latents, as arguments of the pipeline."""
         if not self.config.feature_cache.pipeline_features:
             return {}
-        return {"image_embeddings": self._embedding(clip), "image_latents": self._latents(clip)}
+        return {"image_embeddings": self._embedding(reference), "image_latents": self._latents(reference, case)}
 
-    def _embedding(self, clip: Clip) -> torch.Tensor:
+    def _embedding(self, reference: Reference) -> torch.Tensor:
         key = {
-            "pixels": pixels_sha256(clip.reference.pixels),
-            "dtype": str(self.dtype),
+            "pixels": pixels_sha256(reference.pixels),
+            "dtype": str(self.models.dtype),
             **self._network_key("image_encoder"),
         }
         return self._tensor(
-            "clip_embedding", key, clip, lambda: self.pipeline.embed_image(Image.fromarray(clip.reference.pixels))
+            "clip_embedding", key, reference, lambda: self.models.pipeline.embed_image(as_image(reference))
         )
 
-    def _latents(self, clip: Clip) -> torch.Tensor:
-        strength, seed = clip.job.case.noise_aug_strength, clip.job.case.seed
+    def _latents(self, reference: Reference, case: TestCase) -> torch.Tensor:
+        strength, seed = case.noise_aug_strength, case.seed
         key = {
-            "pixels": pixels_sha256(clip.reference.pixels),
-            "dtype": str(self.vae_dtype),
+            "pixels": pixels_sha256(reference.pixels),
+            "dtype": str(self.models.vae_dtype),
             "noise": {"strength": strength, "seed": seed} if strength else None,
             **self._network_key("vae"),
         }
 
         def encode() -> torch.Tensor:
-            height, width = clip.reference.pixels.shape[:2]
-            noise = self.pipeline.draw_image_noise(1, height, width, torch.Generator("cpu").manual_seed(seed))
-            image = Image.fromarray(clip.reference.pixels)
-            return self.pipeline.encode_reference(image, height, width, strength * noise)
+            height, width = reference.pixels.shape[:2]
+            pipeline = self.models.pipeline
+            noise = pipeline.draw_image_noise(1, height, width, torch.Generator("cpu").manual_seed(seed))
+            return pipeline.encode_reference(as_image(reference), height, width, strength * noise)
 
-        return self._tensor("vae_latents", key, clip, encode)
+        return self._tensor("vae_latents", key, reference, encode)
 
-    def _tensor(self, level: str, key: dict, clip: Clip, compute) -> torch.Tensor:
+    def _tensor(self, level: str, key: dict, reference: Reference, compute) -> torch.Tensor:
         return self.cache.get_or_compute(
-            level, key, compute, pack=pack_tensor, unpack=unpack_tensor, source=source_of(clip.reference.path)
+            level, key, compute, pack=pack_tensor, unpack=unpack_tensor, source=source_of(reference.path)
         )
 
     def _detector_key(self) -> dict:
-        made = made_by(READERS + DETECTORS)
-        return {"detector": self.detector.fingerprint, "device": hardware_name(self.device), "made_by": made}
+        made, models = made_by(READERS + DETECTORS), self.models
+        return {"detector": models.detector_fingerprint, "device": hardware_name(models.device), "made_by": made}
 
     def _network_key(self, network: str) -> dict:
-        hashes = {name: self.weights[name] for name in (network, "configs")}
-        return {"weights": hashes, "device": hardware_name(self.device), "made_by": made_by(NETWORKS)}
+        hashes = {name: self.models.weights[name] for name in (network, "configs")}
+        return {"weights": hashes, "device": hardware_name(self.models.device), "made_by": made_by(NETWORKS)}
+
+
+def as_image(reference: Reference) -> Image.Image:
+    """The reference's frame as the pipeline takes it."""
+    return Image.fromarray(reference.pixels)
 
 
 @functools.cache

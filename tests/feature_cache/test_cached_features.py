@@ -10,15 +10,15 @@ import PIL.Image
 import pytest
 import torch
 
-from mimicmotion.animation import animator as animate
+from mimicmotion.animation import models
 from mimicmotion.animation.animator import Animator
 from mimicmotion.animation.batch import animate_folder
 from mimicmotion.config import load_config
 from mimicmotion.dwpose import empty_pose
 from mimicmotion.errors import InputError
-from mimicmotion.feature_cache import animator as cached_animate
-from mimicmotion.feature_cache.animator import CachedAnimator, animate_folder_cached
+from mimicmotion.feature_cache import cached_features as cached_animate
 from mimicmotion.feature_cache.benchmark import benchmark_cache
+from mimicmotion.feature_cache.cached_features import animate_folder_cached, cached_animator
 from mimicmotion.feature_cache.store import FeatureCache, entry_path, load_entry, stored_files
 from mimicmotion.results.jobs import plan_jobs
 from tests.conftest import dancing_poses, write_clip
@@ -53,8 +53,9 @@ def dancers(project, monkeypatch):
     (project / "person.pose.npz").unlink()
     for name in ("b", "c"):
         (project / "videos" / f"{name}.mp4").unlink()
-    monkeypatch.setattr(animate, "choose_backend", lambda *_: ("fake", "for the test"))
-    monkeypatch.setattr(animate, "make_detector", lambda *_, **__: FakeDetector())
+    monkeypatch.setattr(models, "choose_backend", lambda *_: ("fake", "for the test"))
+    monkeypatch.setattr(models, "detector_fingerprint", lambda *_: FakeDetector.fingerprint)
+    monkeypatch.setattr(models, "make_detector", lambda *_, **__: FakeDetector())
     return project
 
 
@@ -74,7 +75,7 @@ def make(animator):
 
 
 def cached(config):
-    return CachedAnimator(config, FeatureCache(Path(config.feature_cache.folder)))
+    return cached_animator(config, FeatureCache(Path(config.feature_cache.folder)))
 
 
 def levels(cache, kind):
@@ -103,11 +104,11 @@ def test_warm_is_cold_is_uncached_bit_for_bit(dancers, scheduler, guidance, stre
     cold, warm = cached(config), cached(config)
     for animator, kind in ((cold, "misses"), (warm, "hits")):
         same_latents, same_video = make(animator)
-        assert levels(animator.cache, kind) == LEVELS
+        assert levels(animator.features.cache, kind) == LEVELS
         assert torch.equal(same_latents, latents)
         assert same_video == video
-    assert levels(warm.cache, "misses") == set()
-    assert warm.detector.calls == 0
+    assert levels(warm.features.cache, "misses") == set()
+    assert warm.models.detector.calls == 0
 
 
 def test_another_seed_and_scheduler_find_what_they_do_not_change(dancers):
@@ -115,7 +116,7 @@ def test_another_seed_and_scheduler_find_what_they_do_not_change(dancers):
     changed = settings(dancers, "test_case[0].seed=8", "turbo.scheduler=AYS", "turbo.guidance_scale=2")
     animator = cached(changed)
     latents, _ = make(animator)
-    assert levels(animator.cache, "misses") == set()
+    assert levels(animator.features.cache, "misses") == set()
     assert torch.equal(latents, make(Animator(changed))[0])
 
 
@@ -180,9 +181,9 @@ def misses(config):
     """The levels that a run of this configuration has to compute."""
     animator = cached(config)
     clip = animator.prepare(plan_jobs(config)[0])
-    animator.reference_features(clip)
-    assert set(animator.cache.statistics) == LEVELS
-    return levels(animator.cache, "misses")
+    animator.features.of_reference(clip.reference, clip.job.case)
+    assert set(animator.features.cache.statistics) == LEVELS
+    return levels(animator.features.cache, "misses")
 
 
 @pytest.mark.parametrize(("change", "expected"), FILE_CHANGES.values(), ids=FILE_CHANGES)
@@ -237,8 +238,8 @@ def change_program(patch, target):
             cached_animate, "package_versions", lambda names: real(names) | {n: "0" for n in names if n == target}
         )
     else:
-        real = animate.weights_fingerprint
-        patch.setattr(animate, "weights_fingerprint", lambda config: real(config) | {target: "other"})
+        real = models.weights_fingerprint
+        patch.setattr(models, "weights_fingerprint", lambda config: real(config) | {target: "other"})
 
 
 def test_weights_detector_hardware_and_versions_count(dancers, monkeypatch):
@@ -287,7 +288,7 @@ def test_damaged_entries_change_no_frame(dancers):
     same_latents, same_video = make(animator)
     assert torch.equal(same_latents, latents)
     assert same_video == video
-    assert levels(animator.cache, "set_aside") >= {"video", "driving_pose", "vae_latents"}
+    assert levels(animator.features.cache, "set_aside") >= {"video", "driving_pose", "vae_latents"}
 
 
 def test_a_value_of_another_shape_under_the_right_key_is_computed_again(dancers):
@@ -305,7 +306,7 @@ def test_the_detected_reference_keeps_its_precision(dancers, monkeypatch):
     pose["faces"] = pose["faces"].astype(np.float64) + 1e-9
     monkeypatch.setattr(FakeDetector, "poses", [pose])
     job = plan_jobs(settings(dancers))[0]
-    read = [cached(settings(dancers)).reference(job).pose for _ in range(2)]
+    read = [cached(settings(dancers)).clips.reference(job).pose for _ in range(2)]
     for reference in read:
         assert reference["faces"].dtype == np.float64
         np.testing.assert_array_equal(reference["faces"], pose["faces"])
@@ -318,8 +319,8 @@ def test_nobody_in_the_video_is_an_error_also_from_the_cache(dancers, monkeypatc
     for kind in ("misses", "hits"):
         animator = cached(config)
         with pytest.raises(InputError, match=r"a\.mp4"):
-            animator.driving_poses(job, animator.open_video(job))
-        assert "driving_pose" in levels(animator.cache, kind)
+            animator.clips.driving_poses(job, animator.features.open_video(job.video))
+        assert "driving_pose" in levels(animator.features.cache, kind)
 
 
 def test_flags_choose_what_is_kept(dancers):
@@ -358,12 +359,12 @@ def test_a_folder_of_frames_is_found_again_by_its_content(dancers):
     job = plan_jobs(config)[0]
     for kind, expected in (("misses", {"driving_pose"}), ("hits", {"driving_pose"})):
         animator = cached(config)
-        animator.driving_poses(job, animator.open_video(job))
-        assert levels(animator.cache, kind) == expected
+        animator.clips.driving_poses(job, animator.features.open_video(job.video))
+        assert levels(animator.features.cache, kind) == expected
     PIL.Image.new("RGB", (64, 96), (9, 0, 0)).save(folder / "3.png")
     animator = cached(config)
-    animator.driving_poses(job, animator.open_video(job))
-    assert levels(animator.cache, "misses") == {"driving_pose"}
+    animator.clips.driving_poses(job, animator.features.open_video(job.video))
+    assert levels(animator.features.cache, "misses") == {"driving_pose"}
 
 
 def test_a_run_without_a_usable_cache_folder_gives_the_same_files(dancers, caplog):
