@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mimicmotion.animation.models import Models
 from mimicmotion.errors import InputError
+from mimicmotion.features import SIDECAR_SUFFIX
 from mimicmotion.files import content_sha256
 from mimicmotion.pipelines import turbo_steps_and_guidance
 from mimicmotion.results import Job, is_finished, recipe
@@ -14,14 +15,12 @@ from mimicmotion.video import video_stem
 if TYPE_CHECKING:
     from mimicmotion.animation.clip import Clip
 
-POSE_SUFFIX = ".pose.npz"  # of keypoints beside a reference picture
-
 
 def job_recipe(models: Models, job: Job) -> dict:
     """All that the job's result depends on. Raises: InputError when one of its files is missing."""
     config = models.config
     paths = {"video": job.video, "reference": Path(job.case.ref_image_path)}
-    sidecar = Path(job.case.ref_image_path).with_suffix(POSE_SUFFIX)
+    sidecar = Path(job.case.ref_image_path).with_suffix(SIDECAR_SUFFIX)
     if sidecar.is_file():
         paths["reference_pose"] = sidecar
     if config.pose.backend == "file":
