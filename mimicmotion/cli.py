@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mimicmotion.config import CHOICES, Config, load_config, to_yaml
-from mimicmotion.errors import MimicMotionError
+from mimicmotion.errors import INTERRUPTED, MimicMotionError
 
-INTERRUPTED = 130
 DEFAULT_CONFIG = "configs/test.yaml"
 EXIT_CODES = "exit codes: 0 all done, 1 some items failed, 2 wrong use, 3 weights, disk or device, 130 interrupted"
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mimicmotion.cli import INTERRUPTED, setup_logging, terminate_as_interrupt
-from mimicmotion.errors import MimicMotionError
+from mimicmotion.cli import setup_logging, terminate_as_interrupt
+from mimicmotion.errors import INTERRUPTED, MimicMotionError
 
 logger = logging.getLogger("mimicmotion")
 COMPRESS_PRESETS = ("high-quality", "balanced", "small-file", "tiny")

@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from mimicmotion.cli import INTERRUPTED
 from mimicmotion.config import Config
 from mimicmotion.device import describe_device, resolve_device, resolve_dtype
-from mimicmotion.errors import UsageError
+from mimicmotion.errors import INTERRUPTED, UsageError
 from mimicmotion.files import require_writable, sha256_file, write_json
 from mimicmotion.results import versions
 from mimicmotion.streaming.actions import (
