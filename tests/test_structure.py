@@ -53,7 +53,7 @@ class WithoutTypes(ast.NodeTransformer):
 
 
 def room_of(name: str) -> str:
-    """The room that a module belongs to: its subpackage, or itself where it lies flat; "" for the package's own door."""
+    """The room of a module: its subpackage, or itself where it lies flat; "" for the package's own door."""
     return name.split(".")[1] if "." in name else ""
 
 
