@@ -30,17 +30,17 @@ def extract(arguments: argparse.Namespace) -> Path:
     if arguments.rank < 1:
         raise UsageError(f"--rank must be at least 1, not {arguments.rank}")
     from safetensors.torch import save_file
-    from tqdm import tqdm
 
     from mimicmotion.device import DTYPES
     from mimicmotion.files import atomic_path, require_writable
+    from mimicmotion.progress import track
     from mimicmotion.weights import LORA_FILE, extract_lora, find_svd_unet, open_tensors
 
     lcm = Path(arguments.lcm)
     trained, base = open_tensors(lcm), open_tensors(find_svd_unet(arguments.base, lcm))
     folder = Path(arguments.output or lcm.with_name(f"{lcm.stem}-lora-rank{arguments.rank}"))
     require_writable(folder)
-    lora, report = extract_lora(trained, base, arguments.rank, arguments.seed, lambda names: tqdm(names, "layers"))
+    lora, report = extract_lora(trained, base, arguments.rank, arguments.seed, lambda names: track(names, "extracting", len(names), "layer"))
     dtype = DTYPES[arguments.dtype]
     metadata = {"format": "pt", "rank": str(arguments.rank), "lcm": lcm.name, "base": base.path.name}
     with atomic_path(folder / LORA_FILE) as temporary:

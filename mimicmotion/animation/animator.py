@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from mimicmotion.config import Config, SamplingSettings
 from mimicmotion.device import describe_device, peak_memory, resolve_device, resolve_dtype
@@ -44,6 +43,7 @@ from mimicmotion.features import (
 from mimicmotion.files import content_sha256, require_writable
 from mimicmotion.latent_steps import StepExperiment, StepRecorder, require_name
 from mimicmotion.pipelines import make_scheduler, turbo_steps_and_guidance
+from mimicmotion.progress import Progress
 from mimicmotion.results import Job, comparison_frames, contact_sheet, evenly_spaced, is_finished, recipe, write_sidecar
 from mimicmotion.timing import StageClock
 from mimicmotion.video import VideoSource, VideoWriter, effective_stride, open_video, playback_speed, video_stem
@@ -137,7 +137,7 @@ class Animator:
     def pipeline(self):
         """The pipeline on its device, with LCM weights and the turbo scheduler."""
         config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
-        load_device = "cpu" if runtime.offload != "none" else self.device
+        load_device = torch.device("cpu") if runtime.offload != "none" else self.device
         pipeline = create_pipeline(config, load_device, self.dtype, resolve_dtype(runtime.vae_dtype, self.device))
         if turbo.lcm_lora_path:
             apply_lcm_weights(
@@ -151,7 +151,7 @@ class Animator:
         if not turbo.skip_lcm_scheduler:
             pipeline.scheduler = make_scheduler(turbo.scheduler, pipeline.scheduler.config, turbo)
         place_pipeline(pipeline, self.device, runtime.offload, runtime.compile)
-        pipeline.set_progress_bar_config(desc="sampling", unit="tile", leave=False, disable=None)
+        pipeline.progress_bar = lambda total: Progress("sampling", total, "tile")
         logger.info("Networks on %s in %s", describe_device(self.device), str(self.dtype).removeprefix("torch."))
         return pipeline
 
@@ -373,7 +373,7 @@ class Animator:
         """What the detector sees in the sampled frames of the driving video."""
         stride, batch_size = job.case.sample_stride, self.config.pose.batch_size
         total = -(-video.num_frames // effective_stride(video.fps, stride))
-        with tqdm(total=total, desc="poses", unit="frame", leave=False, disable=None) as bar:
+        with Progress("poses", total, "frame") as bar:
             return detect_poses(
                 video, self.detector, sample_stride=stride, batch_size=batch_size, progress=bar.update
             )
@@ -390,9 +390,7 @@ class Animator:
                 path = job.beside("_comparison.mp4")
                 side = stack.enter_context(VideoWriter(path, job.case.fps, crf=output.crf))
                 driving_frames = (frame for _, frame in clip.video.frames(clip.driving.stride))
-            bar = stack.enter_context(
-                tqdm(total=clip.num_frames, desc="decoding", unit="frame", leave=False, disable=None)
-            )
+            bar = stack.enter_context(Progress("decoding", clip.num_frames, "frame"))
             for frames in decode_frames(self.pipeline, latents, self.config.sampling):
                 writer.write(frames)
                 bar.update(len(frames))

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from mimicmotion.errors import MimicMotionError, SetupError, UsageError
 from mimicmotion.files import remove_stale_temporaries, require_writable, sha256_file, sha256_json, write_json
@@ -26,6 +25,7 @@ from mimicmotion.latent_steps.files import (
     read_step,
 )
 from mimicmotion.latent_steps.latent_decoder import LatentDecoder, find_vae
+from mimicmotion.progress import Progress
 from mimicmotion.video import VideoWriter, as_fps
 from mimicmotion.weights import cached_sha256, find_weights
 
@@ -215,9 +215,9 @@ class ExperimentLatentDecoder:
             with self._lock:
                 results[task.name] = result
                 self._write_summary(results, start)
-                bar.update()
+                progress.update()
 
-        with tqdm(total=len(waiting), desc="decoding", unit="step", leave=False, disable=None) as bar:
+        with Progress("decoding", len(waiting), "step") as progress:
             if self.workers == 1:
                 # In the main thread an interrupt ends the step at once.
                 for task in waiting:
