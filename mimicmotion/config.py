@@ -237,7 +237,7 @@ class Origin:
         """One line for each setting that is not as its default: path, value and source."""
         defaults = dict(walk(Config(test_case=[TestCase() for _ in self.config.test_case])))
         return [
-            f"{path}: {'null' if value is None else value} ({self.sources.get(path, 'follows from others')})"
+            f"{path}: {'null' if value is None else value} ({self.sources.get(path, 'set by the program')})"
             for path, value in walk(self.config)
             if value != defaults[path]
         ]
@@ -266,12 +266,25 @@ def trace_config(
     names: dict[str, str] | None = None,
 ) -> Origin:
     """As `load_config`, with the source of every setting; `names` are those of the flags in `given`, by path."""
+    origin = _merge_layers(path, given or {}, overrides or [], names or {})
+    _find_files(origin)
+    return origin
+
+
+def default_config() -> Config:
+    """The settings of a run that names none, paths as the file that comes with the package has them."""
+    return _merge_layers(None, {}, [], {}).config
+
+
+def _merge_layers(
+    path: str | Path | None, given: dict[str, Any], overrides: list[str], names: dict[str, str]
+) -> Origin:
     path = DEFAULT_CONFIG if path is None else path
     settings, in_file = _merge_file(OmegaConf.structured(Config), find(path))
     sources = dict.fromkeys(in_file, str(path))
-    for key, value in (given or {}).items():
-        sources |= dict.fromkeys(_set(settings, key, value, "flag"), (names or {}).get(key, "as given"))
-    for pair in overrides or []:
+    for key, value in given.items():
+        sources |= dict.fromkeys(_set(settings, key, value, "flag"), names.get(key, "as given"))
+    for pair in overrides:
         key, separator, value = pair.partition("=")
         if not separator:
             raise UsageError(f"{pair!r} is not a setting; write path=value, for example turbo.num_inference_steps=8")
@@ -279,16 +292,16 @@ def trace_config(
         sources |= dict.fromkeys(changed, pair)
     config = OmegaConf.to_object(settings)
     check_config(config)
-    _find_files(config)
     return Origin(config, sources)
 
 
-def _find_files(config: Config) -> None:
+def _find_files(origin: Origin) -> None:
     """Points settings that name files beside the package there, where the working directory lacks them."""
-    for owner, _, part in _fields(config):
+    for owner, path, part in _fields(origin.config):
         value = getattr(owner, part.name)
         if part.metadata.get("file") and value and (found := find(value)) != Path(value):
             setattr(owner, part.name, str(found))
+            origin.sources.setdefault(path, "found beside the package")
 
 
 def _merge_file(settings, path: Path):
