@@ -235,7 +235,9 @@ class Origin:
 
     def differences(self) -> list[str]:
         """One line for each setting that is not as its default: path, value and source."""
-        defaults = dict(walk(Config(test_case=[TestCase() for _ in self.config.test_case])))
+        default = Config(test_case=[TestCase() for _ in self.config.test_case])
+        _find_files(default)
+        defaults = dict(walk(default))
         return [
             f"{path}: {'null' if value is None else value} ({self.sources.get(path, 'set by the program')})"
             for path, value in walk(self.config)
@@ -267,7 +269,7 @@ def trace_config(
 ) -> Origin:
     """As `load_config`, with the source of every setting; `names` are those of the flags in `given`, by path."""
     origin = _merge_layers(path, given or {}, overrides or [], names or {})
-    _find_files(origin)
+    _find_files(origin.config)
     return origin
 
 
@@ -295,13 +297,12 @@ def _merge_layers(
     return Origin(config, sources)
 
 
-def _find_files(origin: Origin) -> None:
+def _find_files(config: Config) -> None:
     """Points settings that name files beside the package there, where the working directory lacks them."""
-    for owner, path, part in _fields(origin.config):
+    for owner, _, part in _fields(config):
         value = getattr(owner, part.name)
         if part.metadata.get("file") and value and (found := find(value)) != Path(value):
             setattr(owner, part.name, str(found))
-            origin.sources.setdefault(path, "found beside the package")
 
 
 def _merge_file(settings, path: Path):

@@ -119,6 +119,8 @@ def _follow_scheduler(origin: Origin, path: str) -> None:
     """Steps, guidance and LCM weights of a file belong to its scheduler: another one, asked for by flag, takes its
     own unless they are given too. LCM weights belong to the file's base model as well.
     """
+    if all(origin.sources.get(key, path) == path for key in ("turbo.scheduler", "base_model_path")):
+        return
     config, in_file = origin.config, trace_config(path).config
     own: tuple[str, ...] = ()
     if config.turbo.scheduler != in_file.turbo.scheduler:

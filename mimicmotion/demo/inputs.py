@@ -66,7 +66,7 @@ def _provide_videos(origin: Origin) -> None:
 
 def _is_chosen(origin: Origin, path: str) -> bool:
     """Whether somebody chose the value: it comes neither from the defaults nor from the default configuration."""
-    return origin.sources.get(path, DEFAULT_CONFIG) not in (DEFAULT_CONFIG, "found beside the package")
+    return origin.sources.get(path, DEFAULT_CONFIG) != DEFAULT_CONFIG
 
 
 def _set(origin: Origin, path: str, value: Any) -> None:
