@@ -159,11 +159,12 @@ def test_the_help_of_any_parser_shows_defaults_once():
 
     parser = argparse.ArgumentParser(formatter_class=cli.HelpFormatter)
     parser.add_argument("--frames", type=int, default=40, help="length")
-    parser.add_argument("--sizes", nargs="+", default=[1, 2])
+    parser.add_argument("--sizes", nargs="+", default=[1, 2], help="of each")
     parser.add_argument("--rate", default="50%", help="share")
     parser.add_argument("--told", default=3, help="said here (default: three)")
     parser.add_argument("--off", action="store_true", help="a switch")
     text = parser.format_help()
-    for words in ("length (default: 40)", "(default: 1 2)", "share (default: 50%)", "said here (default: three)"):
+    shown = ("length (default: 40)", "of each (default: 1 2)", "share (default: 50%)", "said here (default: three)")
+    for words in shown:
         assert words in text
     assert text.count("default") == 4

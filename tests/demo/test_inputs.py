@@ -64,8 +64,8 @@ def test_without_the_clip_a_drawn_person_drives_with_exact_poses(empty, caplog):
     assert files(empty) == [
         "assets/demo/puppets/driving/jump.mp4",
         "assets/demo/puppets/driving/jump.npz",
-        PERSON.with_suffix(".pose.npz").as_posix(),
         PERSON.as_posix(),
+        PERSON.with_suffix(".pose.npz").as_posix(),
     ]
     assert video.is_file() and Path(config.pose.folder, "jump.npz").is_file()
     assert (config.pose.backend, config.test_case[0].sample_stride) == ("file", 1)
