@@ -11,7 +11,8 @@ doc/latent_concat_experiment.md shows what comes of it.
 """
 
 from mimicmotion.cli import DEVICE, MODEL, POSE, RECORDING, RUN, TURBO, Flag, run_script
-from mimicmotion.config import Config
+from mimicmotion.config import Config, Origin
+from mimicmotion.demo import provide_inputs
 
 CONCAT = (
     Flag("--mode", "latent_concat.mode", str, "encode: sample clips and keep their latents; decode: join kept latents"),
@@ -51,6 +52,12 @@ def work(config: Config) -> int:
     return run_latent_concat(config)
 
 
+def prepare(origin: Origin) -> None:
+    """Makes the demo's inputs for a run that samples and names none; joining needs kept latents only."""
+    if origin.config.latent_concat.mode == "encode":
+        provide_inputs(origin)
+
+
 def main(argv: list[str] | None, doc: str, prog: str | None) -> int:
     """Runs the command; returns the exit code."""
-    return run_script(doc, GROUPS, work, argv, prog=prog)
+    return run_script(doc, GROUPS, work, argv, prog=prog, prepare=prepare)
