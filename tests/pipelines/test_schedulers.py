@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mimicmotion.config import CHOICES, TestCase, TurboSettings
+from mimicmotion.config import TestCase, TurboSettings, describe_setting
 from mimicmotion.errors import UsageError
 from mimicmotion.pipelines.schedulers import MADE_FOR, align_your_steps, make_scheduler, turbo_steps_and_guidance
 from tests.conftest import SVD_SCHEDULER
@@ -19,7 +19,7 @@ EULER = {
 
 
 def test_every_choice_of_the_configuration_can_be_made():
-    assert set(MADE_FOR) == set(CHOICES["turbo.scheduler"])
+    assert set(MADE_FOR) == set(describe_setting("turbo.scheduler").metadata["choices"])
     for name in MADE_FOR:
         scheduler = make_scheduler(name, SVD_SCHEDULER)
         scheduler.set_timesteps(4)
