@@ -246,12 +246,15 @@ class Origin:
 
 
 def load_config(
-    path: str | Path | None = None, given: dict[str, Any] | None = None, overrides: list[str] | None = None
+    path: "str | Path | Config | None" = None,
+    given: dict[str, Any] | None = None,
+    overrides: list[str] | None = None,
 ) -> Config:
     """Reads and checks the settings of a run.
 
     Args:
-        path: YAML file over the defaults; None is the one that comes with the package.
+        path: YAML file over the defaults, or settings to start from, which stay as they are; None is the file that
+            comes with the package.
         given: values by path ("turbo.scheduler"; "test_case[*].seed" means every case), as flags give them.
         overrides: "path=value" texts, the value in YAML notation; they win over all else.
 
@@ -262,7 +265,7 @@ def load_config(
 
 
 def trace_config(
-    path: str | Path | None = None,
+    path: "str | Path | Config | None" = None,
     given: dict[str, Any] | None = None,
     overrides: list[str] | None = None,
     names: dict[str, str] | None = None,
@@ -279,11 +282,14 @@ def default_config() -> Config:
 
 
 def _merge_layers(
-    path: str | Path | None, given: dict[str, Any], overrides: list[str], names: dict[str, str]
+    path: str | Path | Config | None, given: dict[str, Any], overrides: list[str], names: dict[str, str]
 ) -> Origin:
-    path = DEFAULT_CONFIG if path is None else path
-    settings, in_file = _merge_file(OmegaConf.structured(Config), find(path))
-    sources = dict.fromkeys(in_file, str(path))
+    if isinstance(path, Config):
+        settings, sources = OmegaConf.structured(path), {}
+    else:
+        path = DEFAULT_CONFIG if path is None else path
+        settings, in_file = _merge_file(OmegaConf.structured(Config), find(path))
+        sources = dict.fromkeys(in_file, str(path))
     for key, value in given.items():
         sources |= dict.fromkeys(_set(settings, key, value, "flag"), names.get(key, "as given"))
     for pair in overrides:
@@ -331,7 +337,7 @@ def _check_keys(content: dict, schema: type, prefix: str, where: str) -> None:
     fields = {f.name: f.type for f in dataclasses.fields(schema)}
     for key, value in content.items():
         if key not in fields:
-            raise UsageError(f"{where}: unknown setting '{prefix}{key}'{_nearest(str(key), list(fields))}")
+            raise UsageError(f"{where}: unknown setting '{prefix}{key}'{nearest(str(key), list(fields))}")
         if dataclasses.is_dataclass(fields[key]):
             if not isinstance(value, dict):
                 raise UsageError(f"{where}: '{prefix}{key}' must hold keys and values, not {value!r}")
@@ -343,7 +349,8 @@ def _check_keys(content: dict, schema: type, prefix: str, where: str) -> None:
                 _check_keys(case, TestCase, f"test_case[{i}].", where)
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or all of them."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(known)}"
 
@@ -379,7 +386,7 @@ def _check_path(path: str, cases: int, kind: str) -> None:
             continue
         fields = {f.name: f.type for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else {}
         if part not in fields:
-            raise UsageError(f"unknown {kind} '{path}'{_nearest(part, list(fields)) if fields else ''}")
+            raise UsageError(f"unknown {kind} '{path}'{nearest(part, list(fields)) if fields else ''}")
         schema = list if part == "test_case" and i == 0 else fields[part]
 
 
@@ -410,7 +417,7 @@ def _check_value(path: str, value: Any, limits) -> None:
     if value is None:
         return
     if choices and value not in choices:
-        raise UsageError(f"{path} is {value!r}{_nearest(str(value), list(choices))}")
+        raise UsageError(f"{path} is {value!r}{nearest(str(value), list(choices))}")
     if isinstance(value, float) and not math.isfinite(value) and high is None:
         raise UsageError(f"{path} is {value}; it must be a number{'' if low is None else f', {low} or more'}")
     if not (low is None or value >= low) or not (high is None or value <= high):

@@ -5,7 +5,15 @@ heavy is imported here: `--help` and a mistyped flag answer at once.
 """
 
 from mimicmotion.cli.flags import DEVICE, MODEL, POSE, RECORDING, RUN, STREAMING, TURBO, Flag
-from mimicmotion.cli.parser import Groups, HelpFormatter, build_parser, parse_arguments, parse_config
+from mimicmotion.cli.parser import (
+    Groups,
+    HelpFormatter,
+    build_parser,
+    follow_scheduler,
+    parse_arguments,
+    parse_config,
+    settings_by_flag,
+)
 from mimicmotion.cli.run import exit_code_of, run_script, setup_logging
 
 __all__ = [
@@ -21,8 +29,10 @@ __all__ = [
     "HelpFormatter",
     "build_parser",
     "exit_code_of",
+    "follow_scheduler",
     "parse_arguments",
     "parse_config",
     "run_script",
+    "settings_by_flag",
     "setup_logging",
 ]

@@ -7,7 +7,18 @@ import re
 from typing import Any
 
 from mimicmotion.cli.flags import TURBO, Flag
-from mimicmotion.config import DEFAULT_CONFIG, Config, Origin, default_config, describe_setting, lookup, trace_config
+from mimicmotion.config import (
+    DEFAULT_CONFIG,
+    Config,
+    Origin,
+    default_config,
+    describe_setting,
+    lookup,
+    nearest,
+    split_path,
+    trace_config,
+)
+from mimicmotion.errors import UsageError
 
 Groups = dict[str, tuple[Flag, ...]]  # title -> flags
 
@@ -111,11 +122,24 @@ def parse_config(arguments: argparse.Namespace, groups: Groups) -> Origin:
     given, names = given_settings(arguments, groups)
     origin = trace_config(arguments.inference_config, given, arguments.overrides, names)
     if TURBO in groups.values():
-        _follow_scheduler(origin, arguments.inference_config)
+        follow_scheduler(origin, arguments.inference_config)
     return origin
 
 
-def _follow_scheduler(origin: Origin, path: str) -> None:
+def settings_by_flag(values: dict[str, Any], groups: Groups) -> dict[str, Any]:
+    """Settings by path of values that are named as flags without their dashes, or by path already.
+
+    Raises: UsageError for a name that is neither.
+    """
+    paths = {_attribute(flag): flag.path for group in groups.values() for flag in group}
+    roots = {f.name for f in dataclasses.fields(Config)}
+    for name in values:
+        if name not in paths and split_path(name)[0] not in roots:
+            raise UsageError(f"unknown setting '{name}'{nearest(name, list(paths))}")
+    return {paths.get(name, name): value for name, value in values.items()}
+
+
+def follow_scheduler(origin: Origin, path: str | Config) -> None:
     """Steps, guidance and LCM weights of a file belong to its scheduler: another one, asked for by flag, takes its
     own unless they are given too. LCM weights belong to the file's base model as well.
     """
