@@ -202,7 +202,7 @@ class AnimateLCMSVDStochasticIterativeScheduler(SchedulerMixin, ConfigMixin):
         nearest = int(distances.argmin())
         # Numbers are held to single precision too: they may come from a tensor's item().
         precision = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
-        if distances[nearest] > 2 * precision * max(1.0, abs(float(timestep))):
+        if not distances[nearest] <= 2 * precision * max(1.0, abs(float(timestep))):
             raise ValueError(f"timestep {float(timestep)} is not one of {self.timesteps.tolist()}")
         return nearest
 
