@@ -15,8 +15,8 @@ import pytest
 import torch
 
 HANG_SECONDS = 900
-# A worker of the whole suite needs about 1.0 GB on two cores; a model or detector that stays alive in every test
-# passes this bound long before the machine's memory ends.
+# Two workers held up to 1.2 GB each. A model or detector that every test leaves alive (140 MB each was
+# seen) passes this bound before the memory of a small machine ends.
 MAX_WORKER_MB = 1900
 
 # Slow examples are no failures, neither one by one (deadline) nor while they are drawn (too_slow).
