@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from mimicmotion.errors import SetupError
 from mimicmotion.places import HOME
-from mimicmotion.weights import embedded, model_files
+from mimicmotion.weights import embedded, loading, model_files
 
 
 @pytest.fixture(scope="session")
