@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "recorder": ["StepExperiment", "StepRecorder"],
-        "files": ["require_name"],
+        "step_files": ["require_name"],
         "options": [
             "COMPRESS_PRESETS",
             "DEFAULT_DEVICE",
@@ -21,8 +21,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "DEFAULT_SCALE",
             "DEFAULT_WORKERS",
         ],
-        "decoder": ["ExperimentLatentDecoder", "summarize"],
-        "latent_decoder": ["LatentDecoder"],
+        "experiment_decoder": ["ExperimentLatentDecoder", "summarize"],
+        "vae_decoder": ["LatentDecoder"],
         "report": ["write_pictures", "write_report"],
     },
 )
