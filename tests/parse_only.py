@@ -5,6 +5,7 @@ A wrong flag, value or setting ends as it does in a real run. Scripts with a con
 
 import argparse
 import importlib.util
+import os
 import runpy
 import sys
 
@@ -23,6 +24,7 @@ def parse_and_stop(parser, args=None, namespace=None):
 if __name__ == "__main__":
     argparse.ArgumentParser.parse_args = parse_and_stop
     del sys.argv[0]
+    sys.path[0] = "" if sys.argv[0] == "-m" else os.path.dirname(sys.argv[0])
     if sys.argv[0] != "-m":
         runpy.run_path(sys.argv[0], run_name="__main__")
     elif sys.argv[1] == "mimicmotion":
