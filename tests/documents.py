@@ -126,7 +126,7 @@ def typed(text: str) -> str:
 
 
 def sessions() -> dict[str, list[Example]]:
-    """All examples by the page whose folder they run in, without those that an earlier page has: they were typed there."""
+    """All examples by the page whose folder they run in, without those that an earlier page has."""
     pages = {page: examples_of_page(page, (ROOT / page).read_text()) for page in page_names()}
     for page, text in help_pages().items():
         pages[page] = [_example(page, i + 1, command, None) for i, command in commands_of(typed(text).splitlines())]

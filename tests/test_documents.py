@@ -128,6 +128,15 @@ def without_other_names(page):
     return tables.sub(lambda table: re.sub(r"^\|.*?\|", "|", table[0], flags=re.M), PAGES[page])
 
 
+@pytest.mark.parametrize(
+    "room", sorted((ROOT / "mimicmotion").glob("*/__init__.py")), ids=lambda path: path.parent.name
+)
+def test_a_rooms_door_has_a_phrase_for_each_file(room):
+    text = ast.get_docstring(ast.parse(room.read_text()))
+    phrases = re.findall(r"^(\w+)  +\S", text, re.M)
+    assert sorted(phrases) == sorted({path.stem for path in room.parent.glob("*.py")} - {"__init__"})
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_files_exist_that_a_page_names(page):
     named = re.findall(r"`((?:mimicmotion|tests|scripts|configs|doc)/[\w./-]+|[\w]+\.py)`", without_other_names(page))

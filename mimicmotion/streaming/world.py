@@ -63,7 +63,7 @@ def read_world(path: str | Path) -> WorldConfig:
 
 
 def _name_here(path: str | Path) -> str:
-    """What to pass instead of a file that is not there: published ones are named otherwise, inference_universal.yaml."""
+    """What to pass instead of a file that is not there; the published ones are called inference_universal.yaml etc."""
     known = {file.stem: str(FOLDER / file.name) for file in sorted(find(FOLDER).glob("*.yaml"))}
     mode = Path(path).stem.removeprefix("inference_")
     return f"here it is {known[mode]}" if mode in known else f"there are {', '.join(known.values())}"
