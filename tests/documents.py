@@ -154,10 +154,10 @@ def make_material(folder: Path) -> None:
     from mimicmotion.puppets import draw_puppets
 
     drawn, puppets = folder / "drawn", folder / "assets" / "demo" / "puppets"
-    kinds = ("jump", "wave", "dance", "gesture")
+    kinds = ("jump", "wave", "dance")
     draw_puppets(drawn, count=0, kinds=kinds, seconds=0.5, height=480, width=320)
     draw_puppets(puppets, count=1, kinds=(), seed=4)
-    names = ("assets/demo/driving/jumping_jacks", "videos/a", "videos/b", "videos/c")
+    names = ("assets/demo/driving/jumping_jacks", "videos/a", "videos/b")
     for name, kind in zip(names, kinds, strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(drawn / "driving" / f"{kind}.mp4", folder / f"{name}.mp4")

@@ -2,8 +2,7 @@
 
 examples:
   {concat} --mode encode --video_folder videos --videos a.mp4 b.mp4
-  {concat} --mode decode --video_folder videos --videos a.mp4 b.mp4
-  {concat} --mode decode --video_folder videos --videos a.mp4 b.mp4 --interp_frames 4 --interp_mode slerp
+  {concat} --mode decode --video_folder videos --videos a.mp4 b.mp4 --interp_frames 4
   {concat} --mode decode --video_folder videos --videos a.mp4 b.mp4 --bridge_frames 2 --report
 
 encode samples each clip as the turbo run does and writes <cache_dir>/<video>.pt; decode needs only the VAE.

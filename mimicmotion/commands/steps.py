@@ -3,7 +3,7 @@
 examples:
   {turbo} --save_step_latents outputs --experiment_name MyExperiment   # records one
   {steps} outputs/MyExperiment_*/ --dry-run
-  {steps} outputs/MyExperiment_*/ --step-filter step_000,step_003
+  {steps} outputs/MyExperiment_*/ --step-filter step_000,step_003 --dry-run
   {steps} outputs/MyExperiment_*/ --preview x0 --contact-sheet
 
 Videos go to <experiment>/latents_videos/<prompt>/<video>/<step>.mp4, with decode_summary.json and report.html.
