@@ -1,9 +1,11 @@
-"""Latents of every sampling step: recording them beside a run, and decoding them to look at how a clip comes about.
+"""Latents of every sampling step: recorded beside a run, and decoded to look at how a clip comes about.
 
-StepRecorder              records one clip; the pipeline's `callback_on_step_end`
-StepExperiment            the folder of a run with one recorder per clip
-LatentDecoder             latents -> frames by the VAE of a model
-ExperimentLatentDecoder   an experiment's step files -> videos
+recorder        StepExperiment, a run's folder, and StepRecorder, the pipeline's callback_on_step_end
+files           names, writing, filtering and checked reading of step files
+latent_decoder  LatentDecoder: latents -> frames by the VAE of a model, any latents
+decoder         ExperimentLatentDecoder: an experiment's step files -> videos, resumable
+report          contact sheet, progress video and report.html of decoded steps
+options         defaults of decoding, apart so that --help needs no torch
 """
 
 import lazy_loader

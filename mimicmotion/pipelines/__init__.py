@@ -1,4 +1,12 @@
-"""The diffusion pipeline, its temporal tiles and its schedulers, in diffusers' terms."""
+"""The diffusion pipeline, its temporal tiles and its schedulers, in diffusers' terms.
+
+pipeline_mimicmotion  MimicMotionPipeline: conditions, the sampling loop over tiles
+tiling                which frames a tile has, and its weights where tiles overlap
+chunked_vae           latents -> frames in chunks, blended, again in float32 on overflow
+schedulers            every sampler by name; a new one is entered here
+lcm_scheduler         AnimateLCM-SVD's stochastic consistency steps
+few_steps             steps and guidance that each sampler is made for
+"""
 
 import lazy_loader
 

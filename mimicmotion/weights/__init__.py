@@ -1,4 +1,13 @@
-"""Weight files and what becomes of them: read and checked, assembled into a pipeline, changed by a LoRA."""
+"""Weight files and what becomes of them: read and checked, assembled into a pipeline, changed by a LoRA.
+
+places           where weights lie, on disk or on the hub; what is said when they are gated or absent
+model_files      which files a configured model has, and the hashes that name it; loads nothing
+files            one weight file: recognised, read tensor by tensor, assigned with every key checked
+loading          files -> pipeline on a device; splits a checkpoint by its keys' prefixes
+lora             LCM weights in three forms, applied to a UNet; prefixes of LoRA keys
+lora_extraction  a LoRA made of the difference of two networks
+embedded         the embedded model: where and what it is
+"""
 
 import lazy_loader
 
