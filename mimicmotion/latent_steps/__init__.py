@@ -1,11 +1,11 @@
 """Latents of every sampling step: recorded beside a run, and decoded to look at how a clip comes about.
 
-recorder        StepExperiment, a run's folder, and StepRecorder, the pipeline's callback_on_step_end
-files           names, writing, filtering and checked reading of step files
-latent_decoder  LatentDecoder: latents -> frames by the VAE of a model, any latents
-decoder         ExperimentLatentDecoder: an experiment's step files -> videos, resumable
-report          contact sheet, progress video and report.html of decoded steps
-options         defaults of decoding, apart so that --help needs no torch
+recorder            StepExperiment, a run's folder, and StepRecorder, the pipeline's callback_on_step_end
+step_files          names, writing, filtering and checked reading of step files
+vae_decoder         LatentDecoder: latents -> frames by the VAE of a model, any latents
+experiment_decoder  ExperimentLatentDecoder: an experiment's step files -> videos, resumable
+report              contact sheet, progress video and report.html of decoded steps
+options             defaults of decoding, apart so that --help needs no torch
 """
 
 import lazy_loader

@@ -1,8 +1,9 @@
 """Weight files and what becomes of them: read and checked, assembled into a pipeline, changed by a LoRA.
 
-places           where weights lie, on disk or on the hub; what is said when they are gated or absent
+lookup           which file of a folder has the weights; files that are no weights are told by their first bytes
+hub              models of the hub: local copies first, what is said when one is gated or out of reach
 model_files      which files a configured model has, and the hashes that name it; loads nothing
-files            one weight file: recognised, read tensor by tensor, assigned with every key checked
+tensors          one weight file: recognised, read tensor by tensor, assigned with every key checked
 loading          files -> pipeline on a device; splits a checkpoint by its keys' prefixes
 lora             LCM weights in three forms, applied to a UNet; prefixes of LoRA keys
 lora_extraction  a LoRA made of the difference of two networks
