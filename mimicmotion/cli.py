@@ -53,6 +53,8 @@ COMMON = (
     Flag("--dry_run", "output.dry_run", True, "list what would run and its UNet calls, and stop"),
     Flag("--comparison", "output.comparison", True, "also write driving, pose and result side by side"),
     Flag("--audio", "output.audio", str, "the driving video's sound, where the speed is right"),
+    Flag("--video_reader", "video.reader", str, "what decodes driving videos"),
+    Flag("--accept_damaged", "video.accept_damaged", True, "take what can be read of a damaged driving video"),
 )
 
 RUNTIME = (

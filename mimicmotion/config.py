@@ -94,6 +94,18 @@ class RuntimeSettings:
 
 
 @dataclass
+class VideoSettings:
+    """How driving videos are read, and what is too much of them."""
+
+    reader: str = "auto"  # auto is pyav; decord reads what it can be trusted with, pyav the rest
+    accept_damaged: bool = False  # take what is there of a file whose data end early or are wrong
+    max_side: int = 8192  # pixels
+    max_pixels: int = 8192 * 4320  # of one frame
+    max_frames: int = 100_000
+    max_bytes: int = 10**12  # of all frames of a video, decoded
+
+
+@dataclass
 class PoseSettings:
     """Where poses come from and how they are fitted to the reference."""
 
@@ -198,6 +210,7 @@ class Config:
     turbo: TurboSettings = field(default_factory=TurboSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    video: VideoSettings = field(default_factory=VideoSettings)
     pose: PoseSettings = field(default_factory=PoseSettings)
     streaming: StreamingSettings = field(default_factory=StreamingSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
@@ -213,6 +226,7 @@ CHOICES = {
     "runtime.dtype": ("auto", "fp32", "fp16", "bf16"),
     "runtime.vae_dtype": ("auto", "fp32", "fp16", "bf16"),
     "runtime.offload": ("none", "model", "sequential"),
+    "video.reader": ("auto", "pyav", "decord"),
     "pose.backend": ("auto", "dwpose", "mediapipe", "openpose", "file"),
     "pose.align": ("linear", "robust", "none"),
     "streaming.encode_dtype": ("auto", "fp32", "fp16", "bf16"),
@@ -236,6 +250,10 @@ RANGES = {
     "sampling.motion_bucket_id": (0, None),
     "sampling.decode_chunk_size": (1, None),
     "sampling.decode_overlap": (0, None),
+    "video.max_side": (1, None),
+    "video.max_pixels": (1, None),
+    "video.max_frames": (1, None),
+    "video.max_bytes": (1, None),
     "pose.batch_size": (1, None),
     "pose.max_gap": (0, None),
     "streaming.num_latents": (1, None),

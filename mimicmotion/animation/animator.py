@@ -353,7 +353,7 @@ class Animator:
 
     def open_video(self, job: Job) -> VideoSource:
         """The job's driving video. Raises: InputError when it cannot be read."""
-        return open_video(job.video)
+        return open_video(job.video, settings=self.config.video)
 
     def detect_in_picture(self, pixels: np.ndarray) -> dict:
         self.detector.reset()

@@ -127,7 +127,7 @@ def dry_run_table(config: Config, jobs: list[Job]) -> str:
 
 def _dry_run_row(config: Config, job: Job) -> tuple[str, ...]:
     try:
-        video = open_video(job.video)
+        video = open_video(job.video, settings=config.video)
         picture = read_picture(job.case.ref_image_path)
     except MimicMotionError as error:
         return (job.video.name, "-", "-", "-", "-", "-", f"cannot run: {error}")

@@ -6,16 +6,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "ffmpeg": ["as_fps"],
+        "listing": ["VIDEO_SUFFIXES", "find_videos", "not_videos", "video_stem"],
         "probe": ["VideoInfo", "probe_video", "require_file"],
-        "source": [
-            "VIDEO_SUFFIXES",
-            "VideoSource",
-            "effective_stride",
-            "find_videos",
-            "open_video",
-            "playback_speed",
-            "video_stem",
-        ],
+        "source": ["VideoSource", "effective_stride", "open_video", "playback_speed"],
+        "stills": ["as_rgb"],
         "writer": ["VideoWriter"],
     },
 )
