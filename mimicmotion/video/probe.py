@@ -20,6 +20,8 @@ from mimicmotion.video.process import ask
 
 logger = logging.getLogger(__name__)
 
+# A file may have rounded its times to milliseconds before they came into this container.
+MILLISECOND = 0.001
 # Errors that cover so many frames are told, more are refused.
 FEW_FRAMES = 3
 # So much earlier than its header says a file may end: durations are rounded, and streams differ in length.
@@ -103,15 +105,15 @@ def probe_video(path: str | Path, settings: VideoSettings | None = None) -> Vide
     base = Fraction(*facts["time_base"])
     times = timing.clean_times(facts["pts"], base, facts.get("restarts", False))
     claims = [Fraction(*claim) for claim in facts["claimed_rates"]]
-    fps = timing.frame_rate(times, claims, max(base, Fraction(1, 1000)) if base < 1 else base)
+    fps, even = timing.frame_rate(times, claims, max(float(base), MILLISECOND))
     if fps is None or not 0 < fps <= MAX_FPS:
         told = "says nothing of" if fps is None else f"has {float(fps):g}"
         raise InputError(
             f"{path} cannot be read as a video: it {told} frames a second, which are above 0 and at most {MAX_FPS}"
         )
     duration, num_frames = facts["duration"], len(times)
-    promised = max(num_frames, facts.get("claimed_frames", 0) if duration is None else round(duration * fps))
-    info = VideoInfo(
+    promised = max(num_frames, facts.get("claimed_frames", 0), round((duration or 0) * fps))
+    return VideoInfo(
         codec=facts["codec"],
         pix_fmt=facts["pix_fmt"],
         height=facts["height"],
@@ -122,7 +124,7 @@ def probe_video(path: str | Path, settings: VideoSettings | None = None) -> Vide
         has_audio=facts.get("has_audio", False),
         num_video_streams=facts.get("num_video_streams", 1),
         clean=facts["clean"],
-        times=None if timing.is_even(times) else tuple(map(float, times)),
+        times=None if even else tuple(times),
         audio_offset=facts.get("audio_offset") or 0.0,
         turn=tuple(facts.get("turn", ())),
         sample_aspect=float(Fraction(*facts.get("sample_aspect", (1, 1)))),
@@ -132,7 +134,6 @@ def probe_video(path: str | Path, settings: VideoSettings | None = None) -> Vide
         damaged_frames=facts.get("damaged_frames", 0),
         whole=not facts.get("holes", 0) and not _ends_early(facts, fps),
     )
-    return info
 
 
 def _ends_early(facts: dict, fps: Fraction) -> bool:

@@ -113,7 +113,7 @@ def ask(path: Path, task: str, limits: dict) -> dict:
             if "facts" in answer:
                 return answer["facts"]
             if "refused" in answer:
-                raise InputError(f"{path}: {answer['refused']}")
+                raise InputError(f"{path} {answer['refused']}")
         if stalled.is_set():
             raise InputError(f"{path}: reading it hangs (no sign of life for {STALL_SECONDS:g} s); re-encode it")
         reason = last_words() or f"exit status {process.wait()}"

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import av
 import av.filter
 import av.logging
+import numpy as np
 from av.error import FFmpegError
 
 from mimicmotion.video.ffmpeg import CONTAINERS
@@ -30,6 +31,7 @@ from mimicmotion.video.worker import Refused, check_count, check_size, on_white,
 MAX_THREADS = 8
 THREAD_BYTES = 256 << 20  # of frames that decoding threads may hold
 SIGN_OF_LIFE_SECONDS = 1.0
+ZERO_BYTES = 1024
 # A sample aspect this near to 1 is a rounding of the encoder's.
 SQUARE = 0.01
 TRANSFERS = {16: "PQ", 18: "HLG"}  # color_trc of H.273
@@ -56,7 +58,8 @@ def open_container(request: dict):
     try:
         return av.open("file:" + request["path"], options=options)
     except FFmpegError as error:
-        raise Refused(f"it cannot be read as a video: {error.strerror}") from error
+        reason = f"{error.strerror}; give an mp4, mov, mkv, webm or avi file"
+        raise Refused(f"cannot be read as a video: {reason}") from error
 
 
 def picture_streams(container) -> list:
@@ -69,9 +72,9 @@ def require_picture(container):
     streams = picture_streams(container)
     if not streams:
         what = "it holds sound but no picture" if container.streams.audio else "it holds no picture"
-        raise Refused(f"it cannot be read as a video: {what}")
+        raise Refused(f"cannot be read as a video: {what}")
     if streams[0].codec_context is None:
-        raise Refused("it cannot be read as a video: there is no decoder for its codec")
+        raise Refused("cannot be read as a video: there is no decoder for its codec")
     return streams[0]
 
 
@@ -113,10 +116,13 @@ def clip_facts(request: dict, out) -> dict:
     return decode_all(request, out, threads=0) or decode_all(request, out, threads=1)
 
 
-def check_claims(request: dict, stream) -> None:
+def check_claims(request: dict, container, stream) -> None:
     """Raises: Refused for a size or a count beyond the limits, before anything is decoded."""
     check_size(request, stream.width, stream.height)
-    check_count(request, stream.frames, stream.width, stream.height)
+    frames = stream.frames
+    if not frames and container.duration and stream.average_rate:
+        frames = int(container.duration / av.time_base * stream.average_rate)
+    check_count(request, frames, stream.width, stream.height)
 
 
 def decode_all(request: dict, out, threads: int) -> dict | None:
@@ -127,10 +133,10 @@ def decode_all(request: dict, out, threads: int) -> dict | None:
     found = Pass()
     with open_container(request) as container:
         stream = require_picture(container)
-        check_claims(request, stream)
+        check_claims(request, container, stream)
         prepare_decoder(stream, request["max_pixels"], threads)
         sound = container.streams.audio[0] if container.streams.audio else None
-        damage = Damage(found, discontinuous(container), in_order=threads == 1)
+        damage = Damage(found, stream, discontinuous(container), in_order=threads == 1)
         alive = time.monotonic()
         damage.opened()
         for packet in damage.watched(container.demux()):
@@ -147,16 +153,36 @@ def decode_all(request: dict, out, threads: int) -> dict | None:
                 alive = time.monotonic()
                 write_line(out, {"frames": len(found.pts)})
         damage.closed()
+        found.holes += ends_in_zeros(request["path"], container)
         if threads != 1 and not found.clean:
             return None
         if not found.pts:
-            raise Refused("it cannot be read as a video: it holds no frame that can be decoded")
+            raise Refused(no_frame(stream, found))
         return describe(request, container, stream, found)
+
+
+def no_frame(stream, found: Pass) -> str:
+    """Why there is none."""
+    if found.clean:
+        return "cannot be read as a video: it holds no frame"
+    return (
+        f"cannot be read as a video: the data are damaged or end early: 0 frames can be read of {stream.frames or 'any'}"
+        "; copy or download the file again"
+    )
 
 
 def discontinuous(container) -> bool:
     """Whether the container is a stream of packets that may begin and break off anywhere."""
     return container.format.name in ("mpegts", "mpeg")
+
+
+def ends_in_zeros(path: str, container) -> bool:
+    """Whether the end was never written, as in a download that stopped, in containers that do not tell their length."""
+    if container.format.name not in ("mpegts", "mpeg", "gif") or container.size < ZERO_BYTES:
+        return False
+    with open(path, "rb") as file:
+        file.seek(-ZERO_BYTES, os.SEEK_END)
+        return not any(file.read())
 
 
 def reach(found: Pass, container, packet) -> None:
@@ -190,8 +216,10 @@ class Damage:
     before the first key frame is not counted: no player shows it.
     """
 
-    def __init__(self, found: Pass, discontinuous: bool, in_order: bool):
+    def __init__(self, found: Pass, stream, discontinuous: bool, in_order: bool):
         self.found = found
+        # It marks what it could not decode; what else it complains of changes no pixel, as after cuts in open groups.
+        self.marks_all = stream.codec_context.name == "h264"
         self.discontinuous = discontinuous
         self.in_order = in_order
         self.packets: list[tuple[int | None, bool]] = []  # (pts, key frame)
@@ -233,7 +261,7 @@ class Damage:
         except FFmpegError:
             self.broken.add(here)
             frames = []
-        if self.in_order and self._complaint():
+        if self.in_order and self._complaint() and not self.marks_all:
             self.broken.add(here)
         for frame in frames:
             if frame.is_corrupt:
@@ -257,6 +285,8 @@ class Damage:
             if place >= first:
                 covered.update(range(place, next((end for end in ends if end > place), place + 1)))
         self.found.damaged = len(covered)
+        # Where the last frame is torn, more may be missing. A transport stream may stop anywhere.
+        self.found.holes += not self.discontinuous and len(self.packets) - 1 in self.broken | self.alone
 
 
 def describe(request: dict, container, stream, found: Pass) -> dict:
@@ -303,7 +333,7 @@ def upright(frame) -> tuple[str, ...]:
             try:
                 return upright_filters(bytes(data))
             except ValueError as error:
-                raise Refused(f"{error}; turn the picture itself with ffmpeg") from error
+                raise Refused(f"cannot be shown upright: {error}; turn the picture itself with ffmpeg") from error
     return ()
 
 
@@ -365,7 +395,7 @@ def write_frames(request: dict, out) -> None:
         for place, frame in enumerate(frames):
             if place != index:
                 continue
-            out.write(picture(frame).data)
+            out.write(np.ascontiguousarray(picture(frame)).data)
             out.flush()
             index = next(wanted, None)
             if index is None:

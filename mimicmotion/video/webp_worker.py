@@ -22,7 +22,7 @@ def animation_facts(request: dict, out) -> dict:
                 pts.append(time)
                 time += image.info.get("duration") or DEFAULT_DURATION
     except (OSError, ValueError, EOFError) as error:
-        raise Refused(f"it cannot be read as a video: {error}") from error
+        raise Refused(f"cannot be read as a video: {error}") from error
     return {
         "codec": "webp",
         "pix_fmt": image.mode.lower(),

@@ -16,7 +16,7 @@ MAX_MEMORY = 2 << 30
 
 
 class Refused(Exception):
-    """The file cannot be used; the text says why."""
+    """The file cannot be used; the text says why, as the end of a sentence that begins with its name."""
 
 
 def serve(questions: Mapping[str, Callable], write_frames: Callable) -> None:
@@ -60,16 +60,19 @@ def end_when_large() -> None:
 def check_size(request: dict, width: int, height: int) -> None:
     side, pixels = request["max_side"], request["max_pixels"]
     if max(width, height) > side or width * height > pixels:
-        raise Refused(f"it is {width}x{height}; the limits are {side} pixels a side and {pixels} in all")
+        raise Refused(
+            f"is {width}x{height}; scale it: the limits are {side} pixels a side (video.max_side) and {pixels} in all "
+            "(video.max_pixels)"
+        )
 
 
 def check_count(request: dict, frames: int, width: int, height: int) -> None:
     if frames > request["max_frames"]:
-        raise Refused(f"it has {frames} frames or more; the limit is {request['max_frames']}")
+        raise Refused(f"has {frames} frames or more; cut it: the limit is {request['max_frames']} (video.max_frames)")
     if frames * width * height * 3 > request["max_bytes"]:
         raise Refused(
-            f"its {frames} frames of {width}x{height} are {frames * width * height * 3} bytes or more when decoded; "
-            f"the limit is {request['max_bytes']}"
+            f"has {frames} frames of {width}x{height} or more; cut or scale it: the limit for all, decoded, is "
+            f"{request['max_bytes']} bytes (video.max_bytes)"
         )
 
 
