@@ -51,6 +51,11 @@ def open_frame_folder(folder: Path, settings: VideoSettings) -> FrameFolder:
         if _image_size(file, settings) != (width, height):
             first = f"{files[0].name} ({width}x{height})"
             raise InputError(f"{file} has another size than {first}; make them equal")
+    if len(files) * width * height * 3 > settings.max_bytes:
+        raise InputError(
+            f"{folder} has {len(files)} frames of {width}x{height}; the limit for all is {settings.max_bytes} bytes "
+            "(video.max_bytes)"
+        )
     gaps = _gaps([number for number, _ in numbered])
     if gaps:
         logger.warning("%s: %s", folder, gaps)

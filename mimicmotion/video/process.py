@@ -80,15 +80,15 @@ def _widen(pipe) -> None:
 
 
 @contextlib.contextmanager
-def watched(process: subprocess.Popen) -> Iterator[threading.Event]:
-    """Ends the process when the block takes longer than STALL_SECONDS; the event tells that it was so."""
+def watched(process: subprocess.Popen, patience: int = 1) -> Iterator[threading.Event]:
+    """Ends the process when the block takes longer than `patience` times STALL_SECONDS; the event tells that it was so."""
     stalled = threading.Event()
 
     def end() -> None:
         stalled.set()
         process.kill()
 
-    watchdog = threading.Timer(STALL_SECONDS, end)
+    watchdog = threading.Timer(patience * STALL_SECONDS, end)
     watchdog.start()
     try:
         yield stalled
@@ -126,17 +126,18 @@ def pipe_frames(
     shape: tuple[int, int, int],
     count: int,
     report: Callable[[str], object],
+    patience: int = 1,
 ) -> Iterator[np.ndarray]:
     """Up to `count` frames uint8 of `shape` that `command` writes to its standard output; fewer when it fails or hangs.
 
-    What it last said on standard error then goes to `report`.
+    What it last said on standard error then goes to `report`. `patience` is for work that takes long before each frame.
     """
     if count == 0:
         return
     with started(command, request) as (process, last_words):
         for _ in range(count):
             frame = np.empty(shape, np.uint8)
-            with watched(process):
+            with watched(process, patience):
                 whole = process.stdout.readinto(frame.data.cast("B")) == frame.nbytes
             if not whole:
                 report(last_words())

@@ -165,10 +165,9 @@ def no_frame(stream, found: Pass) -> str:
     """Why there is none."""
     if found.clean:
         return "cannot be read as a video: it holds no frame"
-    return (
-        f"cannot be read as a video: the data are damaged or end early: 0 frames can be read of {stream.frames or 'any'}"
-        "; copy or download the file again"
-    )
+    promised = f" of {stream.frames}" if stream.frames else ""
+    what = f"the data are damaged or end early: 0 frames can be read{promised}; copy or download the file again"
+    return f"cannot be read as a video: {what}"
 
 
 def discontinuous(container) -> bool:

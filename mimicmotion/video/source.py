@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 FRAME_FOLDER_FPS = 30
 DECORD_WORKER = Path(__file__).with_name("decord_worker.py")
+# The table that tone mapping looks colours up in takes libswscale 7 s of a processor before the first frame.
+HDR_PATIENCE = 5
 # Of these decord, with libraries of 2018, makes the same colours as PyAV. Of 10-bit 4:2:0, for one, it does not.
 DECORD_PIX_FMTS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "gray", "rgb24", "bgr0"}
 
@@ -174,7 +176,8 @@ def _read_file(path: Path, info: VideoInfo, settings: VideoSettings, indices: Se
     rest = indices[done:]
     words: list[str] = []
     request = _request(path, info, settings, rest)
-    for frame in pipe_frames(worker_command(path), request, shape, len(rest), words.append):
+    patience = HDR_PATIENCE if info.transfer else 1
+    for frame in pipe_frames(worker_command(path), request, shape, len(rest), words.append, patience):
         yield frame
         done += 1
     if done < len(indices):

@@ -1,7 +1,7 @@
 """Frame times: how many frames a second a clip really has, whether they come evenly, which frame an instant shows.
 
-A header may claim any rate. Here it is (frames - 1) over the time between the first and the last one: each frame lasts
-until the next, and the last as long as the average.
+A header may claim any rate. Here it is (frames - 1) over the time between the first and the last one, since each frame
+lasts until the next; how long the last one is shown, containers tell differently or not at all.
 """
 
 import bisect
@@ -89,8 +89,8 @@ def _simplest(lowest: float, highest: float) -> Fraction:
 
 
 def num_resampled(times: Sequence[float]) -> int:
-    """How many frames a clip has when it is brought to RESAMPLED_FPS."""
-    span = times[-1] * len(times) / (len(times) - 1)
+    """How many frames a clip has when it is brought to RESAMPLED_FPS. The last one lasts a typical step."""
+    span = times[-1] + statistics.median_low([b - a for a, b in itertools.pairwise(times)])
     return max(1, int((span - TIE) * RESAMPLED_FPS + 0.5))
 
 

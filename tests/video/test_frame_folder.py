@@ -78,3 +78,68 @@ def test_damaged_frame_is_named(tmp_path):
 def test_bad_frame_rate_for_a_folder(tmp_path, fps):
     with pytest.raises(UsageError, match="frames per second"):
         open_video(frame_folder(tmp_path / "frames", ["1.png"]), fps=fps)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".tiff", ".webp", ".bmp"])
+def test_other_kinds_of_pictures(tmp_path, suffix):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index in range(3):
+        Image.fromarray(numbered_frame(index)).save(folder / f"{index}{suffix}")
+    assert indices_of(open_video(folder)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_grey_is_scaled(tmp_path, suffix):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    grey = np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 8
+    Image.fromarray(grey).save(folder / f"1{suffix}")
+    _, frame = next(open_video(folder).frames())
+    assert np.array_equal(frame, np.repeat(np.round(grey / 257)[..., None], 3, axis=2).astype(np.uint8))
+
+
+@pytest.mark.parametrize("largest", [1, 255, 65535])
+def test_float_pictures_are_scaled_by_their_range(tmp_path, largest):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    ramp = np.linspace(0, 1, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    ramp[0, 1] = np.nan
+    Image.fromarray(ramp * largest).save(folder / "1.tif")
+    _, frame = next(open_video(folder).frames())
+    assert frame[0, 1].max() == 0 and frame[-1, -1].min() == 255
+    assert np.abs(frame[1:, :, 0] - ramp[1:] * 255).max() <= 0.51
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_white_shows_through_what_is_transparent(tmp_path, mode):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 4), dtype=np.uint8)
+    pixels[..., 3] = 0
+    pixels[:, 16:] = (0, 0, 0, 255)
+    image = Image.fromarray(pixels)
+    if mode == "P":
+        image = Image.fromarray(pixels[..., 3] // 255)
+        image.putpalette([200, 30, 40, 0, 0, 0])
+        image.save(folder / "1.png", transparency=0)
+    else:
+        image.convert(mode).save(folder / "1.png")
+    _, frame = next(open_video(folder).frames())
+    assert (frame[:, :16] == 255).all() and (frame[:, 16:] == 0).all()
+
+
+def test_gaps_in_the_numbers_are_told(tmp_path, caplog):
+    source = open_video(frame_folder(tmp_path / "frames", ["1.png", "2.png", "5.png", "6.png", "8.png"]))
+    assert "gaps (3 to 4, 7)" in source.notes[0] and "gaps (3 to 4, 7)" in caplog.text
+    assert source.num_frames == 5
+    assert open_video(frame_folder(tmp_path / "tenths", ["10.png", "20.png", "30.png"])).notes == ()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_side": WIDTH - 1}, {"max_pixels": HEIGHT * WIDTH - 1}, {"max_frames": 1}, {"max_bytes": 50_000}]
+)
+def test_limits_hold_for_folders(tmp_path, settings):
+    folder = frame_folder(tmp_path / "frames", ["1.png", "2.png", "3.png"])
+    with pytest.raises(InputError, match="the limit"):
+        open_video(folder, settings=VideoSettings(**settings))

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from mimicmotion.errors import UsageError
-from mimicmotion.video.listing import find_videos, not_videos, video_stem
+from mimicmotion.video.listing import find_videos, video_stem
 from tests.video.clips import numbered_frame
 
 
@@ -42,3 +42,37 @@ def test_equal_stems_are_refused_unless_one_is_chosen(tmp_path, twin):
     with pytest.raises(UsageError, match="would write the same result"):
         find_videos(tmp_path)
     assert find_videos(tmp_path, [twin]) == [tmp_path / twin]
+
+
+def test_a_file_or_paths_of_files_are_taken_as_they_are(tmp_path):
+    (tmp_path / "clips").mkdir()
+    for name in ["clips/a.mp4", "clips/b.gif", "c.mkv"]:
+        (tmp_path / name).touch()
+    one = tmp_path / "clips" / "a.mp4"
+    assert find_videos(one) == [one]
+    assert find_videos(tmp_path / "clips", ["b", str(tmp_path / "c.mkv"), str(one)]) == [
+        tmp_path / "clips" / "b.gif",
+        tmp_path / "c.mkv",
+        one,
+    ]
+    assert not_videos(one) == []
+
+
+def test_what_is_no_video_is_named(tmp_path):
+    for name in ["a.mp4", "notes.txt", "pose.npz", ".hidden"]:
+        (tmp_path / name).touch()
+    (tmp_path / "results").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "still.webp")
+    pictures = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    pictures[0].save(tmp_path / "moving.webp", save_all=True, append_images=pictures[1:], duration=100)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert [path.name for path in find_videos(tmp_path)] == ["a.mp4", "moving.webp"]
+    assert [path.name for path in not_videos(tmp_path)] == ["loop", "notes.txt", "pose.npz", "results", "still.webp"]
+
+
+@pytest.mark.parametrize(
+    "suffix", ["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "flv", "wmv", "3gp", "mpg", "gif", "apng"]
+)
+def test_suffixes(tmp_path, suffix):
+    (tmp_path / f"clip.{suffix.upper()}").touch()
+    assert len(find_videos(tmp_path)) == 1
