@@ -38,8 +38,8 @@ class Flag:
 
 
 COMMON = (
-    Flag("--batch_folder", "batch.video_folder", str, "folder of driving videos or of frame folders"),
-    Flag("--videos", "batch.videos", "list", "names within the folder to run instead of all"),
+    Flag("--batch_folder", "batch.video_folder", str, "folder of driving videos or of frame folders, or one video"),
+    Flag("--videos", "batch.videos", "list", "names within the folder, or paths, to run instead of all"),
     Flag("--output_dir", "output.output_dir", str, "folder for results"),
     Flag("--ref_image_path", "test_case[*].ref_image_path", str, "picture of the person to animate"),
     Flag("--resolution", "test_case[*].resolution", int, "short side in pixels, a multiple of 64"),

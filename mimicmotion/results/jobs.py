@@ -54,7 +54,7 @@ def require_reference(case: TestCase, index: int) -> None:
 def _videos(config: Config, case: TestCase, index: int) -> list[Path]:
     folder = config.batch.video_folder
     if folder:
-        if not Path(folder).is_dir():
+        if not Path(folder).exists():
             raise UsageError(
                 f"no such folder of driving videos: {folder} (batch.video_folder); pass --batch_folder, or fetch the "
                 "demo's clip with scripts/demo.sh"

@@ -81,7 +81,7 @@ def _widen(pipe) -> None:
 
 @contextlib.contextmanager
 def watched(process: subprocess.Popen, patience: int = 1) -> Iterator[threading.Event]:
-    """Ends the process when the block takes longer than `patience` times STALL_SECONDS; the event tells that it was so."""
+    """Ends the process when the block takes longer than `patience` * STALL_SECONDS; the event tells that it was so."""
     stalled = threading.Event()
 
     def end() -> None:

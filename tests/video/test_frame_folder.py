@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mimicmotion.config import VideoSettings
 from mimicmotion.errors import InputError, UsageError
 from mimicmotion.video.frame_folder import EXIF_ORIENTATION
 from mimicmotion.video.source import open_video

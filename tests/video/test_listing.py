@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from mimicmotion.errors import UsageError
-from mimicmotion.video.listing import find_videos, video_stem
+from mimicmotion.video.listing import find_videos, not_videos, video_stem
 from tests.video.clips import numbered_frame
 
 
