@@ -2,8 +2,8 @@
 
     python scripts/benchmark_video.py CLIP.mp4 --readers pyav decord --against ../older_checkout
 
-Each measurement is a process of its own, and all kinds take turns, so that a busy machine disturbs them alike. Beside the
-wall clock it gives seconds of a processor, which other programs disturb little.
+Each measurement is a process of its own, and all kinds take turns, so that a busy machine disturbs them alike. Beside
+the wall clock it gives seconds of a processor, which other programs disturb little.
 """
 
 import argparse
@@ -38,7 +38,7 @@ first = time.perf_counter()
 count = 1 + sum(1 for _ in frames)
 end = time.perf_counter(), processor()
 print(json.dumps({
-    "open": opened - start[0], "first": first - start[0], "rate": count * stride / (end[0] - opened),
+    "first": first - start[0], "rate": count * stride / (end[0] - opened),
     "processor": end[1] - start[1],
 }))
 """
@@ -60,13 +60,11 @@ def main() -> None:
     for _ in range(arguments.repeats):
         for kind in kinds:
             found[kind].append(measure(*kind, arguments.video.resolve(), arguments.stride))
-    print(f"{'reader':24} {'open, s':>8} {'first frame, s':>15} {'frames/s':>9} {'processor, s':>13}")
+    print(f"{'reader':24} {'first frame, s':>15} {'frames/s':>9} {'processor, s':>13}")
     for (root, reader), runs in found.items():
         name = reader or f"{root.name}, its own"
-        open_, first, rate, processor = (
-            statistics.median(run[key] for run in runs) for key in ("open", "first", "rate", "processor")
-        )
-        print(f"{name:24} {open_:8.2f} {first:15.2f} {rate:9.1f} {processor:13.2f}")
+        first, rate, processor = (statistics.median(run[key] for run in runs) for key in ("first", "rate", "processor"))
+        print(f"{name:24} {first:15.2f} {rate:9.1f} {processor:13.2f}")
 
 
 def measure(root: Path, reader: str, video: Path, stride: int) -> dict:

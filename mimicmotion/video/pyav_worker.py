@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 import av
 import av.filter
 import av.logging
-import numpy as np
 from av.error import FFmpegError
 
 from mimicmotion.video.ffmpeg import CONTAINERS
@@ -82,8 +81,8 @@ def prepare_decoder(stream, max_pixels: int, threads: int) -> None:
     """Lets a stream decode in `threads` threads; 0 means as many as are good for frames of its size."""
     context = stream.codec_context
     context.options = {"max_pixels": str(max_pixels)}
-    frame_bytes = max(1, stream.width * stream.height * 3)
-    context.thread_count = threads or max(1, min(MAX_THREADS, os.cpu_count() or 1, THREAD_BYTES // frame_bytes))
+    most = min(MAX_THREADS, THREAD_BYTES // max(1, stream.width * stream.height * 3))
+    context.thread_count = threads or max(1, min(most, (os.cpu_count() or 1) + 1))
     context.thread_type = "AUTO"
 
 
@@ -241,7 +240,7 @@ class Damage:
         try:
             for packet in packets:
                 holes = self._complaint() if self.in_order else False
-                # A transport stream that was joined or cut has packets like that, and plays.
+                # A transport stream that was joined or cut has packets like that, and goes on after them.
                 holes |= packet.is_corrupt and not self.discontinuous
                 self.found.holes += holes
                 yield packet
@@ -255,6 +254,8 @@ class Damage:
         if packet.size and not packet.is_discard:
             self.packets.append((packet.pts, packet.is_keyframe))
         here = len(self.packets) - 1
+        if packet.is_corrupt:
+            self.broken.add(here)
         try:
             frames = packet.decode()
         except FFmpegError:
@@ -382,6 +383,9 @@ def write_frames(request: dict, out) -> None:
     "indices" are [start, stop, step] or a list that grows; "height", "width", "turn", "interlaced" and "transfer"
     are as `describe` gives them; "one_thread" is for damaged files, whose frames depend on the number of threads.
     """
+    # Not above: the look at a file does without it, and is waited for.
+    import numpy as np
+
     wanted = iter(range(*request["range"]) if "range" in request else request["indices"])
     picture = Picture(request["height"], request["width"], tuple(request["turn"]), request["transfer"])
     index = next(wanted, None)
