@@ -38,6 +38,7 @@ def value_for(flag):
         "pose.backend": "mediapipe",
         "pose.align": "linear",
         "output.audio": "drop",
+        "video.reader": "pyav",
         "test_case[*].resolution": "192",
         "test_case[*].num_frames": "12",
     }
