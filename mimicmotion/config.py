@@ -113,6 +113,19 @@ class RuntimeSettings:
 
 
 @dataclass
+class VideoSettings:
+    """How driving videos are read, and what is too much of them."""
+
+    # auto is pyav; decord reads what it can be trusted with, pyav the rest
+    reader: str = setting("auto", choices=("auto", "pyav", "decord"))
+    accept_damaged: bool = False  # take what is there of a file whose data end early or are wrong
+    max_side: int = setting(8192, low=1)  # pixels
+    max_pixels: int = setting(8192 * 4320, low=1)  # of one frame
+    max_frames: int = setting(100_000, low=1)
+    max_bytes: int = setting(10**12, low=1)  # of all frames of a video, decoded
+
+
+@dataclass
 class PoseSettings:
     """Where poses come from and how they are fitted to the reference."""
 
@@ -218,6 +231,7 @@ class Config:
     turbo: TurboSettings = field(default_factory=TurboSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    video: VideoSettings = field(default_factory=VideoSettings)
     pose: PoseSettings = field(default_factory=PoseSettings)
     streaming: StreamingSettings = field(default_factory=StreamingSettings)
     output: OutputSettings = field(default_factory=OutputSettings)

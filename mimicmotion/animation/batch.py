@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
@@ -12,12 +12,13 @@ from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError
 from mimicmotion.features import frame_geometry, read_picture
 from mimicmotion.files import remove_stale_temporaries, require_writable, write_json
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
-from mimicmotion.results import Job, plan_jobs
+from mimicmotion.results import Job, left_out, plan_jobs
 from mimicmotion.video import effective_stride, open_video
 
 logger = logging.getLogger(__name__)
 
 SUMMARY_NAME = "run.json"
+NOT_A_VIDEO = "not a video"
 
 
 def animate_folder(config: Config, animator: Animator | None = None) -> int:
@@ -45,7 +46,7 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     outcomes = [Outcome(job) for job in jobs]
     code = run_all(outcomes, animator.animate)
     write_summary(Path(config.output.output_dir) / SUMMARY_NAME, outcomes, code)
-    print(summary_table(outcomes))
+    print(summary_table(outcomes, left_out(config)))
     return code
 
 
@@ -101,8 +102,8 @@ def write_summary(path: Path, outcomes: list[Outcome], code: int) -> None:
         logger.error("%s", error)
 
 
-def summary_table(outcomes: list[Outcome]) -> str:
-    """The end of a run in a table, one row per job."""
+def summary_table(outcomes: list[Outcome], others: Sequence[Path] = ()) -> str:
+    """The end of a run in a table, one row per job, and one for each file beside the videos that is none."""
     header = ("video", "status", "frames", "seconds", "result or reason")
     rows = [
         (
@@ -114,6 +115,7 @@ def summary_table(outcomes: list[Outcome]) -> str:
         )
         for outcome in outcomes
     ]
+    rows += [(path.name, "left out", "-", "-", NOT_A_VIDEO) for path in others]
     counts = {status: sum(o.status == status for o in outcomes) for status in dict.fromkeys(o.status for o in outcomes)}
     return _table(header, rows) + "\n" + ", ".join(f"{count} {status}" for status, count in counts.items())
 
@@ -122,13 +124,14 @@ def dry_run_table(config: Config, jobs: list[Job]) -> str:
     """What would run: sampled frames, tiles and UNet passes of every job, without loading a model."""
     header = ("video", "size", "frames", "tiles", "steps", "UNet passes", "result")
     rows = [_dry_run_row(config, job) for job in jobs]
+    rows += [(path.name, "-", "-", "-", "-", "-", NOT_A_VIDEO) for path in left_out(config)]
     passes = sum(int(row[5]) for row in rows if row[5].isdigit())
     return f"{_table(header, rows)}\n{len(jobs)} results, {passes} UNet passes"
 
 
 def _dry_run_row(config: Config, job: Job) -> tuple[str, ...]:
     try:
-        video = open_video(job.video)
+        video = open_video(job.video, settings=config.video)
         picture = read_picture(job.case.ref_image_path)
     except MimicMotionError as error:
         return (job.video.name, "-", "-", "-", "-", "-", f"cannot run: {error}")

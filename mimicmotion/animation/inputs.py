@@ -27,7 +27,7 @@ class InputFeatures:
 
     def open_video(self, path: Path) -> VideoSource:
         """A driving video. Raises: InputError when it cannot be read."""
-        return open_video(path)
+        return open_video(path, settings=self.models.config.video)
 
     def read_frame(self, path: Path, resolution: int) -> tuple[np.ndarray, Geometry]:
         """As `features.read_frame`."""

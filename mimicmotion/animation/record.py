@@ -65,6 +65,7 @@ def facts(models: Models, clip: "Clip") -> dict:
         "width": width,
         "playback_speed": round(clip.playback_speed, 4),
         "sampled_frames": {"stride": clip.driving.stride, "source_fps": clip.driving.fps},
+        "driving_video": list(clip.video.notes),
         "steps": steps,
         "guidance_scale": guidance,
         "sigmas": [float(sigma) for sigma in models.pipeline.scheduler.sigmas],

@@ -22,8 +22,8 @@ class Flag:
 
 
 RUN = (
-    Flag("--batch_folder", "batch.video_folder", str, "folder of driving videos or of frame folders"),
-    Flag("--videos", "batch.videos", "list", "names within the folder to run instead of all"),
+    Flag("--batch_folder", "batch.video_folder", str, "folder of driving videos or of frame folders, or one video"),
+    Flag("--videos", "batch.videos", "list", "names within the folder, or paths, to run instead of all"),
     Flag("--output_dir", "output.output_dir", str, "folder for results"),
     Flag("--ref_image_path", "test_case[*].ref_image_path", str, "picture of the person to animate"),
     Flag("--resolution", "test_case[*].resolution", int, "short side in pixels, a multiple of 64"),
@@ -37,6 +37,8 @@ RUN = (
     Flag("--dry_run", "output.dry_run", True, "list what would run and its UNet calls, and stop"),
     Flag("--comparison", "output.comparison", True, "also write driving, pose and result side by side"),
     Flag("--audio", "output.audio", str, "the driving video's sound, where the speed is right"),
+    Flag("--video_reader", "video.reader", str, "what decodes driving videos"),
+    Flag("--accept_damaged", "video.accept_damaged", True, "take what can be read of a damaged driving video"),
 )
 
 MODEL = (

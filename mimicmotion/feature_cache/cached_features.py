@@ -27,8 +27,8 @@ from mimicmotion.video import VideoInfo, VideoSource, open_video, probe_video, r
 logger = logging.getLogger(__name__)
 
 # To be raised when this program's own code makes other values from equal inputs.
-REVISION = 1
-READERS = ("decord", "imageio-ffmpeg", "pillow")
+REVISION = 2
+READERS = ("av", "decord", "pillow")
 DETECTORS = ("onnxruntime-gpu", "onnxruntime", "mediapipe", "controlnet-aux", "opencv-contrib-python", "numpy")
 NETWORKS = ("torch", "diffusers", "transformers")
 
@@ -73,9 +73,14 @@ class CachedFeatures:
         require_file(path)
         key = {"content": content_sha256(path), "made_by": made_by(READERS)}
         info = self.cache.get_or_compute(
-            "video", key, lambda: probe_video(path), pack=pack_info, unpack=unpack_info, source=source_of(path)
+            "video",
+            key,
+            lambda: probe_video(path, self.config.video),
+            pack=pack_info,
+            unpack=unpack_info,
+            source=source_of(path),
         )
-        return open_video(path, info=info)
+        return open_video(path, info=info, settings=self.config.video)
 
     def read_frame(self, path: Path, resolution: int) -> tuple[np.ndarray, Geometry]:
         """The reference picture as a frame."""
@@ -202,8 +207,10 @@ def pack_info(info: VideoInfo) -> Value:
 
 
 def unpack_info(value: Value) -> VideoInfo:
-    """Raises: TypeError, ZeroDivisionError or ValueError for a value that `pack_info` did not make."""
-    return VideoInfo(**value | {"fps": Fraction(*value["fps"])})
+    """Raises: TypeError, ZeroDivisionError, KeyError or ValueError for a value that `pack_info` did not make."""
+    times = value["times"]
+    sequences = {"times": times if times is None else tuple(times), "turn": tuple(value["turn"])}
+    return VideoInfo(**value | sequences | {"fps": Fraction(*value["fps"])})
 
 
 def pack_frame(frame: tuple[np.ndarray, Geometry]) -> Value:

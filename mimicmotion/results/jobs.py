@@ -6,7 +6,7 @@ from pathlib import Path
 from mimicmotion.config import Config, TestCase
 from mimicmotion.errors import UsageError
 from mimicmotion.places import looked_for
-from mimicmotion.video import find_videos, video_stem
+from mimicmotion.video import find_videos, not_videos, video_stem
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ def plan_jobs(config: Config) -> list[Job]:
     return jobs
 
 
+def left_out(config: Config) -> list[Path]:
+    """What lies in the folder of driving videos and is none; nothing where videos were chosen by name."""
+    folder = config.batch.video_folder
+    return not_videos(folder) if folder and config.batch.videos is None else []
+
+
 def require_reference(case: TestCase, index: int) -> None:
     """Raises: UsageError unless the reference picture of test case number `index` is there."""
     if not case.ref_image_path:
@@ -55,7 +61,7 @@ def require_reference(case: TestCase, index: int) -> None:
 def _videos(config: Config, case: TestCase, index: int) -> list[Path]:
     folder = config.batch.video_folder
     if folder:
-        if not Path(folder).is_dir():
+        if not Path(folder).exists():
             raise UsageError(
                 f"no such folder of driving videos: {looked_for(folder)} (batch.video_folder); pass --batch_folder, or "
                 "make the demo's clip with: python -m mimicmotion demo"

@@ -11,7 +11,7 @@ from mimicmotion.errors import SetupError, UsageError
 MAX_FPS = 1000
 # Containers that driving videos come in. Without the list a text file called x.mp4 could be a playlist or a
 # script that makes ffmpeg open other files and addresses.
-CONTAINERS = "mov,matroska,avi,mpegts,flv,ogg,asf,mpeg"
+CONTAINERS = "mov,matroska,avi,mpegts,flv,ogg,asf,mpeg,mpegvideo,gif,apng"
 
 
 def ffmpeg_exe() -> str:

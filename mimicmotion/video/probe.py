@@ -1,39 +1,44 @@
-"""What a video file really holds, found by decoding it once with ffmpeg.
+"""What a video file really holds, found by decoding it once.
 
-Headers lie: a clip cut with `ffmpeg -c copy` lists frames that are never shown, and a download that stopped
-half way lists frames that are not there. One pass that decodes and throws away tells the real count, and
-whether the data end early.
+Headers lie: a clip cut with `ffmpeg -c copy` lists frames that are never shown, a browser's recording claims 1000
+frames a second, and a download that stopped half way lists frames that are not there. One pass that decodes and throws
+away tells the real count, the real times, and what is damaged.
 """
 
 import logging
 import os
-import re
 import stat
-import subprocess
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from mimicmotion.config import VideoSettings
 from mimicmotion.errors import InputError
-from mimicmotion.video.ffmpeg import MAX_FPS, ffmpeg_exe, input_arguments
+from mimicmotion.video import timing
+from mimicmotion.video.ffmpeg import MAX_FPS
+from mimicmotion.video.process import ask
 
 logger = logging.getLogger(__name__)
 
-MAX_SIDE = 8192
-# What ffmpeg's demuxers say when the data that the header promises are not there. In a transport stream a
-# corrupt packet means less: two of them joined have one.
-CUT_SHORT = re.compile(r"partial file|File ended prematurely|in#0/(?:mov|avi)[^\n]*Packet corrupt")
-ERROR_LINE = re.compile(r"^(?:\[[^\]]*\] )*\[(?:error|fatal|panic)\] (.*)$", re.MULTILINE)
-NO_OUTPUT = "At least one output file must be specified"
+# A file may have rounded its times to milliseconds before they came into this container.
+MILLISECOND = 0.001
+# Errors that cover so many frames are told, more are refused.
+FEW_FRAMES = 3
+# So much earlier than its header says a file may end: durations are rounded, and streams differ in length.
+END_SECONDS, END_FRAMES, END_SHARE = 0.5, 4, 0.02
 
 
 @dataclass(frozen=True)
 class VideoInfo:
     """A video file that decodes.
 
-    `height` and `width` are those of the picture as shown (after rotation); `num_frames` counts decoded
-    frames; `duration` is in seconds, None where the container has none; `num_video_streams` counts cover
-    pictures too; `clean` is False where ffmpeg reported errors.
+    `height` and `width` are those of the picture as shown: upright, with square pixels. `num_frames` counts decoded
+    frames; `fps` is how many a second there are on average. `times` are the frames' in seconds from the first one;
+    None where they come evenly. `duration` is in seconds, None where the container has none. `audio_offset` is how
+    many seconds after the picture the sound starts. `num_video_streams` counts cover pictures too. `turn` holds the
+    filters that put the picture upright, `sample_aspect` is width over height of a stored pixel, `transfer` "PQ" or
+    "HLG" for HDR. `promised_frames` is how many frames the header leads to expect, about; `damaged_frames` are those
+    that errors cover; `whole` is False where data are missing; `clean` is False where there was any error.
     """
 
     codec: str
@@ -46,58 +51,129 @@ class VideoInfo:
     has_audio: bool
     num_video_streams: int
     clean: bool
+    times: tuple[float, ...] | None = None
+    audio_offset: float = 0.0
+    turn: tuple[str, ...] = ()
+    sample_aspect: float = 1.0
+    interlaced: bool = False
+    transfer: str | None = None
+    promised_frames: int = 0
+    damaged_frames: int = 0
+    whole: bool = True
+
+    @property
+    def usable(self) -> bool:
+        """Whether all is there, but for errors in a few frames."""
+        return self.whole and self.damaged_frames <= FEW_FRAMES
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with the data, in words; "" where nothing is."""
+        if not self.whole:
+            return f"{self.num_frames} frames can be read of about {self.promised_frames}"
+        if self.damaged_frames:
+            return f"errors cover {self.damaged_frames} of {self.num_frames} frames"
+        return ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is done to the frames beside decoding, and what is wrong with them, in words."""
+        notes = []
+        if self.times is not None:
+            notes.append(f"its frames come unevenly: sampled at equal instants, {timing.RESAMPLED_FPS} a second")
+        if self.sample_aspect != 1:
+            notes.append(f"its pixels are {self.sample_aspect:.4g} times as wide as high: made square")
+        if self.interlaced:
+            notes.append("it is interlaced: deinterlaced")
+        if self.transfer:
+            notes.append(f"it is HDR ({self.transfer}): tone-mapped")
+        if self.damage:
+            notes.append(f"it is damaged: {self.damage}")
+        return tuple(notes)
 
 
-def probe_video(path: str | Path) -> VideoInfo:
-    """Decodes the whole file once, in ffmpeg, and describes its first video stream.
+def probe_video(path: str | Path, settings: VideoSettings | None = None) -> VideoInfo:
+    """Decodes the whole file once, in a process of its own, and describes its first video stream.
 
-    Raises: InputError that says what is wrong with the file: missing, not a regular file, not a video, no
-    frames, larger than 8192 pixels a side, cut short.
+    A damaged file is described as well: see `VideoInfo.usable`.
+
+    Raises: InputError that says what is wrong with the file: missing, not a regular file, not a video, no frames,
+    beyond the limits of `settings`, turned by an odd angle.
     """
     require_file(path)
-    header = _log(path, [])
-    stream = _video_line(path, header)
-    require_sane_size(path, *_size(stream))
-    # Audio packets are copied along, so that a file whose sound is cut short is noticed as well.
-    streams = ["-map", "0:V:0", "-map", "0:a:0?", "-c:a", "copy"]
-    log = _log(path, [*streams, "-fps_mode", "passthrough", "-f", "null", "-"])
-    errors = _errors(log)
-    num_frames = int(_search(r"Output stream #0:0 \(video\): (\d+) frames encoded", log, default="0"))
-    duration = _duration(header)
-    fps = _fps(path, stream, log)
-    if CUT_SHORT.search(log):
-        promised = f"about {round(duration * fps)}" if duration else "an unknown number"
+    facts = ask(Path(path), "facts", limits(settings or VideoSettings()))
+    base = Fraction(*facts["time_base"])
+    times = timing.clean_times(facts["pts"], base, facts.get("restarts", False))
+    claims = [Fraction(*claim) for claim in facts["claimed_rates"]]
+    fps, even = timing.frame_rate(times, claims, max(float(base), MILLISECOND))
+    if fps is None or not 0 < fps <= MAX_FPS:
+        told = "says nothing of" if fps is None else f"has {float(fps):g}"
         raise InputError(
-            f"{path}: the data are damaged or end early: {num_frames} frames can be read of {promised}; "
-            "copy or download the file again, or re-encode what is left of it with ffmpeg"
+            f"{path} cannot be read as a video: it {told} frames a second, which are above 0 and at most {MAX_FPS}"
         )
-    if num_frames == 0:
-        raise _unreadable(path, "it holds no video frame" + (f" ({errors[0]})" if errors else ""))
-    if errors:
-        logger.warning("%s: ffmpeg reports %d errors, the first: %s", path, len(errors), errors[0])
-    width, height = _size(_search(r"Output #0.*?(Stream #0:0.*?: Video: [^\n]*)", log))
-    pix_fmt = _search(r", ([a-z]\w+)(?:\([^)]*\))?, \d+x\d+", stream, default="")
+    duration, num_frames = facts["duration"], len(times)
+    promised = max(num_frames, facts.get("claimed_frames", 0), round((duration or 0) * fps))
     return VideoInfo(
-        codec=_search(r"Video: (\w+)", stream),
-        pix_fmt=pix_fmt,
-        height=height,
-        width=width,
+        codec=facts["codec"],
+        pix_fmt=facts["pix_fmt"],
+        height=facts["height"],
+        width=facts["width"],
         fps=fps,
         num_frames=num_frames,
         duration=duration,
-        has_audio=_has_audio(header),
-        num_video_streams=len(re.findall(r"Stream #0:\d+.*?: Video: ", header)),
-        clean=not errors,
+        has_audio=facts.get("has_audio", False),
+        num_video_streams=facts.get("num_video_streams", 1),
+        clean=facts["clean"],
+        times=None if even else tuple(times),
+        audio_offset=facts.get("audio_offset") or 0.0,
+        turn=tuple(facts.get("turn", ())),
+        sample_aspect=float(Fraction(*facts.get("sample_aspect", (1, 1)))),
+        interlaced=facts.get("interlaced", False),
+        transfer=facts.get("transfer"),
+        promised_frames=promised,
+        damaged_frames=facts.get("damaged_frames", 0),
+        whole=not facts.get("holes", 0) and not _ends_early(facts, fps),
     )
 
 
-def has_audio(path: str | Path) -> bool:
-    """Whether the file has an audio stream, by its header. Raises: InputError where it cannot be read."""
+def _ends_early(facts: dict, fps: Fraction) -> bool:
+    duration = facts["duration"]
+    if duration is None:
+        return False
+    return duration - facts["end"] > max(END_SECONDS, END_FRAMES / fps, END_SHARE * duration)
+
+
+def limits(settings: VideoSettings) -> dict:
+    """What a worker refuses to exceed."""
+    return {
+        "max_side": settings.max_side,
+        "max_pixels": settings.max_pixels,
+        "max_frames": settings.max_frames,
+        "max_bytes": settings.max_bytes,
+    }
+
+
+def require_usable(path: str | Path, info: VideoInfo, accept_damaged: bool) -> None:
+    """Raises: InputError for a damaged file, unless `accept_damaged`; that and smaller damage is a warning."""
+    if not info.damage:
+        return
+    if info.usable or accept_damaged:
+        logger.warning("%s is damaged: %s", path, info.damage)
+        return
+    what = "the data are damaged or end early" if not info.whole else "the data are damaged"
+    raise InputError(
+        f"{path}: {what}: {info.damage}; copy or download the file again, or take what is there with --accept_damaged"
+    )
+
+
+def sound_start(path: str | Path, settings: VideoSettings | None = None) -> float | None:
+    """How many seconds after the picture the sound of a file starts; None for a file without sound.
+
+    Raises: InputError where it cannot be read.
+    """
     require_file(path)
-    header = _log(path, [])
-    if "Input #0" not in header:
-        raise _unreadable(path, _reason(header))
-    return _has_audio(header)
+    facts = ask(Path(path), "sound", limits(settings or VideoSettings()))
+    return (facts["audio_offset"] or 0.0) if facts["has_audio"] else None
 
 
 def require_file(path: str | Path) -> None:
@@ -110,76 +186,3 @@ def require_file(path: str | Path) -> None:
         raise InputError(f"{path} is not a regular file; give a video file or a folder of frames")
     if status.st_size == 0:
         raise InputError(f"{path} is empty; copy or download it again")
-
-
-def require_sane_size(path: str | Path, width: int, height: int) -> None:
-    """Raises: InputError where a side is 0 or above 8192 pixels."""
-    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
-        raise InputError(f"{path} is {width}x{height}; scale it to sides of 1 to {MAX_SIDE} pixels")
-
-
-def _log(path: str | Path, output: list[str]) -> str:
-    """ffmpeg's log on `path`, each line with its level; without `output` it only reads the header."""
-    command = [ffmpeg_exe(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+verbose"]
-    done = subprocess.run(
-        command + input_arguments(path) + output, stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    return done.stderr.decode(errors="replace")
-
-
-def _video_line(path: str | Path, header: str) -> str:
-    lines = re.findall(r"Stream #0:\d+.*?: Video: [^\n]*", header)
-    lines = [line for line in lines if "(attached pic)" not in line]
-    if lines:
-        return lines[0]
-    if _has_audio(header):
-        raise _unreadable(path, "it holds sound but no picture")
-    raise _unreadable(path, _reason(header))
-
-
-def _unreadable(path: str | Path, reason: str) -> InputError:
-    return InputError(f"{path} cannot be read as a video: {reason}; give an mp4, mov, mkv, webm or avi file")
-
-
-def _has_audio(header: str) -> bool:
-    return re.search(r"Stream #0:\d+.*?: Audio: ", header) is not None
-
-
-def _errors(log: str) -> list[str]:
-    return [line for line in ERROR_LINE.findall(log) if line != NO_OUTPUT]
-
-
-def _reason(log: str) -> str:
-    errors = _errors(log)
-    return errors[0] if errors else "ffmpeg finds no stream in it"
-
-
-def _search(pattern: str, text: str, default: str | None = None) -> str:
-    found = re.search(pattern, text, re.DOTALL)
-    if found is None and default is None:
-        raise InputError(f"ffmpeg's description of the video is not understood: {text[-300:]}")
-    return default if found is None else found[1]
-
-
-def _size(stream: str) -> tuple[int, int]:
-    width, height = _search(r", (\d+x\d+)(?:[ ,]|$)", stream, default="0x0").split("x")
-    return int(width), int(height)
-
-
-def _duration(header: str) -> float | None:
-    found = re.search(r"Duration: (\d+):(\d+):(\d+\.\d+)", header)
-    return None if found is None else int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
-
-
-def _fps(path: str | Path, stream: str, log: str) -> Fraction:
-    """The average frame rate. ffmpeg prints two digits of it; the nominal rate is taken if they agree."""
-    printed = re.search(r", ([\d.]+)(k?) (?:fps|tbr)", stream)
-    if printed is None:
-        raise _unreadable(path, "it does not say how many frames a second it has")
-    fps = Fraction(printed[1]) * (1000 if printed[2] else 1)
-    nominal = re.search(r" fr:(\d+)/([1-9]\d*) ", log)
-    if nominal and round(Fraction(int(nominal[1]), int(nominal[2])), 2) == fps:
-        fps = Fraction(int(nominal[1]), int(nominal[2]))
-    if not 0 < fps <= MAX_FPS:
-        raise _unreadable(path, f"its {float(fps):g} frames a second are outside 0 to {MAX_FPS}")
-    return fps

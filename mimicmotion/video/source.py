@@ -1,18 +1,13 @@
-"""Driving videos: which ones a folder holds, and their frames one after the other.
+"""Driving videos: their frames one after the other, as often as wanted.
 
-Frames come from decord as in the published model, or from ffmpeg where decord cannot be trusted with a file.
-Both run as processes that write raw frames into a pipe, and both give the same pixels.
+Frames come from PyAV, or from decord where it is asked for and can be trusted with a file; both give the same pixels.
+Both run as processes that write raw frames into a pipe.
 """
 
 import functools
 import importlib.util
-import itertools
 import logging
-import re
-import subprocess
 import sys
-import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -20,28 +15,33 @@ from pathlib import Path
 
 import numpy as np
 
+from mimicmotion.config import VideoSettings
 from mimicmotion.errors import InputError, UsageError
-from mimicmotion.video.ffmpeg import as_fps, complaint, ffmpeg_exe, input_arguments
-from mimicmotion.video.probe import VideoInfo, probe_video, require_file, require_sane_size
+from mimicmotion.video import timing
+from mimicmotion.video.ffmpeg import as_fps
+from mimicmotion.video.frame_folder import open_frame_folder
+from mimicmotion.video.probe import VideoInfo, limits, probe_video, require_usable
+from mimicmotion.video.process import pipe_frames, worker_command
 
 logger = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
-FRAME_SUFFIXES = {".png", ".jpg", ".jpeg"}
 FRAME_FOLDER_FPS = 30
 DECORD_WORKER = Path(__file__).with_name("decord_worker.py")
-# A reader that gives no frame for so long hangs and is ended.
-STALL_SECONDS = 60.0
-EXIF_ORIENTATION = 0x0112
+# The table that tone mapping looks colours up in takes libswscale 7 s of a processor before the first frame.
+HDR_PATIENCE = 5
+# Of these decord, with libraries of 2018, makes the same colours as PyAV. Of 10-bit 4:2:0, for one, it does not.
+DECORD_PIX_FMTS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "gray", "rgb24", "bgr0"}
 
 
 @dataclass(frozen=True)
 class VideoSource:
     """A video whose frames can be read, as often as wanted. Holds no open file.
 
-    `fps` is the average frame rate, `height` and `width` are the picture's as shown, `num_frames` counts
-    frames that really decode, `duration` is in seconds (None: the container does not say). `read` yields the
-    frames (uint8 (H, W, 3), RGB) of a range of indices.
+    `fps` is the frame rate, `height` and `width` are the picture's as shown, `num_frames` counts frames that really
+    decode, `duration` is in seconds (None: the container does not say). A video whose frames come unevenly appears as
+    one of 30 frames a second, each the nearest in time. `read` yields the frames (uint8 (H, W, 3), RGB) of a range of
+    indices. `notes` say in words what is done to the frames, and what is wrong with them; `info` is what was found in a
+    video file, None for a folder of frames.
     """
 
     path: Path
@@ -52,6 +52,8 @@ class VideoSource:
     duration: float | None
     has_audio: bool
     read: Callable[[range], Iterator[np.ndarray]] = field(repr=False)
+    notes: tuple[str, ...] = ()
+    info: VideoInfo | None = None
 
     def frames(
         self, stride: int = 1, start: int = 0, max_frames: int | None = None
@@ -69,60 +71,41 @@ class VideoSource:
 
 
 def open_video(
-    path: str | Path, fps: Fraction | float = FRAME_FOLDER_FPS, info: VideoInfo | None = None
+    path: str | Path,
+    fps: Fraction | float = FRAME_FOLDER_FPS,
+    info: VideoInfo | None = None,
+    settings: VideoSettings | None = None,
 ) -> VideoSource:
-    """Opens a video file, or a folder of numbered png or jpg frames shown at `fps`.
+    """Opens a video file, or a folder of numbered pictures shown at `fps`.
 
-    A file is decoded once in ffmpeg before anything is returned, so that `num_frames` is real; not where `info` is
-    given, what `probe_video` found in this very file before.
+    A file is decoded once before anything is returned, so that `num_frames` is real; not where `info` is given, what
+    `probe_video` found in this very file before.
 
-    Raises: InputError that names the file, what is wrong with it and what to do; UsageError for a bad `fps`.
+    Raises: InputError that names the file, what is wrong with it and what to do; UsageError for a bad `fps`;
+    SetupError where the reader's library is missing.
     """
-    path = Path(path)
+    path, settings = Path(path), settings or VideoSettings()
     if path.is_dir():
-        return _open_frame_folder(path, as_fps(fps))
-    info = info or probe_video(path)
-    return VideoSource(
-        path=path,
-        fps=info.fps,
-        height=info.height,
-        width=info.width,
-        num_frames=info.num_frames,
-        duration=info.duration,
-        has_audio=info.has_audio,
-        read=functools.partial(_read_file, path, info),
-    )
-
-
-def find_videos(folder: str | Path, names: Sequence[str] | None = None) -> list[Path]:
-    """The video files and frame folders in `folder`, sorted by name; hidden ones are left out.
-
-    Args:
-        names: take only these, by file name or by stem.
-
-    Raises: UsageError for a folder without videos, an unknown name, or two videos of one stem (their results
-        would have the same name).
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder; give a folder of driving videos")
-    found = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and _is_video(path))
-    if not found:
-        kinds = ", ".join(sorted(VIDEO_SUFFIXES))
-        raise UsageError(f"no video in {folder}: put {kinds} files or folders of numbered frames there")
-    unknown = [name for name in names or [] if not any(_is_called(path, name) for path in found)]
-    if unknown:
-        there = ", ".join(path.name for path in found)
-        raise UsageError(f"no video called {', '.join(unknown)} in {folder}; there are: {there}")
-    if names is not None:
-        found = [path for path in found if any(_is_called(path, name) for name in names)]
-    _refuse_equal_stems(found)
-    return found
-
-
-def video_stem(path: Path) -> str:
-    """What results of this video are called: the file name without its suffix; a folder's whole name."""
-    return path.name if path.is_dir() else path.stem
+        folder = open_frame_folder(path, settings)
+        fps = as_fps(fps)
+        source = VideoSource(
+            path=path,
+            fps=fps,
+            height=folder.height,
+            width=folder.width,
+            num_frames=len(folder.files),
+            duration=float(len(folder.files) / fps),
+            has_audio=False,
+            read=folder.read,
+            notes=folder.notes,
+        )
+    else:
+        info = info or probe_video(path, settings)
+        require_usable(path, info, settings.accept_damaged)
+        source = _file_source(path, info, settings)
+    for note in source.notes:
+        logger.info("%s: %s", path, note)
+    return source
 
 
 def effective_stride(fps: Fraction | float, sample_stride: int) -> int:
@@ -144,37 +127,79 @@ def playback_speed(source_fps: Fraction | float, stride: int, output_fps: Fracti
 # Video files
 
 
-def _read_file(path: Path, info: VideoInfo, indices: range) -> Iterator[np.ndarray]:
-    """Frames from decord, and from ffmpeg from where decord stops."""
-    done = 0
-    if _decord_suits(path, info):
-        for frame in _pipe_frames(_decord_command(path, info, indices), info, len(indices), logger.info):
+def _file_source(path: Path, info: VideoInfo, settings: VideoSettings) -> VideoSource:
+    fps, num_frames, read = info.fps, info.num_frames, functools.partial(_read_file, path, info, settings)
+    if info.times is not None:
+        fps, num_frames = Fraction(timing.RESAMPLED_FPS), timing.num_resampled(info.times)
+        read = functools.partial(_read_instants, path, info, settings)
+    if num_frames > settings.max_frames:
+        raise InputError(f"{path}: it lasts {num_frames} frames; the limit is {settings.max_frames} (video.max_frames)")
+    return VideoSource(
+        path=path,
+        fps=fps,
+        height=info.height,
+        width=info.width,
+        num_frames=num_frames,
+        duration=info.duration,
+        has_audio=info.has_audio,
+        read=read,
+        notes=info.notes,
+        info=info,
+    )
+
+
+def _read_instants(path: Path, info: VideoInfo, settings: VideoSettings, indices: range) -> Iterator[np.ndarray]:
+    """For each index the frame that is nearest to index / 30 seconds; one may come several times."""
+    wanted = [timing.frame_at(info.times, index / timing.RESAMPLED_FPS) for index in indices]
+    distinct = list(dict.fromkeys(wanted))
+    frames = zip(distinct, _read_file(path, info, settings, distinct), strict=True)
+    here, frame = None, None
+    for index in wanted:
+        if here != index:
+            here, frame = next(frames)
+            yield frame.copy()
+        else:
+            yield frame.copy()
+
+
+def _read_file(path: Path, info: VideoInfo, settings: VideoSettings, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    """Frames of growing indices: from decord where it is asked for and fits, and from PyAV what that does not give."""
+    shape, done = (info.height, info.width, 3), 0
+    if settings.reader == "decord" and decord_suits(path, info):
+        command = _decord_command(path, info, indices)
+        for frame in pipe_frames(command, None, shape, len(indices), logger.info):
             yield frame
             done += 1
         if done == len(indices):
             return
-        logger.info("%s: decord gave %d of %d frames; ffmpeg reads the rest", path, done, len(indices))
+        logger.info("%s: decord gave %d of %d frames; PyAV reads the rest", path, done, len(indices))
     rest = indices[done:]
     words: list[str] = []
-    for frame in _pipe_frames(_ffmpeg_command(path, rest), info, len(rest), words.append):
+    request = _request(path, info, settings, rest)
+    patience = HDR_PATIENCE if info.transfer else 1
+    for frame in pipe_frames(worker_command(path), request, shape, len(rest), words.append, patience):
         yield frame
         done += 1
     if done < len(indices):
         raise InputError(
-            f"{path}: frame {indices[done]} cannot be read any more ({' '.join(words) or 'ffmpeg ended'}); "
+            f"{path}: frame {indices[done]} cannot be read any more ({' '.join(words) or 'the reader ended'}); "
             "was the file changed meanwhile?"
         )
 
 
-def _decord_suits(path: Path, info: VideoInfo) -> bool:
-    # It opens only names in UTF-8, has its own choice among several streams, and its memory can be watched on
-    # Linux only.
+def decord_suits(path: Path, info: VideoInfo) -> bool:
+    """Whether decord gives the same frames of this file as PyAV.
+
+    It turns mirrored pictures wrongly, knows neither sample aspect nor interlacing nor HDR, opens only names in UTF-8
+    and has its own choice among several streams. Its memory can be watched on Linux only.
+    """
     try:
         str(path).encode()
     except UnicodeEncodeError:
         return False
-    plain = info.clean and info.num_video_streams == 1
-    return plain and sys.platform == "linux" and importlib.util.find_spec("decord") is not None
+    plain = info.clean and info.num_video_streams == 1 and info.times is None and info.pix_fmt in DECORD_PIX_FMTS
+    as_stored = not info.turn and info.sample_aspect == 1 and not info.interlaced and info.transfer is None
+    return plain and as_stored and sys.platform == "linux" and importlib.util.find_spec("decord") is not None
 
 
 def _decord_command(path: Path, info: VideoInfo, indices: range) -> list[str]:
@@ -183,140 +208,19 @@ def _decord_command(path: Path, info: VideoInfo, indices: range) -> list[str]:
     return [sys.executable, "-P", str(DECORD_WORKER), str(path.absolute()), *map(str, numbers)]
 
 
-def _ffmpeg_command(path: Path, indices: range) -> list[str]:
-    select = rf"select=gte(n\,{indices.start})*not(mod(n-{indices.start}\,{indices.step}))"
-    # passthrough: otherwise clips of variable frame rate get duplicates. No scaler flags: the default is
-    # decord's, others change colours by up to 30 levels.
-    output = ["-map", "0:V:0", "-vf", select, "-fps_mode", "passthrough"]
-    output += ["-frames:v", str(len(indices)), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
-    return [ffmpeg_exe(), "-nostdin", "-loglevel", "error", *input_arguments(path), *output]
-
-
-def _pipe_frames(
-    command: list[str], info: VideoInfo, count: int, report: Callable[[str], object]
-) -> Iterator[np.ndarray]:
-    """Up to `count` frames that `command` writes to its standard output; fewer when it fails or hangs.
-
-    What it last said on standard error then goes to `report`.
-    """
-    if count == 0:
-        return
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=1 << 20
-        )
-        try:
-            for _ in range(count):
-                frame = np.empty((info.height, info.width, 3), np.uint8)
-                if not _fill(process, frame):
-                    errors.seek(0)
-                    report(complaint(errors.read().decode(errors="replace")))
-                    return
-                yield frame
-        finally:
-            process.kill()
-            process.stdout.close()
-            process.wait()
-
-
-def _fill(process: subprocess.Popen, frame: np.ndarray) -> bool:
-    """Reads one whole frame; False at the end of the pipe, which killing a stalled process brings too."""
-    watchdog = threading.Timer(STALL_SECONDS, process.kill)
-    watchdog.start()
-    try:
-        return process.stdout.readinto(frame.data.cast("B")) == frame.nbytes
-    finally:
-        watchdog.cancel()
-
-
-# ----------------------------------------------------------------------------------------------------
-# Folders of frames
-
-
-def _open_frame_folder(folder: Path, fps: Fraction) -> VideoSource:
-    files = _numbered_frames(folder)
-    if not files:
-        raise InputError(f"{folder} holds no numbered frames; name them like 0001.png or frame_12.jpg")
-    width, height = _image_size(files[0])
-    for file in files:
-        if _image_size(file) != (width, height):
-            first = f"{files[0].name} ({width}x{height})"
-            raise InputError(f"{file} has another size than {first}; make them equal")
-    return VideoSource(
-        path=folder,
-        fps=fps,
-        height=height,
-        width=width,
-        num_frames=len(files),
-        duration=float(len(files) / fps),
-        has_audio=False,
-        read=lambda indices: (_load_frame(files[index]) for index in indices),
-    )
-
-
-def _numbered_frames(folder: Path) -> list[Path]:
-    """Images whose names end in a number, in the order of that number."""
-    numbered = sorted(
-        (int(number[0]), path)
-        for path in folder.iterdir()
-        if path.suffix.lower() in FRAME_SUFFIXES
-        and not path.name.startswith(".")
-        and (number := re.search(r"[0-9]+$", path.stem))
-    )
-    for (number, path), (other, twin) in itertools.pairwise(numbered):
-        if number == other:
-            raise InputError(f"{folder}: {path.name} and {twin.name} are both frame {number}; remove one")
-    return [path for _, path in numbered]
-
-
-def _image_size(file: Path) -> tuple[int, int]:
-    """(width, height) as shown, from the header alone."""
-    from PIL import Image
-
-    require_file(file)
-    try:
-        with Image.open(file) as image:
-            quarter_turn = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-            width, height = reversed(image.size) if quarter_turn else image.size
-    except (OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{file} cannot be read as an image: {error}; replace or remove it") from error
-    require_sane_size(file, width, height)
-    return width, height
-
-
-def _load_frame(file: Path) -> np.ndarray:
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except OSError as error:
-        raise InputError(f"{file} cannot be read as an image: {error}; replace or remove it") from error
-
-
-# ----------------------------------------------------------------------------------------------------
-# Folders of videos
-
-
-def _is_video(path: Path) -> bool:
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return True
-    return path.is_dir() and any(
-        file.suffix.lower() in FRAME_SUFFIXES and re.search(r"[0-9]$", file.stem) for file in path.iterdir()
-    )
-
-
-def _is_called(path: Path, name: str) -> bool:
-    return name in (path.name, video_stem(path))
-
-
-def _refuse_equal_stems(paths: list[Path]) -> None:
-    seen: dict[str, Path] = {}
-    for path in paths:
-        # Without case, since some file systems know none.
-        twin = seen.setdefault(video_stem(path).casefold(), path)
-        if twin is not path:
-            raise UsageError(
-                f"{twin.name} and {path.name} in {path.parent} would write the same result; rename one, "
-                "or select one by its full name"
-            )
+def _request(path: Path, info: VideoInfo, settings: VideoSettings, indices: Sequence[int]) -> dict:
+    wanted = {"indices": indices}
+    if isinstance(indices, range):
+        wanted = {"range": [indices.start, indices.stop, indices.step]}
+    return {
+        "task": "frames",
+        "path": str(path.absolute()),
+        "height": info.height,
+        "width": info.width,
+        "turn": info.turn,
+        "interlaced": info.interlaced,
+        "transfer": info.transfer,
+        "one_thread": not info.clean,
+        **limits(settings),
+        **wanted,
+    }

@@ -1,6 +1,8 @@
 """Writing H.264 video: frames stream into ffmpeg while later ones are still being made.
 
-The file appears under its name only when it is complete. The same frames give the same bytes.
+The file appears under its name only when it is complete. The same frames give the same bytes. ffmpeg is the program of
+imageio-ffmpeg and not the libraries of PyAV: a full disk, a crash or a kill then ends another process, which keeps its
+own words about it; and the bytes of results that exist stay what they are.
 """
 
 import contextlib
@@ -15,11 +17,13 @@ import numpy as np
 from mimicmotion.errors import MimicMotionError, SetupError, UsageError
 from mimicmotion.files import atomic_path
 from mimicmotion.video.ffmpeg import as_fps, complaint, ffmpeg_exe, input_arguments
-from mimicmotion.video.probe import has_audio
+from mimicmotion.video.probe import sound_start
 
 # x264's bits depend on its number of threads, so that is fixed, whatever the machine has.
 ENCODER_THREADS = 4
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+# Sound that starts so near to the picture, in seconds, starts with it: containers round times to milliseconds.
+IN_STEP = 0.005
 MACHINE_COMPLAINTS = (
     "No space left on device",
     "Disk quota exceeded",
@@ -40,8 +44,8 @@ class VideoWriter:
         path: the .mp4 to write; its folder is made.
         fps: frames per second, exact as a Fraction.
         crf: x264's quality, 0 (lossless) to 51.
-        audio_from: a video whose sound is kept, from its start, padded with silence or cut to the length of
-            the frames. It may have no sound, or be a folder of frames.
+        audio_from: a video whose sound is kept, from where its picture starts, padded with silence or cut to the
+            length of the frames. It may have no sound, or be a folder of frames.
         preset: x264's preset, "ultrafast" to "veryslow".
         metadata: tags such as {"comment": ...} that the container stores.
 
@@ -74,8 +78,9 @@ class VideoWriter:
         self.preset = preset
         self.metadata = dict(metadata or {})
         self.frames_written = 0
-        with_sound = audio_from is not None and not Path(audio_from).is_dir() and has_audio(audio_from)
-        self._audio_from = audio_from if with_sound else None
+        has_file = audio_from is not None and not Path(audio_from).is_dir()
+        self._sound_start = sound_start(audio_from) if has_file else None
+        self._audio_from = audio_from if self._sound_start is not None else None
         self._ffmpeg: subprocess.Popen | None = None
         self._frame_shape: tuple[int, ...] | None = None
 
@@ -141,9 +146,18 @@ class VideoWriter:
         command = [ffmpeg_exe(), "-nostdin", "-y", "-loglevel", "error"]
         command += [*input_arguments(self._pictures), *input_arguments(self._audio_from)]
         command += ["-map", "0:v:0", "-map", "1:a:0", "-c:v", "copy", "-c:a", "aac"]
-        command += ["-af", f"apad=whole_dur={seconds},atrim=duration={seconds}", *self._container_arguments()]
+        fit = f"{self._shift_sound()}apad=whole_dur={seconds},atrim=duration={seconds}"
+        command += ["-af", fit, *self._container_arguments()]
         self._ffmpeg = self._popen(command, target)
         self._finish()
+
+    def _shift_sound(self) -> str:
+        """Filters that let the sound begin with the picture: what comes before it is cut, a later start is silence."""
+        if abs(self._sound_start) < IN_STEP:
+            return ""
+        if self._sound_start > 0:
+            return f"asetpts=PTS-STARTPTS,adelay=delays={1000 * self._sound_start:.3f}:all=1,"
+        return f"asetpts=PTS-STARTPTS,atrim=start={-self._sound_start:.6f},asetpts=PTS-STARTPTS,"
 
     def _popen(self, command: list[str], target: Path) -> subprocess.Popen:
         # A session of its own: Ctrl-C reaches this process, which decides what becomes of the file.

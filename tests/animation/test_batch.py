@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -317,3 +318,14 @@ def test_an_interrupt_ends_with_130_and_a_summary(project):
     assert process.returncode == 130, output
     assert summary(project)["a.mp4"] == "done"
     assert "interrupted" in summary(project).values()
+
+
+def test_what_is_no_video_is_named_in_the_tables(project, capsys):
+    (project / "videos" / "notes.txt").write_text("to do")
+    assert run(project, "output.dry_run=true") == 0
+    assert "notes.txt" in capsys.readouterr().out
+    assert run(project, "batch.videos=[a.mp4]") == 0
+    assert "notes.txt" not in capsys.readouterr().out  # chosen by name: nothing was left out unasked
+    assert run(project) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"notes\.txt +left out .* not a video", printed) and "1 skipped, 2 done" in printed

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from mimicmotion.config import VideoSettings
 from mimicmotion.errors import InputError, UsageError
+from mimicmotion.video import process
 from mimicmotion.video import source as video
-from mimicmotion.video.source import effective_stride, find_videos, open_video, playback_speed
+from mimicmotion.video.source import effective_stride, open_video, playback_speed
 from tests.conftest import HANG_SECONDS
-from tests.video.clips import HEIGHT, WIDTH, cut_file, make_clip, numbered_frame, read_index, run_ffmpeg
+from tests.video.clips import HEIGHT, WIDTH, cut_file, make_clip, read_index, run_ffmpeg
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +27,13 @@ def clip(tmp_path_factory) -> Path:
     return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4")
 
 
-@pytest.fixture
-def without_decord(monkeypatch):
-    monkeypatch.setattr(video, "_decord_suits", lambda path, info: False)
+DECORD = VideoSettings(reader="decord")
 
 
-@pytest.fixture(params=["decord", "ffmpeg"])
-def reader(request, monkeypatch):
-    """Runs a test once as it is, with decord first, and once with ffmpeg alone."""
-    if request.param == "ffmpeg":
-        monkeypatch.setattr(video, "_decord_suits", lambda path, info: False)
+@pytest.fixture(params=["pyav", "decord"])
+def reader(request) -> VideoSettings:
+    """Runs a test once with each reader."""
+    return VideoSettings(reader=request.param)
 
 
 def indices_of(source, **selection) -> list[int]:
@@ -61,7 +59,7 @@ SELECTIONS = [(1, 0, None), (3, 2, None), (2, 5, 4), (7, 39, 5), (1, 40, None), 
 @pytest.mark.parametrize("selection", SELECTIONS)
 def test_stride_start_and_limit(clip, reader, selection):
     stride, start, limit = selection
-    drawn = indices_of(open_video(clip), stride=stride, start=start, max_frames=limit)
+    drawn = indices_of(open_video(clip, settings=reader), stride=stride, start=start, max_frames=limit)
     assert drawn == list(range(40))[start::stride][:limit]
 
 
@@ -82,13 +80,11 @@ def test_frames_are_writable_rgb(clip):
 def test_both_readers_give_the_same_pixels(tmp_path, monkeypatch, size):
     pytest.importorskip("decord")
     coding = ("-c:v", "libx264", "-pix_fmt", "yuv444p") if size[0] % 2 else ()
-    source = open_video(make_clip(tmp_path / "clip.mp4", coding=coding, size=size))
-    monkeypatch.setattr(video, "_ffmpeg_command", None)
-    by_decord = [frame for _, frame in source.frames()]
-    monkeypatch.undo()
-    monkeypatch.setattr(video, "_decord_suits", lambda path, info: False)
-    by_ffmpeg = [frame for _, frame in source.frames()]
-    assert np.array_equal(by_decord, by_ffmpeg)
+    path = make_clip(tmp_path / "clip.mp4", coding=coding, size=size)
+    by_pyav = [frame for _, frame in open_video(path).frames()]
+    source = open_video(path, settings=DECORD)
+    monkeypatch.setattr(video, "_request", None)  # what decord does not give is not read at all
+    assert np.array_equal([frame for _, frame in source.frames()], by_pyav)
 
 
 def fake_worker(folder: Path, frames: int, trouble: str) -> Path:
@@ -118,13 +114,13 @@ def end_stalls_of(worker: Path, monkeypatch):
 
     class Watchdog(threading.Timer):
         def run(self):
-            if str(worker) in map(str, self.function.__self__.args):
+            if str(worker) in map(str, self.args[0].args):  # those of the process
                 self.interval = 0.2
                 while not worker.with_name("came to it").exists() and not self.finished.wait(0.02):
                     pass
             super().run()
 
-    monkeypatch.setattr(video, "STALL_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr(process, "STALL_SECONDS", HANG_SECONDS)
     monkeypatch.setattr(threading, "Timer", Watchdog)
 
 
@@ -141,12 +137,49 @@ BROKEN_READERS = {
 
 
 @pytest.mark.parametrize("trouble", BROKEN_READERS)
-def test_ffmpeg_goes_on_where_decord_breaks(clip, tmp_path, monkeypatch, trouble):
+def test_pyav_goes_on_where_decord_breaks(clip, tmp_path, monkeypatch, trouble):
     worker = fake_worker(tmp_path, *BROKEN_READERS[trouble])
     monkeypatch.setattr(video, "DECORD_WORKER", worker)
-    monkeypatch.setattr(video, "_decord_suits", lambda path, info: True)
+    source = open_video(clip, settings=DECORD)
     end_stalls_of(worker, monkeypatch)
-    assert indices_of(open_video(clip), stride=2, start=3) == list(range(3, 40, 2))
+    assert indices_of(source, stride=2, start=3) == list(range(3, 40, 2))
+    assert (tmp_path / "came to it").exists() and not (tmp_path / "came out of it").exists()
+
+
+@pytest.mark.parametrize("trouble", BROKEN_READERS)
+def test_a_reader_that_breaks_is_an_error(clip, tmp_path, monkeypatch, trouble):
+    worker = fake_worker(tmp_path, *BROKEN_READERS[trouble])
+    source = open_video(clip)
+    end_stalls_of(worker, monkeypatch)
+    monkeypatch.setattr(video, "worker_command", lambda path: [sys.executable, str(worker), "", "0", "40", "1"])
+    with pytest.raises(InputError, match=r"frame \d+ cannot be read any more"):
+        list(source.frames())
+    assert (tmp_path / "came to it").exists() and not (tmp_path / "came out of it").exists()
+
+
+HALF_AN_ANSWER = "print('{\"frames\": 3}', flush=True)"
+BROKEN_PROBES = {
+    "crashes": ("os.kill(os.getpid(), signal.SIGSEGV)", "reading it fails"),
+    "hangs": (HANG, "reading it hangs"),
+    "hangs half way": (f"{HALF_AN_ANSWER}; {HANG}", "reading it hangs"),
+    "says why": ("sys.exit('out of luck')", "out of luck"),
+    "ends without an answer": (f"{HALF_AN_ANSWER}; os._exit(0)", "reading it fails"),
+}
+
+
+@pytest.mark.parametrize("trouble", BROKEN_PROBES)
+def test_a_probe_that_breaks_is_an_error(clip, tmp_path, monkeypatch, trouble):
+    does, words = BROKEN_PROBES[trouble]
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import os, signal, sys, time\nfrom pathlib import Path\n"
+        f"Path(__file__).with_name('came to it').touch()\n{does}\n"
+        "Path(__file__).with_name('came out of it').touch()\n"
+    )
+    end_stalls_of(worker, monkeypatch)
+    monkeypatch.setattr(process, "worker_command", lambda path: [sys.executable, str(worker)])
+    with pytest.raises(InputError, match=words):
+        open_video(clip)
     assert (tmp_path / "came to it").exists() and not (tmp_path / "came out of it").exists()
 
 
@@ -160,7 +193,7 @@ def test_decord_ends_when_it_grows(clip, tmp_path, monkeypatch):
     done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == 1 and b"decord holds" in done.stderr
     monkeypatch.setattr(video, "DECORD_WORKER", worker)
-    assert indices_of(open_video(clip)) == list(range(40))
+    assert indices_of(open_video(clip, settings=DECORD)) == list(range(40))
 
 
 def test_frames_that_change_size_half_way_come_in_one_size(tmp_path):
@@ -176,7 +209,7 @@ def test_frames_that_change_size_half_way_come_in_one_size(tmp_path):
     assert [read_index(frame) for frame in frames[:9]] == list(range(9))
 
 
-def test_file_that_stops_decoding_while_it_is_read(clip, without_decord):
+def test_file_that_stops_decoding_while_it_is_read(clip):
     path = clip.with_name("changed.mp4")
     shutil.copy(clip, path)
     source = open_video(path)
@@ -189,11 +222,10 @@ def test_no_process_stays_when_the_reader_stops_early(clip, tmp_path, monkeypatc
     """Not even one that hangs."""
     hanging = fake_worker(tmp_path, 1, HANG)
     monkeypatch.setattr(video, "DECORD_WORKER", hanging)
-    monkeypatch.setattr(video, "_decord_suits", lambda path, info: True)
     started = []
     popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
-    frames = open_video(clip).frames()
+    frames = open_video(clip, settings=DECORD).frames()
     next(frames)
     frames.close()
     assert all(process.poll() is not None for process in started)
@@ -227,7 +259,7 @@ def test_clip_cut_without_coding_has_its_real_frames_only(tmp_path, reader):
     whole = make_clip(tmp_path / "whole.mp4", count=100)
     cut = tmp_path / "cut.mp4"
     run_ffmpeg("-ss", "1.25", "-i", whole, "-t", "1.05", "-c", "copy", cut)
-    source = open_video(cut)
+    source = open_video(cut, settings=reader)
     drawn = [read_index(frame) for _, frame in source.frames()]
     assert len(drawn) == source.num_frames
     assert drawn == sorted(set(drawn))
@@ -242,20 +274,10 @@ def test_decord_would_have_padded_that_clip(tmp_path):
     assert len(decord.VideoReader(str(tmp_path / "cut.mp4"))) > open_video(tmp_path / "cut.mp4").num_frames
 
 
-def test_variable_frame_rate_gives_no_duplicates(tmp_path, reader):
-    whole = make_clip(tmp_path / "whole.mp4", count=60)
-    chosen = "select=lt(n\\,30)+not(mod(n\\,3))"
-    run_ffmpeg("-i", whole, "-vf", chosen, "-fps_mode", "vfr", tmp_path / "vfr.mp4")
-    expected = [*range(30), *range(30, 60, 3)]
-    source = open_video(tmp_path / "vfr.mp4")
-    assert [read_index(frame) for _, frame in source.frames()] == expected
-    assert source.num_frames == 40 and 20 < source.fps < 24
-
-
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_rotation_is_honoured(clip, tmp_path, reader, degrees):
     run_ffmpeg("-display_rotation", str(degrees), "-i", clip, "-c", "copy", tmp_path / "turned.mp4")
-    source = open_video(tmp_path / "turned.mp4")
+    source = open_video(tmp_path / "turned.mp4", settings=reader)
     turned = [np.rot90(frame, -degrees // 90) for _, frame in source.frames()]
     assert (source.height, source.width) == ((WIDTH, HEIGHT) if degrees != 180 else (HEIGHT, WIDTH))
     assert [read_index(frame) for frame in turned] == list(range(40))
@@ -356,109 +378,6 @@ def test_odd_names(clip, tmp_path, monkeypatch, name):
     shutil.copy(clip, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert indices_of(open_video(name), stride=13) == [0, 13, 26, 39]
-    assert find_videos(tmp_path) == [tmp_path / name]
-
-
-# Folders of frames
-
-
-def frame_folder(folder: Path, names: list[str]) -> Path:
-    folder.mkdir()
-    for index, name in enumerate(names):
-        Image.fromarray(numbered_frame(index)).save(folder / name)
-    return folder
-
-
-def test_frame_folder_in_numeric_order(tmp_path):
-    folder = frame_folder(tmp_path / "frames", ["f2.png", "f9.JPG", "f010.png", "f11.jpeg"])
-    (folder / "notes.txt").write_text("7")
-    Image.fromarray(numbered_frame(77)).save(folder / "cover.png")
-    source = open_video(folder)
-    assert indices_of(source) == [0, 1, 2, 3]
-    assert (source.fps, source.num_frames, source.has_audio) == (30, 4, False)
-    assert indices_of(source, stride=2, start=1) == [1, 3]
-    assert open_video(folder, fps=12.5).duration == pytest.approx(4 / 12.5)
-
-
-def test_frame_folder_honours_exif_rotation(tmp_path):
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    exif = Image.Exif()
-    exif[video.EXIF_ORIENTATION] = 6
-    sideways = np.rot90(numbered_frame(5)).copy()
-    Image.fromarray(sideways).save(folder / "1.jpg", exif=exif, quality=95)
-    source = open_video(folder)
-    assert (source.height, source.width) == (HEIGHT, WIDTH)
-    assert read_index(next(source.frames())[1]) == 5
-
-
-def test_bad_frame_folders(tmp_path):
-    with pytest.raises(InputError, match="no numbered frames"):
-        open_video(frame_folder(tmp_path / "unnumbered", ["a.png"]))
-    with pytest.raises(InputError, match="both frame 1"):
-        open_video(frame_folder(tmp_path / "twice", ["1.png", "01.jpg"]))
-    sizes = frame_folder(tmp_path / "sizes", ["1.png", "2.png"])
-    Image.new("RGB", (10, 10)).save(sizes / "2.png")
-    with pytest.raises(InputError, match=r"2\.png has another size"):
-        open_video(sizes)
-    (sizes / "2.png").write_text("no image")
-    with pytest.raises(InputError, match=r"2\.png cannot be read"):
-        open_video(sizes)
-    (sizes / "2.png").unlink()
-    os.mkfifo(sizes / "2.png")
-    with pytest.raises(InputError, match=r"2\.png is not a regular file"):
-        open_video(sizes)
-
-
-def test_damaged_frame_is_named(tmp_path):
-    folder = frame_folder(tmp_path / "frames", ["1.png", "2.png"])
-    cut_file(folder / "2.png", folder / "2.png", 0.5)
-    with pytest.raises(InputError, match=r"2\.png cannot be read"):
-        list(open_video(folder).frames())
-
-
-@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1e6, "fast", None])
-def test_bad_frame_rate_for_a_folder(tmp_path, fps):
-    with pytest.raises(UsageError, match="frames per second"):
-        open_video(frame_folder(tmp_path / "frames", ["1.png"]), fps=fps)
-
-
-# Folders of videos
-
-
-def test_find_videos_sorted_in_any_case(tmp_path):
-    for name in ["b.MP4", "a.mov", ".hidden.mp4", "notes.txt", "c.WebM"]:
-        (tmp_path / name).touch()
-    frame_folder(tmp_path / "frames.v1", ["001.png"])
-    (tmp_path / "results").mkdir()
-    (tmp_path / "named.mp4").mkdir()
-    found = find_videos(tmp_path)
-    assert [path.name for path in found] == ["a.mov", "b.MP4", "c.WebM", "frames.v1", "named.mp4"]
-    assert [video.video_stem(path) for path in found] == ["a", "b", "c", "frames.v1", "named.mp4"]
-
-
-def test_find_videos_by_name(tmp_path):
-    for name in ["a.mp4", "b.mp4", "c.mkv"]:
-        (tmp_path / name).touch()
-    assert [path.name for path in find_videos(tmp_path, ["c", "a.mp4", "c.mkv"])] == ["a.mp4", "c.mkv"]
-    with pytest.raises(UsageError, match=r"no video called d\.mp4.*a\.mp4, b\.mp4, c\.mkv"):
-        find_videos(tmp_path, ["a", "d.mp4"])
-
-
-def test_folders_without_videos(tmp_path):
-    with pytest.raises(UsageError, match="no video in"):
-        find_videos(tmp_path)
-    with pytest.raises(UsageError, match="not a folder"):
-        find_videos(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("twin", ["x.mov", "X.mkv"])
-def test_equal_stems_are_refused_unless_one_is_chosen(tmp_path, twin):
-    (tmp_path / "x.mp4").touch()
-    (tmp_path / twin).touch()
-    with pytest.raises(UsageError, match="would write the same result"):
-        find_videos(tmp_path)
-    assert find_videos(tmp_path, [twin]) == [tmp_path / twin]
 
 
 # Sampling

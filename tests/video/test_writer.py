@@ -20,7 +20,7 @@ from mimicmotion.video.probe import probe_video
 from mimicmotion.video.source import open_video
 from mimicmotion.video.writer import VideoWriter
 from tests.conftest import HANG_SECONDS
-from tests.video.clips import HEIGHT, WIDTH, cut_file, make_clip, numbered_frame, read_index
+from tests.video.clips import HEIGHT, WIDTH, cut_file, make_clip, numbered_frame, read_index, run_ffmpeg
 
 FRAMES = np.stack([numbered_frame(index) for index in range(30)])
 
@@ -146,6 +146,27 @@ def test_sound_never_changes_the_frames(tmp_path, seconds):
     assert source.has_audio
     assert source.duration == pytest.approx(2, abs=0.03)
     assert [read_index(frame) for _, frame in source.frames()] == list(range(30))
+
+
+def beep_heard_at(path: Path) -> float:
+    """When the sound of a file first is loud, in seconds after its first sample."""
+    raw = ["-map", "0:a:0", "-f", "s16le", "-ac", "1", "-ar", "8000", "-"]
+    command = [ffmpeg_exe(), "-loglevel", "error", "-i", path, *raw]
+    samples = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.int16)
+    return np.flatnonzero(np.abs(samples.astype(int)) > 2000)[0] / 8000
+
+
+@pytest.mark.parametrize(("picture", "sound"), [(0, 0), (0.4, 0), (0, 0.3), (1.2, 1)])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_sound_starts_where_it_started_against_the_picture(tmp_path, picture, sound, suffix):
+    """A beep begins 1 s into the sound."""
+    clip = make_clip(tmp_path / "clip.mp4")
+    beep = "aevalsrc='gt(t,1)*sin(2800*t)':s=44100:d=2"
+    shifted = ["-itsoffset", str(picture), "-i", clip, "-itsoffset", str(sound), "-f", "lavfi", "-i", beep]
+    run_ffmpeg(*shifted, "-c:v", "copy", "-c:a", "aac", tmp_path / f"shifted{suffix}")
+    result = write(tmp_path / "out.mp4", audio_from=tmp_path / f"shifted{suffix}")
+    assert beep_heard_at(result) == pytest.approx(1 + sound - picture, abs=0.025)
+    assert probe_video(result).audio_offset == pytest.approx(0, abs=2e-3)
 
 
 def test_video_without_sound_gives_none(tmp_path):

@@ -1,0 +1,145 @@
+"""Starting the processes that read video, and hearing from them: one that falls silent is ended."""
+
+import contextlib
+import fcntl
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mimicmotion.errors import InputError, SetupError
+from mimicmotion.video.ffmpeg import complaint
+
+# A process that gives no sign of life for so long hangs and is ended.
+STALL_SECONDS = 60.0
+PIPE_BYTES = 1 << 20
+PACKAGE_ROOT = Path(__file__).parents[2]
+
+
+def worker_command(path: Path) -> list[str]:
+    """The command of the worker that reads this file.
+
+    Raises: SetupError where its library is missing.
+    """
+    if _is_webp(path):
+        return _python("mimicmotion.video.webp_worker")
+    if importlib.util.find_spec("av") is None:
+        raise SetupError("PyAV, which reads video, is not installed; pip install av==18.1.0")
+    return _python("mimicmotion.video.pyav_worker")
+
+
+def _python(module: str) -> list[str]:
+    # -P keeps the current folder, whose file names may be anything, out of the import path.
+    return [sys.executable, "-P", "-m", module]
+
+
+def _is_webp(path: Path) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(12)
+    return head[:4] == b"RIFF" and head[8:] == b"WEBP"
+
+
+@contextlib.contextmanager
+def started(command: list[str], request: dict | None = None) -> Iterator[tuple[subprocess.Popen, Callable[[], str]]]:
+    """A running process and what it last said on standard error; it is gone at the end of the block."""
+    with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as question:
+        if request is not None:
+            question.write(json.dumps(request).encode())
+            question.seek(0)
+        environment = dict(os.environ)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
+        process = subprocess.Popen(
+            command, stdin=question, stdout=subprocess.PIPE, stderr=errors, bufsize=PIPE_BYTES, env=environment
+        )
+        _widen(process.stdout)
+
+        def last_words() -> str:
+            errors.seek(0)
+            return complaint(errors.read().decode(errors="replace"))
+
+        try:
+            yield process, last_words
+        finally:
+            process.kill()
+            process.stdout.close()
+            process.wait()
+
+
+def _widen(pipe) -> None:
+    """A frame is some megabytes, a pipe 64 KiB: with a larger one both sides wait less. Linux only."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
+@contextlib.contextmanager
+def watched(process: subprocess.Popen, patience: int = 1) -> Iterator[threading.Event]:
+    """Ends the process when the block takes longer than `patience` * STALL_SECONDS; the event tells that it was so."""
+    stalled = threading.Event()
+    watchdog = threading.Timer(patience * STALL_SECONDS, _end, (process, stalled))
+    watchdog.start()
+    try:
+        yield stalled
+    finally:
+        watchdog.cancel()
+
+
+def _end(process: subprocess.Popen, stalled: threading.Event) -> None:
+    stalled.set()
+    process.kill()
+
+
+def ask(path: Path, task: str, limits: dict) -> dict:
+    """The facts that a worker finds about a file.
+
+    Raises: InputError that says what is wrong with the file, also when reading it crashes, hangs or takes too much
+    memory; SetupError where the reader's library is missing.
+    """
+    request = {"task": task, "path": str(path.absolute()), **limits}
+    with started(worker_command(path), request) as (process, last_words):
+        while True:
+            with watched(process) as stalled:
+                line = process.stdout.readline()
+            if not line.endswith(b"\n"):
+                break
+            answer = json.loads(line)
+            if "facts" in answer:
+                return answer["facts"]
+            if "refused" in answer:
+                raise InputError(f"{path} {answer['refused']}")
+        if stalled.is_set():
+            raise InputError(f"{path}: reading it hangs (no sign of life for {STALL_SECONDS:g} s); re-encode it")
+        reason = last_words() or f"exit status {process.wait()}"
+        raise InputError(f"{path}: reading it fails ({reason}); re-encode it with ffmpeg")
+
+
+def pipe_frames(
+    command: list[str],
+    request: dict | None,
+    shape: tuple[int, int, int],
+    count: int,
+    report: Callable[[str], object],
+    patience: int = 1,
+) -> Iterator[np.ndarray]:
+    """Up to `count` frames uint8 of `shape` that `command` writes to its standard output; fewer when it fails or hangs.
+
+    What it last said on standard error then goes to `report`. `patience` is for work that takes long before each frame.
+    """
+    if count == 0:
+        return
+    with started(command, request) as (process, last_words):
+        for _ in range(count):
+            frame = np.empty(shape, np.uint8)
+            with watched(process, patience):
+                whole = process.stdout.readinto(frame.data.cast("B")) == frame.nbytes
+            if not whole:
+                report(last_words())
+                return
+            yield frame
