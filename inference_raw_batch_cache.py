@@ -16,8 +16,7 @@ from mimicmotion.cli import run_script
 
 def animate(config) -> int:
     """Runs the batch or the benchmark; imported here so that --help does not wait for torch."""
-    from mimicmotion.cache_benchmark import benchmark_cache
-    from mimicmotion.cached_animate import animate_folder_cached
+    from mimicmotion.feature_cache import animate_folder_cached, benchmark_cache
 
     return benchmark_cache(config) if config.feature_cache.benchmark else animate_folder_cached(config)
 

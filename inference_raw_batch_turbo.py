@@ -16,7 +16,7 @@ from mimicmotion.cli import run_script
 
 def animate(config) -> int:
     """Runs the batch; imported here so that --help does not wait for torch."""
-    from mimicmotion.batch import animate_folder
+    from mimicmotion.animation import animate_folder
 
     return animate_folder(config)
 

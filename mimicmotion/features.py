@@ -9,19 +9,31 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mimicmotion.config import ASPECT_RATIO, SIZE_MULTIPLE
-from mimicmotion.dwpose.align import Alignment, align_pose, fit_alignment
-from mimicmotion.dwpose.draw import CANVAS_SIDE, draw_pose
-from mimicmotion.dwpose.keypoints import arrays_from_pose, load_poses, pose_from_arrays, save_poses
-from mimicmotion.dwpose.lost_parts import restore_parts
-from mimicmotion.dwpose.track import TrackReport, follow_person
+from mimicmotion.dwpose import (
+    CANVAS_SIDE,
+    Alignment,
+    TrackReport,
+    align_pose,
+    arrays_from_pose,
+    draw_pose,
+    fit_alignment,
+    follow_person,
+    load_poses,
+    pose_from_arrays,
+    restore_parts,
+    save_poses,
+)
 from mimicmotion.errors import InputError
 from mimicmotion.video import VideoSource, effective_stride
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +103,8 @@ def frame_geometry(height: int, width: int, resolution: int) -> Geometry:
 
 def fit_picture(pixels: np.ndarray, geometry: Geometry) -> np.ndarray:
     """`pixels` uint8 (h, w, 3) resized (bilinear, not anti-aliased, as published) and cropped to the frame."""
+    import torch  # not above: a dry run needs only sizes
+
     tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
     size = (geometry.resized_height, geometry.resized_width)
     resized = torch.nn.functional.interpolate(tensor, size=size, mode="bilinear", align_corners=False)
@@ -221,8 +235,10 @@ def read_poses(path: Path, video: VideoSource, sample_stride: int, max_gap: int 
     return follow(detected, str(path), max_gap)
 
 
-def save_driving_poses(path: Path, driving: DrivingPoses, video: VideoSource, detector) -> None:
-    """Writes what the detector saw, for `read_poses`. Raises: SetupError when the file cannot be written."""
+def save_driving_poses(
+    path: Path, driving: DrivingPoses, video: VideoSource, detector: str, fingerprint: str
+) -> None:
+    """Writes what the detector of that name saw, for `read_poses`. Raises: SetupError when it cannot be written."""
     save_poses(
         path,
         driving.detected,
@@ -231,8 +247,8 @@ def save_driving_poses(path: Path, driving: DrivingPoses, video: VideoSource, de
         height=driving.size[0],
         width=driving.size[1],
         source=video.path.name,
-        detector=detector.name,
-        fingerprint=detector.fingerprint,
+        detector=detector,
+        fingerprint=fingerprint,
     )
 
 
@@ -308,10 +324,14 @@ class DrawnPoses:
         """Other poses, drawn in the same way."""
         return DrawnPoses(poses, *self._size, self._canvas_side)
 
-    def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
+    def __getitem__(self, indices: Sequence[int]) -> "torch.Tensor":
+        import torch
+
         return torch.stack([self._picture(index) for index in indices])
 
-    def _picture(self, index: int) -> torch.Tensor:
+    def _picture(self, index: int) -> "torch.Tensor":
+        import torch
+
         if index in self._kept:
             return self._kept[index]
         picture = torch.from_numpy(draw_pose(self.poses[index], *self._size, self._canvas_side))

@@ -5,6 +5,7 @@ import errno
 import functools
 import hashlib
 import json
+import logging
 import os
 import time
 import uuid
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mimicmotion.errors import SetupError
+
+log = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".tmp-"
 STALE_SECONDS = 3600
@@ -93,6 +96,42 @@ def _remembered_sha256(path: Path, _stamps: tuple) -> str:
 def forget_content_hashes() -> None:
     """Makes `content_sha256` read every file anew."""
     _remembered_sha256.cache_clear()
+
+
+def cached_sha256(path: str | Path) -> str:
+    """The SHA-256 of a file, remembered between runs for as long as its size and times stay as they are.
+
+    Hashing 10 GB takes seconds to minutes. The memory is a JSON file in the user's cache folder; the change time
+    is part of its key, so that a file swapped for another with the same size and date is noticed too. Where the
+    folder cannot be written the file is hashed each time.
+    """
+    path = Path(path).resolve()
+    status = path.stat()
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    known = _read_hashes()
+    entry = known.get(str(path))
+    if isinstance(entry, dict) and entry.get("stamp") == stamp:
+        return entry["sha256"]
+    digest = sha256_file(path)
+    known = _read_hashes() | {str(path): {"stamp": stamp, "sha256": digest}}
+    try:
+        write_json(_hashes_path(), {name: value for name, value in known.items() if Path(name).exists()})
+    except (SetupError, OSError) as error:
+        log.debug("the hash of %s is not remembered: %s", path, error)
+    return digest
+
+
+def _hashes_path() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "mimicmotion" / "sha256.json"
+
+
+def _read_hashes() -> dict:
+    try:
+        known = json.loads(_hashes_path().read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def sha256_json(value: object) -> str:

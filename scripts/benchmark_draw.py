@@ -13,9 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mimicmotion.dwpose.draw import draw_pose, draw_pose_plain
-from mimicmotion.dwpose.keypoints import Pose
-from mimicmotion.dwpose.stick_figure import project, stick_figure
+from mimicmotion.dwpose import Pose, draw_pose, draw_pose_plain, project, stick_figure
 
 SIZES = ((576, 1024), (1024, 576), (128, 192), (192, 128))
 

@@ -21,9 +21,9 @@ from mimicmotion.errors import MimicMotionError
 
 def measure(repeats: int, config_path: str) -> None:
     """Runs the pairs and prints medians."""
-    from mimicmotion.animate import Animator
-    from mimicmotion.jobs import plan_jobs
+    from mimicmotion.animation import Animator
     from mimicmotion.latent_steps import StepRecorder
+    from mimicmotion.results import plan_jobs
 
     class TimedRecorder(StepRecorder):
         """Notes how long sampling waits and how long the thread computes."""
@@ -52,12 +52,12 @@ def measure(repeats: int, config_path: str) -> None:
     plain, recorded, waiting, beside = [], [], [], []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        animator.sample(clip)
+        animator.sampler.sample(clip)
         plain.append(time.perf_counter() - start)
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
             with TimedRecorder(folder) as recorder:
-                animator.sample(clip, recorder)
+                animator.sampler.sample(clip, recorder)
             recorded.append(time.perf_counter() - start)
         waiting.append(recorder.waiting)
         beside.append(recorder.beside)

@@ -17,7 +17,7 @@ from mimicmotion.cli import run_script
 
 def run(config) -> int:
     """Runs the benchmark; imported here so that --help does not wait for torch."""
-    from mimicmotion.streaming.run import run_benchmark
+    from mimicmotion.streaming import run_benchmark
 
     return run_benchmark(config)
 

@@ -63,11 +63,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure_variants(arguments: argparse.Namespace) -> list[dict]:
     """One dictionary for each turn: variant -> UNet calls and seconds by stage."""
-    from mimicmotion.animate import Animator, Outcome
+    from mimicmotion.animation import Animator, Outcome
     from mimicmotion.config import TurboSettings, load_config
     from mimicmotion.device import describe_device
-    from mimicmotion.jobs import plan_jobs
-    from mimicmotion.schedulers import make_scheduler
+    from mimicmotion.pipelines import make_scheduler
+    from mimicmotion.results import plan_jobs
 
     given = {
         "runtime.device": arguments.device,
@@ -81,23 +81,24 @@ def measure_variants(arguments: argparse.Namespace) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(arguments.inference_config, given | {"output.output_dir": folder})
         animator, job = Animator(config), plan_jobs(config)[0]
-        base = dict(animator.pipeline.scheduler.config)
+        base = dict(animator.models.pipeline.scheduler.config)
         calls = []
-        animator.pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
+        animator.models.pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
         for turn in range(arguments.repeats + 1):
             measured = {}
             for name, (scheduler, steps, guidance) in VARIANTS.items():
                 config.turbo = TurboSettings(scheduler, steps, guidance)
                 # The warm-up turn only has to touch every kernel.
                 config.turbo = config.turbo if turn else replace(config.turbo, num_inference_steps=1)
-                animator.pipeline.scheduler = make_scheduler(scheduler, base)
+                animator.models.pipeline.scheduler = make_scheduler(scheduler, base)
                 calls.clear()
                 outcome = Outcome(job)
                 animator.animate(outcome)
                 measured[name] = {"unet_calls": len(calls), "frames": outcome.frames, **outcome.stages}
             if turn:
                 turns.append(measured)
-        print(f"{job.video.name}, {outcome.frames} frames, {describe_device(animator.device)}, {len(turns)} turns")
+        device = describe_device(animator.models.device)
+        print(f"{job.video.name}, {outcome.frames} frames, {device}, {len(turns)} turns")
     return turns
 
 
@@ -130,9 +131,8 @@ def make_long_clip(folder: Path, frames: int) -> list[str]:
     import numpy as np
     from PIL import Image
 
-    from mimicmotion.dwpose.keypoints import save_poses
-    from mimicmotion.dwpose.stick_figure import project, stick_figure
-    from mimicmotion.video_writer import VideoWriter
+    from mimicmotion.dwpose import project, save_poses, stick_figure
+    from mimicmotion.video import VideoWriter
 
     height, width = 192, 128
     swing = np.sin(np.arange(2 * frames) / 5)

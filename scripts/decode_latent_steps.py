@@ -63,9 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def decode(arguments: argparse.Namespace) -> int:
     """Decodes and prints the totals; the exit code."""
-    from mimicmotion.step_decoder import COMPRESS_PRESETS as QUALITY_AND_SCALE
-    from mimicmotion.step_decoder import ExperimentLatentDecoder, summarize
-    from mimicmotion.step_report import write_pictures, write_report
+    from mimicmotion.latent_steps import COMPRESS_PRESETS as QUALITY_AND_SCALE
+    from mimicmotion.latent_steps import ExperimentLatentDecoder, summarize, write_pictures, write_report
 
     names = ("experiment_dir", "device", "model", "workers", "output_dir", "fps", "overwrite", "quality", "scale")
     options = {name: value for name, value in vars(arguments).items() if name in names}

@@ -15,7 +15,7 @@ COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2")
 
 def spans(blocks: int, size: int) -> list[tuple[int, int]]:
     """First and last video frame of each block, counted as the VAE wrapper counts."""
-    from mimicmotion.streaming.vae import frame_count
+    from mimicmotion.streaming import frame_count
 
     ends = [frame_count(size * (block + 1)) - 1 for block in range(blocks)]
     return [(0 if block == 0 else ends[block - 1] + 1, end) for block, end in enumerate(ends)]

@@ -18,8 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mimicmotion.errors import MimicMotionError
-from mimicmotion.puppets.export import draw_puppets
-from mimicmotion.puppets.motion import KINDS
+from mimicmotion.puppets import KINDS, draw_puppets
 
 ROOT = Path(__file__).resolve().parents[1]
 

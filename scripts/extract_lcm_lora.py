@@ -34,9 +34,7 @@ def extract(arguments: argparse.Namespace) -> Path:
 
     from mimicmotion.device import DTYPES
     from mimicmotion.files import atomic_path, require_writable
-    from mimicmotion.lora import LORA_FILE, find_svd_unet
-    from mimicmotion.lora_extraction import extract_lora
-    from mimicmotion.weights import open_tensors
+    from mimicmotion.weights import LORA_FILE, extract_lora, find_svd_unet, open_tensors
 
     lcm = Path(arguments.lcm)
     trained, base = open_tensors(lcm), open_tensors(find_svd_unet(arguments.base, lcm))

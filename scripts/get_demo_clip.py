@@ -63,11 +63,11 @@ def is_complete(clip: Path, reference: Path) -> bool:
     from PIL import Image
 
     from mimicmotion.errors import InputError
-    from mimicmotion.probe import probe
+    from mimicmotion.video import probe_video
 
     size = (RIGHT - LEFT, BOTTOM - TOP)
     try:
-        info = probe(clip)
+        info = probe_video(clip)
         with Image.open(reference) as image:
             image.load()
     except (InputError, OSError):
@@ -103,8 +103,7 @@ def write_clip(video: Path, clip: Path, reference: Path) -> None:
     from PIL import Image
 
     from mimicmotion.files import atomic_path
-    from mimicmotion.video import open_video
-    from mimicmotion.video_writer import VideoWriter
+    from mimicmotion.video import VideoWriter, open_video
 
     with VideoWriter(clip, FPS, crf=12) as writer:
         for index, frame in open_video(video).frames(max_frames=NUM_FRAMES):

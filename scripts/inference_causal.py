@@ -19,7 +19,7 @@ from mimicmotion.cli import run_script
 
 def run(config) -> int:
     """Runs the batch; imported here so that --help does not wait for torch."""
-    from mimicmotion.streaming.run import run_causal
+    from mimicmotion.streaming import run_causal
 
     return run_causal(config)
 

@@ -21,7 +21,7 @@ from mimicmotion.cli import run_script
 
 def run(config) -> int:
     """Runs the session; imported here so that --help does not wait for torch."""
-    from mimicmotion.streaming.run import run_streaming
+    from mimicmotion.streaming import run_streaming
 
     return run_streaming(config)
 

@@ -12,9 +12,19 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mimicmotion.dwpose.align import ANKLES, METHODS, Alignment, fit_alignment
-from mimicmotion.dwpose.keypoints import CONFIDENT, Pose, make_bodies
-from mimicmotion.dwpose.stick_figure import ANKLE_Y, disturb, project, stick_figure
+from mimicmotion.dwpose import (
+    ANKLE_Y,
+    ANKLES,
+    CONFIDENT,
+    METHODS,
+    Alignment,
+    Pose,
+    disturb,
+    fit_alignment,
+    make_bodies,
+    project,
+    stick_figure,
+)
 
 FRAMES = 60
 TRUE_SCALE = 1.25

@@ -29,17 +29,16 @@ def main(argv: list[str] | None = None) -> int:
     sys.path.insert(0, str(ROOT))
     import torch
 
-    from mimicmotion import tiny
     from mimicmotion.cli import setup_logging
     from mimicmotion.config import load_config
-    from mimicmotion.loading import create_pipeline
+    from mimicmotion.weights import build_tiny_model, create_pipeline
 
     setup_logging("WARNING")
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(arguments.inference_config)
         if arguments.untrained:
             config.base_model_path = f"{folder}/untrained"
-            tiny.build_tiny_model(config.base_model_path)
+            build_tiny_model(config.base_model_path)
         pipeline = create_pipeline(config)
     clips = [smooth_latents(arguments.frames, torch.Generator().manual_seed(i)) for i in range(arguments.clips)]
     whole = [decode(pipeline, clip, arguments.frames, 0)[0] for clip in clips]

@@ -24,8 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mimicmotion.errors import MimicMotionError
-from mimicmotion.training.evaluation_options import EvaluateOptions, ReaderOptions
-from mimicmotion.training.options import STAGES, StageOptions
+from mimicmotion.training import STAGES, EvaluateOptions, ReaderOptions, StageOptions
 
 COMMANDS = STAGES | {options.name: options for options in (ReaderOptions, EvaluateOptions)}
 Options = StageOptions | ReaderOptions | EvaluateOptions
@@ -86,11 +85,11 @@ def main(argv: list[str] | None = None) -> int:
 def run(options: Options) -> None:
     """Does what was asked for; heavy imports happen here."""
     if isinstance(options, EvaluateOptions):
-        from mimicmotion.training.evaluation import run as work
+        from mimicmotion.training import evaluate as work
     elif isinstance(options, ReaderOptions):
-        from mimicmotion.training.reader import run as work
+        from mimicmotion.training import train_reader as work
     else:
-        from mimicmotion.training.stages import run_stage as work
+        from mimicmotion.training import run_stage as work
     work(options)
 
 

@@ -139,7 +139,7 @@ def dancing_poses(count, size=(96, 64)):
     """Poses of a stick person who waves and crouches, in single precision like detected ones."""
     import math
 
-    from mimicmotion.dwpose.stick_figure import project, stick_figure
+    from mimicmotion.dwpose.example_poses import project, stick_figure
     from mimicmotion.features import in_single_precision
 
     poses = []
@@ -156,8 +156,8 @@ def write_clip(path, count=12, size=(96, 64), fps=30, audio=False):
 
     import numpy as np
 
-    from mimicmotion.ffmpeg import ffmpeg_exe
-    from mimicmotion.video_writer import VideoWriter
+    from mimicmotion.video.ffmpeg import ffmpeg_exe
+    from mimicmotion.video.writer import VideoWriter
 
     height, width = size
     with VideoWriter(path, fps) as writer:

@@ -74,7 +74,7 @@ def test_a_flag_of_two_groups_sets_what_both_say(monkeypatch):
 
 
 def test_another_scheduler_takes_its_own_steps_and_guidance():
-    from mimicmotion.schedulers import turbo_steps_and_guidance
+    from mimicmotion.pipelines.schedulers import turbo_steps_and_guidance
 
     def choice(*argv):
         config = config_of(*argv)

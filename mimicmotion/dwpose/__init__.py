@@ -1,28 +1,30 @@
-"""Poses: the keypoint dictionary and its file, drawing, following one person, alignment to the reference.
+"""Poses: detectors, the keypoint dictionary and its file, following one person, fitting to the reference, drawing."""
 
-The names below are imported when they are first used, so that importing the package costs nothing.
-"""
+import lazy_loader
 
-import importlib
-
-_HOMES = {
-    "PoseFile": "keypoints",
-    "empty_pose": "keypoints",
-    "load_poses": "keypoints",
-    "num_people": "keypoints",
-    "save_poses": "keypoints",
-    "select_person": "keypoints",
-    "draw_pose": "draw",
-    "Alignment": "align",
-    "align_pose": "align",
-    "fit_alignment": "align",
-    "TrackReport": "track",
-    "follow_person": "track",
-}
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "align": ["ANKLES", "Alignment", "METHODS", "align_pose", "fit_alignment"],
+        "backends": ["choose_backend", "detector_fingerprint", "make_detector"],
+        "draw": ["CANVAS_SIDE", "SMALL_CANVAS_SIDE", "draw_pose", "draw_pose_plain"],
+        "example_poses": ["ANKLE_Y", "disturb", "project", "stick_figure"],
+        "keypoints": [
+            "CONFIDENT",
+            "Pose",
+            "PoseFile",
+            "arrays_from_pose",
+            "empty_pose",
+            "load_poses",
+            "make_bodies",
+            "num_people",
+            "pose_from_arrays",
+            "save_poses",
+            "select_person",
+            "stack_poses",
+            "unstack_poses",
+        ],
+        "lost_parts": ["restore_parts"],
+        "track": ["TrackReport", "blend_poses", "follow_person"],
+    },
+)

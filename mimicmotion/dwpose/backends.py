@@ -52,11 +52,37 @@ def make_detector(
         from mimicmotion.dwpose.openpose import OpenPoseDetector
 
         return OpenPoseDetector(device)
-    if model_det is None or model_pose is None:
-        raise UsageError("the dwpose backend needs two model files: set pose.model_det and pose.model_pose")
+    _require_paths(model_det, model_pose)
     from mimicmotion.dwpose.detector import DWPoseDetector
 
     return DWPoseDetector(model_det, model_pose, device)
+
+
+def detector_fingerprint(
+    backend: str, model_det: str | Path | None = None, model_pose: str | Path | None = None
+) -> str:
+    """The `fingerprint` of what `make_detector` would make, without opening a model.
+
+    Raises: UsageError and SetupError as `make_detector`, as far as they can be known so.
+    """
+    backend, _ = choose_backend(backend, model_det, model_pose)
+    if backend == "mediapipe":
+        from mimicmotion.dwpose.mediapipe_pose import fingerprint
+
+        return fingerprint()
+    if backend == "openpose":
+        from mimicmotion.dwpose.openpose import fingerprint
+
+        return fingerprint()
+    _require_paths(model_det, model_pose)
+    from mimicmotion.dwpose.detector import fingerprint
+
+    return fingerprint(model_det, model_pose)
+
+
+def _require_paths(model_det: str | Path | None, model_pose: str | Path | None) -> None:
+    if model_det is None or model_pose is None:
+        raise UsageError("the dwpose backend needs two model files: set pose.model_det and pose.model_pose")
 
 
 def _is_file(path: str | Path | None) -> bool:

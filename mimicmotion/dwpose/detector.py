@@ -13,7 +13,7 @@ import numpy as np
 from mimicmotion.dwpose import onnxdet, onnxpose
 from mimicmotion.dwpose.keypoints import CONFIDENT, Pose, pose_from_arrays
 from mimicmotion.dwpose.onnx_session import check_model_file, cuda_index, log, open_session, runs_on_cuda
-from mimicmotion.files import sha256_file
+from mimicmotion.files import cached_sha256
 
 LEFT_SHOULDER, RIGHT_SHOULDER = 5, 6  # of the 133 points
 NECK = onnxpose.NUM_POINTS  # appended as point 134
@@ -85,7 +85,13 @@ class DWPoseDetector:
     @cached_property
     def fingerprint(self) -> str:
         """What the poses depend on: the content of both model files."""
-        return f"dwpose det={sha256_file(self.model_det)} pose={sha256_file(self.model_pose)}"
+        return fingerprint(self.model_det, self.model_pose)
+
+
+def fingerprint(model_det: str | Path, model_pose: str | Path) -> str:
+    """What the poses depend on: the content of both model files. Raises: SetupError when one is missing or none."""
+    det, pose = (cached_sha256(check_model_file(path)) for path in (model_det, model_pose))
+    return f"dwpose det={det} pose={pose}"
 
 
 def pose_of_people(points: np.ndarray, scores: np.ndarray, size: tuple[int, int]) -> Pose:

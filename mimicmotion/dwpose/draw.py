@@ -32,6 +32,8 @@ JOINT_RADIUS = 4
 FACE_RADIUS = 3
 FINGER_WIDTH = 2
 CANVAS_SIDE = 2160
+# Of the embedded PoseNet: as wide against its pictures of 128 pixels as 2160 are against 576.
+SMALL_CANVAS_SIDE = 480
 FAR_AWAY = 1 << 20  # canvas pixels; OpenCV takes 32-bit coordinates
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
@@ -26,6 +27,7 @@ SETTINGS = {
     "min_detection_confidence": 0.5,
     "min_tracking_confidence": 0.5,
 }
+REMEDY = "pip install 'mediapipe==0.10.14' 'protobuf>=4.25.3,<5', or use the dwpose backend"
 PRIMING_SIDE = 64  # pixels of the grey picture that opens the graph
 
 # MediaPipe's 33 body landmarks for OpenPose's 18 joints; the neck (joint 1) is put between the shoulders.
@@ -65,11 +67,9 @@ class MediaPipeDetector:
     name = "mediapipe"
 
     def __init__(self) -> None:
-        self._solution, version = _open_holistic()
+        self._solution = _open_holistic()
         self._sides = SideKeeper()
-        settings = " ".join(f"{key}={value}" for key, value in sorted(SETTINGS.items()))
-        gate = f"visible={VISIBLE} joints={MIN_VISIBLE_JOINTS} size={MIN_SIZE} trunk={MIN_TRUNK}"
-        self.fingerprint = f"mediapipe {version} {settings} {gate} sides={JUMP},{BACK},{PATIENCE}"
+        self.fingerprint = fingerprint()
 
     def __call__(self, frames: Sequence[np.ndarray] | np.ndarray) -> list[Pose] | Pose:
         """One pose for each frame (H, W, 3), empty where nobody is seen; for a single frame its pose."""
@@ -93,6 +93,17 @@ class MediaPipeDetector:
     def close(self) -> None:
         """Frees the models; the detector cannot be used after it."""
         self._solution.close()
+
+
+def fingerprint() -> str:
+    """What the poses depend on, without opening anything. Raises: SetupError when mediapipe is not installed."""
+    try:
+        installed = version("mediapipe")
+    except PackageNotFoundError as error:
+        raise SetupError(f"the mediapipe pose backend is not installed: {REMEDY}") from error
+    settings = " ".join(f"{key}={value}" for key, value in sorted(SETTINGS.items()))
+    gate = f"visible={VISIBLE} joints={MIN_VISIBLE_JOINTS} size={MIN_SIZE} trunk={MIN_TRUNK}"
+    return f"mediapipe {installed} {settings} {gate} sides={JUMP},{BACK},{PATIENCE}"
 
 
 def pose_from_landmarks(results, size: tuple[int, int]) -> Pose:
@@ -162,8 +173,7 @@ def inside(points: np.ndarray) -> np.ndarray:
 
 
 def _open_holistic():
-    """A primed Holistic graph and mediapipe's version. Raises: SetupError."""
-    remedy = "pip install 'mediapipe==0.10.14' 'protobuf>=4.25.3,<5', or use the dwpose backend"
+    """A primed Holistic graph. Raises: SetupError."""
     try:
         with _captured_stderr() as messages:
             import mediapipe
@@ -171,11 +181,11 @@ def _open_holistic():
             solution = mediapipe.solutions.holistic.Holistic(**SETTINGS)
             _prime(solution)
     except ImportError as error:
-        raise SetupError(f"the mediapipe pose backend is not installed ({error}): {remedy}") from error
+        raise SetupError(f"the mediapipe pose backend is not installed ({error}): {REMEDY}") from error
     except Exception as error:  # a wrong protobuf fails in as many ways as there are versions
         detail = f"{type(error).__name__}: {error}; {messages()}".strip("; ")
-        raise SetupError(f"mediapipe cannot run here ({detail}): {remedy}") from error
-    return solution, mediapipe.__version__
+        raise SetupError(f"mediapipe cannot run here ({detail}): {REMEDY}") from error
+    return solution
 
 
 def _prime(solution) -> None:

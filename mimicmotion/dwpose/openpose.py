@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from mimicmotion.files import sha256_file
 
 MODELS = "lllyasviel/Annotators"  # hub id, or a folder with the three files
 MODEL_FILES = ("body_pose_model.pth", "hand_pose_model.pth", "facenet.pth")
+REMEDY = "pip install -r requirements-gpu.txt, or use the dwpose or mediapipe backend"
 HAND_POINTS, FACE_POINTS = 21, 68
 FACE_PEAKS = 71  # 68 points, two pupils and the background
 
@@ -51,10 +52,18 @@ class OpenPoseDetector:
     @cached_property
     def fingerprint(self) -> str:
         """What the poses depend on: the package and the models (their content where they lie in a folder)."""
-        models = self.models
-        if Path(models).is_dir():
-            models = " ".join(sha256_file(Path(models) / name) for name in MODEL_FILES)
-        return f"openpose controlnet_aux={version('controlnet_aux')} models={models}"
+        return fingerprint(self.models)
+
+
+def fingerprint(models: str | Path = MODELS) -> str:
+    """As the detector's, without opening it. Raises: SetupError when controlnet_aux is not installed."""
+    try:
+        installed = version("controlnet_aux")
+    except PackageNotFoundError as error:
+        raise SetupError(f"the openpose backend needs controlnet_aux: {REMEDY}") from error
+    if Path(models).is_dir():
+        models = " ".join(sha256_file(Path(models) / name) for name in MODEL_FILES)
+    return f"openpose controlnet_aux={installed} models={models}"
 
 
 def pose_from_results(results: Sequence) -> Pose:
@@ -95,8 +104,7 @@ def _load_controlnet_aux(models: str):
         from controlnet_aux import OpenposeDetector
     except (ImportError, RuntimeError, AttributeError) as error:  # the last two: a broken torchvision
         raise SetupError(
-            f"the openpose backend needs controlnet_aux with a torchvision that fits torch ({error}): "
-            "pip install -r requirements-gpu.txt, or use the dwpose or mediapipe backend"
+            f"the openpose backend needs controlnet_aux with a torchvision that fits torch ({error}): {REMEDY}"
         ) from error
     try:
         return OpenposeDetector.from_pretrained(models)

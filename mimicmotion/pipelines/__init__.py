@@ -1,1 +1,15 @@
-"""Diffusion pipelines."""
+"""The diffusion pipeline, its temporal tiles and its schedulers, in diffusers' terms."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "pipeline_mimicmotion": ["MimicMotionPipeline", "squash_for_clip"],
+        "chunked_vae": ["StandaloneVae"],
+        "tiling": ["tile_windows"],
+        "few_steps": ["turbo_steps_and_guidance"],
+        "schedulers": ["make_scheduler"],
+        "lcm_scheduler": ["AnimateLCMSVDStochasticIterativeScheduler"],
+    },
+)

@@ -21,7 +21,7 @@ from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion 
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from mimicmotion.modules.pose_net import PoseFeatures, PoseInjection, PoseNet
+from mimicmotion.modules import PoseFeatures, PoseInjection, PoseNet
 from mimicmotion.pipelines.chunked_vae import ChunkedVae, require_finite
 from mimicmotion.pipelines.tiling import fuse_tiles, tile_windows
 

@@ -4,7 +4,12 @@ MimicMotion's progressive latent fusion (arXiv 2406.19680, section 3.4). Frame 0
 every tile, so a nominal overlap of O shares O - 1 driving frames.
 """
 
-import torch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 LAYOUTS = ("upstream", "even")
 
@@ -51,6 +56,8 @@ def _starts(num_frames: int, tile_size: int, tile_overlap: int, layout: str) -> 
 
 def tile_weights(tile_size: int) -> torch.Tensor:
     """Weight of each place in a tile, (tile_size,), float32: a triangle that favours the middle."""
+    import torch  # not above: what only counts tiles needs no torch
+
     position = (torch.arange(tile_size) + 0.5) * 2.0 / tile_size
     return torch.minimum(position, 2 - position)
 

@@ -4,14 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mimicmotion.dwpose.keypoints import Pose
+from mimicmotion.dwpose import Pose
 from mimicmotion.puppets.keypoints import read_keypoints
 from mimicmotion.puppets.motion import draw_motion, stand
 from mimicmotion.puppets.person import Person, draw_person, step_back
 from mimicmotion.puppets.render import SUPERSAMPLING, render
 from mimicmotion.puppets.skeleton import pose_skeleton
 
-VERSION = 1  # of the pictures that a seed gives
+RENDERER_VERSION = 1  # of the pictures that a seed gives
 FPS = 15
 TRAINING_SEEDS = range(1_000_000)
 VALIDATION_SEEDS = range(1_000_000, 1_001_000)  # never trained on

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mimicmotion.dwpose.draw import draw_pose
-from mimicmotion.dwpose.keypoints import Pose, save_poses
+from mimicmotion.dwpose import SMALL_CANVAS_SIDE, Pose, draw_pose, save_poses
 from mimicmotion.errors import UsageError
 from mimicmotion.files import atomic_path, require_writable
-from mimicmotion.puppets.clips import DEMO_SEEDS, FPS, VERSION, PuppetClip, make_clip, make_still
+from mimicmotion.puppets.clips import DEMO_SEEDS, FPS, RENDERER_VERSION, PuppetClip, make_clip, make_still
 from mimicmotion.puppets.motion import KINDS
-from mimicmotion.video_writer import VideoWriter
+from mimicmotion.video import VideoWriter
 
 LONGEST_S = 60.0  # all frames of a clip are in memory
 SIDES = (64, 2048)  # pixels
@@ -83,14 +82,13 @@ def write_driving(path: Path, clip: PuppetClip, seed: int) -> None:
 
 def write_sheet(path: str | Path, rows: Sequence[tuple[str, Sequence[np.ndarray], Sequence[Pose]]]) -> None:
     """Writes a contact sheet of (label, frames, poses): pictures, and below them what the embedded PoseNet sees."""
-    from mimicmotion.contact_sheet import contact_sheet
-    from mimicmotion.training.networks import POSE_NET
+    from mimicmotion.results import contact_sheet
 
     pairs = []
     for label, frames, poses in rows:
         sizes = [frame.shape[:2] for frame in frames]
         drawn = [
-            draw_pose(pose, *size, POSE_NET["canvas_side"]).transpose(1, 2, 0)
+            draw_pose(pose, *size, SMALL_CANVAS_SIDE).transpose(1, 2, 0)
             for pose, size in zip(poses, sizes, strict=True)
         ]
         pairs += [(label, frames), (f"{label}: poses", drawn)]
@@ -107,7 +105,7 @@ def _save_poses(path: Path, source: Path, poses: list[Pose], frames: np.ndarray,
         width=frames.shape[2],
         source=source.name,
         detector="puppets",
-        fingerprint=f"puppets version {VERSION}, seed {seed}",
+        fingerprint=f"puppets version {RENDERER_VERSION}, seed {seed}",
     )
 
 

@@ -6,7 +6,7 @@ confidence, as detectors give it.
 
 import numpy as np
 
-from mimicmotion.dwpose.keypoints import Pose, pose_from_arrays
+from mimicmotion.dwpose import Pose, pose_from_arrays
 from mimicmotion.puppets.person import Person
 from mimicmotion.puppets.render import PART, to_picture
 from mimicmotion.puppets.skeleton import Skeleton

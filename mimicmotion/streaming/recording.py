@@ -10,7 +10,7 @@ import numpy as np
 
 from mimicmotion.streaming.actions import ActionMode, Actions
 from mimicmotion.streaming.overlay import Overlay
-from mimicmotion.video_writer import VideoWriter
+from mimicmotion.video import VideoWriter
 
 
 class Recording:

@@ -15,7 +15,7 @@ from mimicmotion.config import Config
 from mimicmotion.device import describe_device, resolve_device, resolve_dtype
 from mimicmotion.errors import UsageError
 from mimicmotion.files import require_writable, sha256_file, write_json
-from mimicmotion.sidecar import versions
+from mimicmotion.results import versions
 from mimicmotion.streaming.actions import (
     ActionMode,
     Actions,
@@ -28,10 +28,11 @@ from mimicmotion.streaming.actions import (
 )
 from mimicmotion.streaming.benchmark import as_table, measure
 from mimicmotion.streaming.generator import StreamingGenerator, StreamState, load_image
-from mimicmotion.streaming.loading import WorldConfig, load_generator, random_generator, read_world
+from mimicmotion.streaming.loading import load_generator, random_generator
 from mimicmotion.streaming.play import Terminal, ask_image, ask_to_stop, play_batch, play_session
 from mimicmotion.streaming.recording import Recording
 from mimicmotion.streaming.vae import frame_count
+from mimicmotion.streaming.world import WorldConfig, read_world
 
 logger = logging.getLogger(__name__)
 

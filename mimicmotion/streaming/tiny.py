@@ -16,7 +16,7 @@ from mimicmotion.streaming.model import CausalWanModel
 from mimicmotion.weights import open_tensors
 
 if TYPE_CHECKING:
-    from mimicmotion.streaming.loading import WorldConfig
+    from mimicmotion.streaming.world import WorldConfig
 
 logger = logging.getLogger(__name__)
 

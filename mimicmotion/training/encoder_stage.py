@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mimicmotion.contact_sheet import contact_sheet
+from mimicmotion.results import contact_sheet
 from mimicmotion.training.networks import build_image_encoder, save_half, seeded
 from mimicmotion.training.options import EncoderOptions
 from mimicmotion.training.pool import Pool

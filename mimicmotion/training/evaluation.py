@@ -18,17 +18,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mimicmotion.animate import Animator, decode_frames
+from mimicmotion.animation import Animator, Models, decode_frames
 from mimicmotion.config import Config, load_config
 from mimicmotion.device import describe_device, resolve_device
 from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.features import Reference
 from mimicmotion.files import require_writable, sha256_file, sha256_json, write_json
-from mimicmotion.jobs import Job
-from mimicmotion.latent_bridge import PosedFrames
-from mimicmotion.loading import pose_canvas
-from mimicmotion.puppets import clips as puppets
-from mimicmotion.sidecar import versions
+from mimicmotion.latent_concat import PosedFrames
+from mimicmotion.puppets import RENDERER_VERSION, VALIDATION_SEEDS, make_clip
+from mimicmotion.results import Job, versions
 from mimicmotion.training.evaluation_options import EvaluateOptions
 from mimicmotion.training.evaluation_page import write_page
 from mimicmotion.training.evaluation_pictures import draw_sheet, draw_steps, sheet_rows
@@ -37,6 +35,7 @@ from mimicmotion.training.metrics import person_box, psnr, sharpness, ssim, temp
 from mimicmotion.training.model_facts import model_facts
 from mimicmotion.training.perceptual import StLpips, find_weights, gradient_histogram_distance
 from mimicmotion.training.pose_reader import load_reader, pose_error
+from mimicmotion.weights import pose_canvas
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ class Target:
         return self.frames[1:]
 
 
-def run(options: EvaluateOptions) -> None:
+def evaluate(options: EvaluateOptions) -> None:
     """Makes, measures and reports; what is finished is kept.
 
     Raises: UsageError, SetupError and InputError, for what is wrong with the settings, the model or the reader.
@@ -135,14 +134,14 @@ def chosen_ways(names: str | None) -> list[str]:
 
 def make_targets(clips: int, frames: int) -> list[Target]:
     """The first `clips` validation clips of `frames` frames, the reference among them."""
-    if not 1 <= clips <= len(puppets.VALIDATION_SEEDS) or frames < 3:
-        raise UsageError(f"--clips takes 1 to {len(puppets.VALIDATION_SEEDS)}, --frames 3 or more")
-    return [make_target(seed, frames) for seed in tqdm(puppets.VALIDATION_SEEDS[:clips], desc="rendering", unit="clip")]
+    if not 1 <= clips <= len(VALIDATION_SEEDS) or frames < 3:
+        raise UsageError(f"--clips takes 1 to {len(VALIDATION_SEEDS)}, --frames 3 or more")
+    return [make_target(seed, frames) for seed in tqdm(VALIDATION_SEEDS[:clips], desc="rendering", unit="clip")]
 
 
 def make_target(seed: int, frames: int) -> Target:
     """The clip of one seed."""
-    clip = puppets.make_clip(seed, frames)
+    clip = make_clip(seed, frames)
     body_height = clip.person.scale * clip.frames.shape[1]
     return Target(seed, clip.frames, clip.poses, person_box(clip.parts[1:]), body_height)
 
@@ -170,7 +169,7 @@ class Sampler:
         self.way = way
         self.animator = Animator(make_config(way, options))
         if way.kind in ("vae", "sampled"):
-            _ = self.animator.pipeline  # loaded here, so that no clip's seconds include it
+            _ = self.animator.models.pipeline  # loaded here, so that no clip's seconds include it
 
     def frames(self, target: Target) -> np.ndarray:
         """uint8 (frames - 1, height, width, 3): what this way makes of the clip, without the reference's frame."""
@@ -180,17 +179,17 @@ class Sampler:
             return target.frames[:1].repeat(len(target.truth), axis=0)
         if self.way.kind == "vae":
             return self._there_and_back(target.truth)
-        return self._decoded(self.animator.sample(posed_frames(target, self.animator)), drop_first=1)
+        return self._decoded(self.animator.sampler.sample(posed_frames(target, self.animator)), drop_first=1)
 
     def _there_and_back(self, frames: np.ndarray) -> np.ndarray:
-        pipeline = self.animator.pipeline
+        pipeline = self.animator.models.pipeline
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
-        latents = pipeline.encode_image(pixels.to(self.animator.device))[None]
+        latents = pipeline.encode_image(pixels.to(self.animator.models.device))[None]
         return self._decoded(latents * pipeline.vae.config.scaling_factor, drop_first=0)
 
     def _decoded(self, latents, drop_first: int) -> np.ndarray:
-        animator = self.animator
-        return np.concatenate(list(decode_frames(animator.pipeline, latents, animator.config.sampling, drop_first)))
+        pipeline, sampling = self.animator.models.pipeline, self.animator.config.sampling
+        return np.concatenate(list(decode_frames(pipeline, latents, sampling, drop_first)))
 
 
 def make_config(way: Way, options: EvaluateOptions) -> Config:
@@ -210,21 +209,21 @@ def make_config(way: Way, options: EvaluateOptions) -> Config:
 
 
 def posed_frames(target: Target, animator: Animator) -> PosedFrames:
-    """The clip as `Animator.sample` takes it, with the renderer's own poses: nothing is detected or aligned."""
+    """The clip as `Sampler.sample` takes it, with the renderer's own poses: nothing is detected or aligned."""
     case = animator.config.test_case[0]
     name, reference_pose = Path(f"validation-{target.seed}"), target.poses[0]
     reference = Reference(name, target.frames[0], reference_pose)
     # Another noise for every clip, so that the means do not hang on one.
     job = Job(name, replace(case, seed=case.seed + target.seed), 0, name.with_suffix(".mp4"))
-    return PosedFrames(job, reference, animator.draw(target.poses, reference))
+    return PosedFrames(job, reference, animator.clips.draw(target.poses, reference))
 
 
 def recipe(way: Way, options: EvaluateOptions) -> str:
     """A hash of all that the frames of a way depend on but the clip."""
-    made_from = {"version": VERSION, "renderer": puppets.VERSION, "frames": options.frames, "way": asdict(way)}
+    made_from = {"version": VERSION, "renderer": RENDERER_VERSION, "frames": options.frames, "way": asdict(way)}
     if way.kind in ("vae", "sampled"):
         config = make_config(way, options)
-        made_from |= {"weights": Animator(config).weights, "device": config.runtime.device}
+        made_from |= {"weights": Models(config).weights, "device": config.runtime.device}
         made_from |= {"case": asdict(config.test_case[0]), "sampling": asdict(config.sampling)}
         for unused in ("ref_image_path", "ref_video_path"):
             del made_from["case"][unused]

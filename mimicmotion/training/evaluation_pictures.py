@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mimicmotion.dwpose.draw import draw_pose
+from mimicmotion.dwpose import draw_pose
 from mimicmotion.files import atomic_path, write_bytes
 from mimicmotion.training.kept_results import KeptResults
 

@@ -17,9 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mimicmotion.files import atomic_path
-from mimicmotion.lcm_scheduler import AnimateLCMSVDStochasticIterativeScheduler
-from mimicmotion.lora import ADAPTER, LORA_FILE
-from mimicmotion.modules.pose_net import PoseInjection
+from mimicmotion.modules import PoseInjection
+from mimicmotion.pipelines import AnimateLCMSVDStochasticIterativeScheduler
 from mimicmotion.training.latent_pool import LatentPool
 from mimicmotion.training.networks import seeded
 from mimicmotion.training.options import LcmOptions, parse_phases
@@ -32,6 +31,7 @@ from mimicmotion.training.unet_stage import (
     predict,
     sample_sheet,
 )
+from mimicmotion.weights import ADAPTER, LORA_FILE
 
 # Attention, feed-forward and the convolutions of residual blocks.
 TARGETS = (

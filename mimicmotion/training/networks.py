@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mimicmotion import tiny
+from mimicmotion.dwpose import SMALL_CANVAS_SIDE
 from mimicmotion.errors import SetupError
 from mimicmotion.files import write_json
-from mimicmotion.weights import quiet_transformers
+from mimicmotion.weights import TINY_UNET, quiet_transformers
 
 VAE = {
     "encoder_block_out_channels": (32, 32, 32, 32),
@@ -22,8 +22,7 @@ VAE = {
     "num_decoder_blocks": (3, 3, 2, 1),
     "latent_channels": 4,
 }
-# As wide against the picture as published: 2160 pixels for pictures of 576.
-POSE_NET = {"canvas_side": 480}
+POSE_NET = {"canvas_side": SMALL_CANVAS_SIDE}
 RESIDUAL_GAIN = 0.2
 COLOURS = 3
 IMAGE_ENCODER = {
@@ -36,7 +35,7 @@ IMAGE_ENCODER = {
     "projection_dim": 64,
 }
 # Attention at the lower resolutions only: at the highest it took 35 % of the time of a training step.
-UNET = tiny.UNET | {
+UNET = TINY_UNET | {
     "block_out_channels": (64, 128, 160),
     "num_attention_heads": (1, 2, 2),
     "down_block_types": ("DownBlockSpatioTemporal",) + ("CrossAttnDownBlockSpatioTemporal",) * 2,
@@ -101,7 +100,7 @@ def build_unet(settings: dict | None = None) -> nn.ModuleDict:
     """An untrained UNet and its PoseNet, as {"unet", "pose_net"}."""
     from diffusers import UNetSpatioTemporalConditionModel
 
-    from mimicmotion.modules.pose_net import PoseNet
+    from mimicmotion.modules import PoseNet
 
     settings = settings or UNET
     unet = UNetSpatioTemporalConditionModel(**settings)

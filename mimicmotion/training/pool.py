@@ -60,7 +60,7 @@ def open_pool(folder: Path, clips: int, processes: int, make_clip: Callable | No
         SetupError when it cannot be written.
     """
     if make_clip is None:
-        from mimicmotion.puppets.clips import make_clip
+        from mimicmotion.puppets import make_clip
     settings = pool_settings(clips, make_clip)
     manifest = read_manifest(folder)
     if manifest is None:
@@ -84,14 +84,13 @@ def pool_settings(clips: int, make_clip: Callable) -> dict:
 
 def draw_clip(seed: int, make_clip: Callable, frame_count: int = FRAMES) -> dict[str, np.ndarray]:
     """One clip's entry of every file of the pool."""
-    from mimicmotion.dwpose.draw import draw_pose
-    from mimicmotion.training.networks import POSE_NET
+    from mimicmotion.dwpose import SMALL_CANVAS_SIDE, draw_pose
 
-    canvas = POSE_NET["canvas_side"]
     clip = make_clip(seed, frame_count, HEIGHT, WIDTH)
+    poses = [draw_pose(pose, HEIGHT, WIDTH, SMALL_CANVAS_SIDE) for pose in clip.poses]
     return {
         "frames": clip.frames,
-        "poses": np.stack([draw_pose(pose, HEIGHT, WIDTH, canvas).transpose(1, 2, 0) for pose in clip.poses]),
+        "poses": np.stack([drawn.transpose(1, 2, 0) for drawn in poses]),
         "pictures": clip_picture(clip.frames[0]),
         "attributes": clip.person.attributes(),
         "regions": np.stack([region_coverage(pose, HEIGHT, WIDTH) for pose in clip.poses]),
@@ -102,7 +101,7 @@ def clip_picture(frame: np.ndarray) -> np.ndarray:
     """A frame uint8 (h, w, 3) as the pipeline shows it to the image encoder, uint8 (3, 224, 224)."""
     import torch
 
-    from mimicmotion.pipelines.pipeline_mimicmotion import squash_for_clip
+    from mimicmotion.pipelines import squash_for_clip
 
     squashed = squash_for_clip(torch.from_numpy(frame).permute(2, 0, 1)[None] / 255)
     return (squashed[0] * 255).round().clamp(0, 255).to(torch.uint8).numpy()

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mimicmotion.dwpose.keypoints import CONFIDENT, Pose
+from mimicmotion.dwpose import CONFIDENT, Pose
 from mimicmotion.errors import InputError, SetupError
 from mimicmotion.files import atomic_path, write_json
 

@@ -34,7 +34,7 @@ COLOUR_SHIFTS = 0.12
 MIXED_SHARE, COARSE_SHARE = 0.15, 0.3
 
 
-def run(options: ReaderOptions) -> None:
+def train_reader(options: ReaderOptions) -> None:
     """Trains the reader and writes it. Raises: as `loop.train`."""
     train(ReaderStage(options), make_accelerator(options))
 
@@ -60,7 +60,7 @@ class ReaderStage:
 
     def write_sheet(self, path: Path) -> None:
         """Validation frames with the places read (white) and the true ones (green) of the joints that are seen."""
-        from mimicmotion.contact_sheet import contact_sheet
+        from mimicmotion.results import contact_sheet
 
         rows = [[], []]
         for place, (clip, _) in enumerate(validation_clips(SHEET_CLIPS, 1, self.reader.config)):
@@ -85,7 +85,7 @@ def draw_batch(
 
     Now and then a picture is mixed with the moment before it; its joints are those of the moment that is stronger.
     """
-    from mimicmotion.puppets.clips import TRAINING_SEEDS, make_clip
+    from mimicmotion.puppets import TRAINING_SEEDS, make_clip
 
     seeds = torch.randint(TRAINING_SEEDS.start, TRAINING_SEEDS.stop, (batch,), generator=generator).tolist()
     mixed = torch.rand(batch, generator=generator) < MIXED_SHARE
@@ -157,7 +157,7 @@ def wanted_heat(joints: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
 
 def validation_clips(count: int, frames: int, config: ReaderConfig) -> list[tuple]:
     """(clip, body height in pixels) of the first validation seeds."""
-    from mimicmotion.puppets.clips import VALIDATION_SEEDS, make_clip
+    from mimicmotion.puppets import VALIDATION_SEEDS, make_clip
 
     clips = [make_clip(seed, frames, config.height, config.width) for seed in VALIDATION_SEEDS[:count]]
     return [(clip, clip.person.scale * config.height) for clip in clips]

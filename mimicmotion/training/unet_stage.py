@@ -16,21 +16,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from mimicmotion import tiny
-from mimicmotion.contact_sheet import contact_sheet
 from mimicmotion.files import write_json
-from mimicmotion.modules.pose_net import PoseInjection, PoseNet
+from mimicmotion.modules import PoseInjection, PoseNet
+from mimicmotion.results import contact_sheet
 from mimicmotion.training.encoder_stage import make_processor
 from mimicmotion.training.latent_pool import LatentPool
 from mimicmotion.training.networks import build_unet, load_part, prepared, save_half, seeded, spatial_layers_only
 from mimicmotion.training.options import Phase, UnetOptions, parse_phases
 from mimicmotion.training.pool import FRAMES, HEIGHT, WIDTH
 from mimicmotion.training.vae_stage import to_pixels
+from mimicmotion.weights import TINY_MARKER, TINY_SCHEDULER, TINY_VERSION
 
 # What the pipeline tells the UNet of published MimicMotion and configs/test.yaml: fps 7 - 1, motion bucket, no
 # noise on the reference.
 TIME_IDS = (6.0, 127.0, 0.0)
-SIGMA_MAX = tiny.SCHEDULER["sigma_max"]
+SIGMA_MAX = TINY_SCHEDULER["sigma_max"]
 HIGH_SIGMA = 2.0  # where the evenly drawn share starts
 # Noise levels whose losses are noted by themselves: lowest, highest, name.
 BINS = ((0.0, 0.5, "loss_fine"), (0.5, 5.0, "loss_middle"), (5.0, math.inf, "loss_coarse"))
@@ -92,9 +92,9 @@ class UnetStage:
 
         for name, network in self.networks.items():
             save_half(network, self.options.out / name)
-        EulerDiscreteScheduler(**tiny.SCHEDULER).save_pretrained(self.options.out / "scheduler")
-        marker = {"trained": True, "seed": self.options.seed, "version": tiny.VERSION}
-        write_json(self.options.out / tiny.MARKER, marker)
+        EulerDiscreteScheduler(**TINY_SCHEDULER).save_pretrained(self.options.out / "scheduler")
+        marker = {"trained": True, "seed": self.options.seed, "version": TINY_VERSION}
+        write_json(self.options.out / TINY_MARKER, marker)
 
 
 def load_networks(folder: Path) -> nn.ModuleDict:
@@ -183,13 +183,13 @@ def make_pipeline(networks: nn.ModuleDict, data: LatentPool):
     """The real pipeline over these networks, with the published scheduler."""
     from diffusers import EulerDiscreteScheduler
 
-    from mimicmotion.pipelines.pipeline_mimicmotion import MimicMotionPipeline
+    from mimicmotion.pipelines import MimicMotionPipeline
 
     pipeline = MimicMotionPipeline(
         vae=data.vae,
         image_encoder=data.image_encoder,
         unet=networks["unet"],
-        scheduler=EulerDiscreteScheduler(**tiny.SCHEDULER),
+        scheduler=EulerDiscreteScheduler(**TINY_SCHEDULER),
         feature_extractor=make_processor(),
         pose_net=networks["pose_net"],
     )
@@ -200,10 +200,11 @@ def make_pipeline(networks: nn.ModuleDict, data: LatentPool):
 @functools.lru_cache(maxsize=1)
 def sheet_clips(make_clip: Callable | None = None) -> list[dict[str, np.ndarray]]:
     """Drawn clips of the reserved seeds."""
-    from mimicmotion.puppets import clips as puppets
+    from mimicmotion.puppets import VALIDATION_SEEDS
+    from mimicmotion.puppets import make_clip as make_puppet_clip
     from mimicmotion.training.pool import draw_clip
 
-    return [draw_clip(seed, make_clip or puppets.make_clip) for seed in puppets.VALIDATION_SEEDS[:SHEET_CLIPS]]
+    return [draw_clip(seed, make_clip or make_puppet_clip) for seed in VALIDATION_SEEDS[:SHEET_CLIPS]]
 
 
 def sample_sheet(path: Path, pipeline, steps: int, guidance: float = 1.0) -> None:

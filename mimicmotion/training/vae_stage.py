@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mimicmotion.contact_sheet import contact_sheet
+from mimicmotion.results import contact_sheet
 from mimicmotion.training.networks import build_vae, save_half, seeded
 from mimicmotion.training.options import VaeOptions
 from mimicmotion.training.pool import HEIGHT, LATENT_FACTOR, WIDTH, Pool

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from streaming.micro import make_generator
+from tests.streaming.micro import make_generator
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mimicmotion.streaming.cache import RollingCache, ring_slots
-from streaming.micro import make_model
+from tests.streaming.micro import make_model
 
 
 @pytest.mark.parametrize("window, frames", [(6, 3), (4, 3), (5, 2), (3, 3)])

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from mimicmotion.streaming.clip import CLIP_MEAN, CLIP_STD, ImageEncoder, from_open_clip
-from streaming.micro import make_clip, open_clip_state
+from tests.streaming.micro import make_clip, open_clip_state
 
 
 def open_clip_tokens(state, pixels, heads=2):

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from mimicmotion.errors import InputError, MimicMotionError, UsageError
 from mimicmotion.streaming.actions import Actions, bench_actions, by_block, encode, get_mode
 from mimicmotion.streaming.generator import load_image, prepare_image
-from streaming.micro import make_generator
+from tests.streaming.micro import make_generator
 
 
 def bench(generator, blocks, seed=0):

@@ -9,8 +9,17 @@ from safetensors.torch import save_file
 
 from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.streaming.clip import from_open_clip
-from mimicmotion.streaming.loading import load_clip, load_generator, load_model, load_vae, read_world
-from streaming.micro import CONTEXT_DIM, make_clip, make_model, make_vae, micro_world, model_config, open_clip_state
+from mimicmotion.streaming.loading import load_clip, load_generator, load_model, load_vae
+from mimicmotion.streaming.world import read_world
+from tests.streaming.micro import (
+    CONTEXT_DIM,
+    make_clip,
+    make_model,
+    make_vae,
+    micro_world,
+    model_config,
+    open_clip_state,
+)
 
 VAE_CONFIG = {"base_dim": 4, "z_dim": 16, "num_res_blocks": 2}
 CLIP_CONFIG = {

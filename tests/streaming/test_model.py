@@ -9,8 +9,8 @@ import yaml
 
 from mimicmotion.errors import UsageError
 from mimicmotion.streaming.model import CausalWanModel, WanParams, timestep_embedding, unpatchify
-from streaming.micro import CONTEXT_DIM, WINDOWS, make_model, model_config
-from streaming.plain_model import masked_pass
+from tests.streaming.micro import CONTEXT_DIM, WINDOWS, make_model, model_config
+from tests.streaming.plain_model import masked_pass
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = {  # mode: window, keys, mouse, tensors, parameters, parameters of the action modules

@@ -11,7 +11,7 @@ from mimicmotion.errors import MimicMotionError
 from mimicmotion.streaming.actions import bench_actions, by_block, encode, get_mode
 from mimicmotion.streaming.play import Terminal, ask_action, ask_image, play_batch, play_session
 from mimicmotion.streaming.recording import Recording, interrupts_deferred
-from mimicmotion.video_writer import VideoWriter
+from mimicmotion.video.writer import VideoWriter
 
 
 class Script:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mimicmotion.streaming.rope import action_rope, rotate, video_rope
-from streaming.plain_model import rotate_complex
+from tests.streaming.plain_model import rotate_complex
 
 CPU = torch.device("cpu")
 

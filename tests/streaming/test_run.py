@@ -15,8 +15,8 @@ from mimicmotion.errors import InputError, UsageError
 from mimicmotion.files import sha256_file
 from mimicmotion.streaming import run as run_module
 from mimicmotion.streaming.run import latents_for, run_benchmark, run_causal, run_streaming
-from streaming.micro import micro_world
-from streaming.test_play import Script, count, names
+from tests.streaming.micro import micro_world
+from tests.streaming.test_play import Script, count, names
 
 ROOT = Path(__file__).resolve().parents[2]
 

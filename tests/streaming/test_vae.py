@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mimicmotion.streaming.vae import StreamingVAE, frame_count, to_uint8
-from streaming.micro import make_vae
+from tests.streaming.micro import make_vae
 
 H, W = 2, 3
 

@@ -1,0 +1,129 @@
+"""One result: a reference picture performs the motion of one driving video.
+
+    Animator.animate(outcome)   poses -> latents -> frames -> mp4, contact sheet, sidecar
+      prepare                   picture and video -> pixels, aligned poses; no diffusion model is needed
+      sample                    the pipeline call
+      write                     latents -> frames, piece by piece, while the mp4 is written
+
+An Animator holds what the jobs of a run share; `batch` runs many of them. Its parts can be used without it.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mimicmotion.animation.models import Models
+from mimicmotion.animation.record import facts, finished_before, job_recipe
+from mimicmotion.config import Config
+from mimicmotion.errors import MimicMotionError
+from mimicmotion.results import Job, write_sidecar
+
+if TYPE_CHECKING:
+    import torch
+
+    from mimicmotion.animation.clip import Clip, ClipMaker
+    from mimicmotion.animation.inputs import InputFeatures
+    from mimicmotion.animation.sampler import Sampler
+    from mimicmotion.animation.writer import ResultWriter
+
+
+@dataclass
+class Outcome:
+    """How a job ended: status "done", "skipped", "failed", "interrupted" or "not run"; the rest is for the summary."""
+
+    job: Job
+    status: str = "not run"
+    seconds: float = 0.0
+    frames: int = 0
+    message: str = ""
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+class Animator:
+    """The parts that make a result, put together; each is made, and torch imported, when it is first needed.
+
+    Args:
+        config: the settings of the run.
+        models: networks and detector; by default those that the settings name.
+        features: what finds out about the inputs, InputFeatures or its cached twin.
+    """
+
+    def __init__(self, config: Config, models: Models | None = None, features: "InputFeatures | None" = None):
+        self.config = config
+        self.models = models or Models(config)
+        self._features = features
+
+    @cached_property
+    def features(self) -> "InputFeatures":
+        """What finds out about the inputs."""
+        from mimicmotion.animation.inputs import InputFeatures
+
+        return self._features or InputFeatures(self.models)
+
+    @cached_property
+    def clips(self) -> "ClipMaker":
+        """What makes jobs ready to be sampled."""
+        from mimicmotion.animation.clip import ClipMaker
+
+        return ClipMaker(self.models, self.features)
+
+    @cached_property
+    def sampler(self) -> "Sampler":
+        """What samples them."""
+        from mimicmotion.animation.sampler import Sampler
+
+        return Sampler(self.models, self.features)
+
+    @cached_property
+    def writer(self) -> "ResultWriter":
+        """What writes them."""
+        from mimicmotion.animation.writer import ResultWriter
+
+        return ResultWriter(self.models)
+
+    def recipe(self, job: Job) -> dict:
+        """All that the job's result depends on. Raises: InputError when one of its files is missing."""
+        return job_recipe(self.models, job)
+
+    def is_finished(self, job: Job) -> bool:
+        """Whether `animate` would skip the job; False for one that will fail."""
+        try:
+            return finished_before(self.models, job, self.recipe(job))
+        except MimicMotionError:
+            return False
+
+    def animate(self, outcome: Outcome) -> None:
+        """Makes one result and writes it with contact sheet and sidecar, or skips it when it is finished.
+
+        Raises: InputError for what is wrong with the input, NumericalError, SetupError.
+        """
+        job, made_from = outcome.job, self.recipe(outcome.job)
+        if finished_before(self.models, job, made_from):
+            outcome.status, outcome.message = "skipped", "finished before with the same settings"
+            return
+        from mimicmotion.timing import StageClock
+
+        clock = StageClock(self.models.device)
+        with clock.stage("poses"):
+            clip = self.prepare(job)
+        with clock.stage("loading"):
+            self.models.pipeline.vae_fallback_count = 0
+        with clock.stage("sampling"):
+            latents = self.sample(clip)
+        with clock.stage("decoding"):
+            self.write(clip, latents)
+        outcome.status, outcome.frames, outcome.message = "done", clip.num_frames, str(job.output)
+        outcome.stages = clock.rounded()
+        write_sidecar(job.output, made_from, facts(self.models, clip) | {"stage_seconds": outcome.stages})
+
+    def prepare(self, job: Job) -> "Clip":
+        """As `ClipMaker.prepare`."""
+        return self.clips.prepare(job)
+
+    def sample(self, clip: "Clip") -> "torch.Tensor":
+        """As `Sampler.sample_recorded`."""
+        return self.sampler.sample_recorded(clip)
+
+    def write(self, clip: "Clip", latents: "torch.Tensor") -> None:
+        """As `ResultWriter.write`."""
+        self.writer.write(clip, latents)

@@ -1,0 +1,149 @@
+"""Many results in one run: resume, one failing video among good ones, a table at the end, an exit code."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mimicmotion.animation.animator import Animator, Outcome
+from mimicmotion.animation.recording import check_recording
+from mimicmotion.config import Config
+from mimicmotion.errors import MimicMotionError, SetupError
+from mimicmotion.features import frame_geometry, read_picture
+from mimicmotion.files import remove_stale_temporaries, require_writable, write_json
+from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
+from mimicmotion.results import Job, plan_jobs
+from mimicmotion.video import effective_stride, open_video
+
+logger = logging.getLogger(__name__)
+
+INTERRUPTED = 130
+SUMMARY_NAME = "run.json"
+
+
+def animate_folder(config: Config, animator: Animator | None = None) -> int:
+    """Runs every job of the configuration; the exit code: 0 all done, 1 some failed, 3 machine, 130 interrupted.
+
+    animator: makes the results, one of this configuration; by default a plain one.
+
+    A finished result with the same recipe is skipped. One failing video leaves its reason in the summary and the
+    others go on; a full disk or missing weights end the run, since later jobs would fail the same way.
+
+    Raises: UsageError and SetupError for what can be known before the first job.
+    """
+    jobs = plan_jobs(config)
+    if config.output.dry_run:
+        print(dry_run_table(config, jobs))
+        return 0
+    for folder in {job.output.parent for job in jobs}:
+        require_writable(folder)
+        remove_stale_temporaries(folder)
+    check_recording(config)
+    animator = animator or Animator(config)
+    animator.models.check()
+    if not all(animator.is_finished(job) for job in jobs):
+        animator.models.resolve()
+    outcomes = [Outcome(job) for job in jobs]
+    code = run_all(outcomes, animator.animate)
+    write_summary(Path(config.output.output_dir) / SUMMARY_NAME, outcomes, code)
+    print(summary_table(outcomes))
+    return code
+
+
+def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None]) -> int:
+    """Does `work` on one outcome after the other and notes how each ended; the exit code as `animate_folder`."""
+    for number, outcome in enumerate(outcomes, 1):
+        name = f"[{number}/{len(outcomes)}] {outcome.job.video.name}"
+        start = time.perf_counter()
+        try:
+            logger.info("%s", name)
+            work(outcome)
+        except KeyboardInterrupt:
+            outcome.status, outcome.message = "interrupted", "run the same command again to go on"
+            return INTERRUPTED
+        # Whatever one video does to us, the others still get their turn.
+        except Exception as error:
+            outcome.status, outcome.message = "failed", explain(error)
+            logger.error("%s: %s", name, outcome.message, exc_info=not isinstance(error, MimicMotionError))
+            if isinstance(error, SetupError):
+                return error.exit_code
+        finally:
+            outcome.seconds = time.perf_counter() - start
+    return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
+
+
+def explain(error: Exception) -> str:
+    """What went wrong, in one line for the user."""
+    if isinstance(error, MimicMotionError):
+        return str(error)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+        return "out of memory; try --offload model, --cfg_batch off, a lower --resolution or --decode_chunk_size"
+    return f"{type(error).__name__}: {error}"
+
+
+def write_summary(path: Path, outcomes: list[Outcome], code: int) -> None:
+    """Writes how every video ended as JSON; a disk that is full by now is only logged."""
+    items = [
+        {
+            "video": str(outcome.job.video),
+            "test_case": outcome.job.case_index,
+            "output": str(outcome.job.output),
+            "status": outcome.status,
+            "message": outcome.message,
+            "frames": outcome.frames,
+            "seconds": round(outcome.seconds, 3),
+            "stage_seconds": outcome.stages,
+        }
+        for outcome in outcomes
+    ]
+    try:
+        write_json(path, {"exit_code": code, "items": items})
+    except SetupError as error:
+        logger.error("%s", error)
+
+
+def summary_table(outcomes: list[Outcome]) -> str:
+    """The end of a run in a table, one row per job."""
+    header = ("video", "status", "frames", "seconds", "result or reason")
+    rows = [
+        (
+            outcome.job.video.name,
+            outcome.status,
+            str(outcome.frames or "-"),
+            f"{outcome.seconds:.1f}",
+            outcome.message,
+        )
+        for outcome in outcomes
+    ]
+    counts = {status: sum(o.status == status for o in outcomes) for status in dict.fromkeys(o.status for o in outcomes)}
+    return _table(header, rows) + "\n" + ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
+def dry_run_table(config: Config, jobs: list[Job]) -> str:
+    """What would run: sampled frames, tiles and UNet passes of every job, without loading a model."""
+    header = ("video", "size", "frames", "tiles", "steps", "UNet passes", "result")
+    rows = [_dry_run_row(config, job) for job in jobs]
+    passes = sum(int(row[5]) for row in rows if row[5].isdigit())
+    return f"{_table(header, rows)}\n{len(jobs)} results, {passes} UNet passes"
+
+
+def _dry_run_row(config: Config, job: Job) -> tuple[str, ...]:
+    try:
+        video = open_video(job.video)
+        picture = read_picture(job.case.ref_image_path)
+    except MimicMotionError as error:
+        return (job.video.name, "-", "-", "-", "-", "-", f"cannot run: {error}")
+    geometry = frame_geometry(*picture.shape[:2], job.case.resolution)
+    frames = -(-video.num_frames // effective_stride(video.fps, job.case.sample_stride))
+    tiles = len(tile_windows(1 + frames, job.case.num_frames, job.case.frames_overlap, config.sampling.tile_layout))
+    steps, guidance = turbo_steps_and_guidance(config.turbo, job.case)
+    passes = steps * tiles * (2 if guidance > 1 else 1)
+    size = f"{geometry.width}x{geometry.height}"
+    return (job.video.name, size, str(frames), str(tiles), str(steps), str(passes), str(job.output))
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,99 @@
+"""A job that is ready to be sampled, and making it ready; no diffusion model is needed."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from mimicmotion.animation.inputs import InputFeatures
+from mimicmotion.animation.models import Models
+from mimicmotion.dwpose import Alignment
+from mimicmotion.features import (
+    DrawnPoses,
+    DrivingPoses,
+    Reference,
+    align_to_reference,
+    follow,
+    load_reference,
+    read_poses,
+    save_driving_poses,
+)
+from mimicmotion.results import Job
+from mimicmotion.video import VideoSource, playback_speed, video_stem
+from mimicmotion.weights import pose_canvas
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A job that is ready to be sampled. `drawn` holds the poses as pictures, the reference's first."""
+
+    job: Job
+    video: VideoSource
+    reference: Reference
+    driving: DrivingPoses
+    alignment: Alignment | None
+    drawn: DrawnPoses
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the result, without the reference's own."""
+        return len(self.driving.poses)
+
+    @property
+    def playback_speed(self) -> float:
+        """Speed of the result over that of the driving video."""
+        return playback_speed(self.video.fps, self.driving.stride, self.job.case.fps)
+
+
+class ClipMaker:
+    """Picture and video -> pixels and aligned poses. A reference picture is read once per test case."""
+
+    def __init__(self, models: Models, features: InputFeatures):
+        self.models, self.features, self.settings = models, features, models.config.pose
+        self._references: dict[int, Reference] = {}
+
+    def prepare(self, job: Job) -> Clip:
+        """Reads and aligns everything the pipeline needs for a job.
+
+        Raises: InputError for an unreadable video or picture, or one without a person.
+        """
+        video = self.features.open_video(job.video)
+        reference = self.reference(job)
+        driving = self.driving_poses(job, video)
+        poses, alignment = align_to_reference(driving, reference, self.settings.align, self.settings.restore_parts)
+        if alignment and alignment.note:
+            logger.warning("%s: %s", job.video.name, alignment.note)
+        return Clip(job, video, reference, driving, alignment, self.draw(poses, reference))
+
+    def draw(self, poses: list[dict], reference: Reference) -> DrawnPoses:
+        """Poses as this run's PoseNet wants to see them, as large as the reference."""
+        return DrawnPoses(poses, *reference.pixels.shape[:2], pose_canvas(self.models.config))
+
+    def reference(self, job: Job) -> Reference:
+        """The job's reference picture with its pose."""
+        if job.case_index not in self._references:
+            self._references[job.case_index] = load_reference(
+                job.case.ref_image_path, job.case.resolution, self.features.pose_in_picture, self.features.read_frame
+            )
+        return self._references[job.case_index]
+
+    def forget_references(self) -> None:
+        """Makes `reference` read its picture anew."""
+        self._references.clear()
+
+    def driving_poses(self, job: Job, video: VideoSource) -> DrivingPoses:
+        """The poses of the driving video: from their file, or detected and saved as the settings say."""
+        pose, stride = self.settings, job.case.sample_stride
+        if pose.backend == "file":
+            return read_poses(saved_poses(pose.folder, job), video, stride, pose.max_gap)
+        driving = follow(self.features.driving_poses(video, stride), str(video.path), pose.max_gap)
+        if pose.save_folder:
+            path, models = saved_poses(pose.save_folder, job), self.models
+            save_driving_poses(path, driving, video, models.backend, models.detector_fingerprint)
+        return driving
+
+
+def saved_poses(folder: str, job: Job) -> Path:
+    """The file of a job's poses in a folder of saved ones."""
+    return Path(folder) / f"{video_stem(job.video)}.npz"

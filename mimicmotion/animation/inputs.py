@@ -1,0 +1,55 @@
+"""What is found out about inputs: the facts of a video, poses, pixels. All of it could be remembered.
+
+`mimicmotion.feature_cache` has a twin of InputFeatures with the same methods that looks each answer up first.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from mimicmotion.animation.models import Models
+from mimicmotion.features import DetectedPoses, Geometry, Reference, detect_poses, read_frame
+from mimicmotion.video import VideoSource, effective_stride, open_video
+
+if TYPE_CHECKING:
+    import torch
+
+    from mimicmotion.config import TestCase
+
+
+class InputFeatures:
+    """Finds out anew whatever it is asked for."""
+
+    def __init__(self, models: Models):
+        self.models = models
+
+    def open_video(self, path: Path) -> VideoSource:
+        """A driving video. Raises: InputError when it cannot be read."""
+        return open_video(path)
+
+    def read_frame(self, path: Path, resolution: int) -> tuple[np.ndarray, Geometry]:
+        """As `features.read_frame`."""
+        return read_frame(path, resolution)
+
+    def pose_in_picture(self, pixels: np.ndarray) -> dict:
+        """The poses of all people in a picture, uint8 (h, w, 3), RGB."""
+        self.models.detector.reset()
+        return self.models.detector([pixels])[0]
+
+    def driving_poses(self, video: VideoSource, sample_stride: int) -> DetectedPoses:
+        """What the detector sees in the sampled frames of a video. Raises: InputError when it cannot be read."""
+        total = -(-video.num_frames // effective_stride(video.fps, sample_stride))
+        with tqdm(total=total, desc="poses", unit="frame", leave=False, disable=None) as bar:
+            return detect_poses(
+                video,
+                self.models.detector,
+                sample_stride=sample_stride,
+                batch_size=self.models.config.pose.batch_size,
+                progress=bar.update,
+            )
+
+    def of_reference(self, reference: Reference, case: "TestCase") -> dict[str, "torch.Tensor"]:
+        """Arguments of the pipeline that were computed before, `image_embeddings` and `image_latents`; none here."""
+        return {}

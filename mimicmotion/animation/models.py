@@ -1,0 +1,104 @@
+"""What the jobs of a run share and is costly to open: networks and pose detector, each opened when first needed."""
+
+import logging
+from functools import cached_property
+
+from mimicmotion.config import Config
+from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detector
+from mimicmotion.files import cached_sha256
+from mimicmotion.weights import find_lcm_file, weights_fingerprint
+
+logger = logging.getLogger(__name__)
+
+
+class Models:
+    """The networks and the detector that a configuration names. Making one opens nothing and imports no torch."""
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def check(self) -> None:
+        """Raises: SetupError when weights or a pose backend are missing, before any work is done."""
+        logger.info("%d weight files of the model are there", len(self.weights))
+        _ = self.detector_fingerprint
+
+    def resolve(self) -> None:
+        """Raises: UsageError or SetupError when the device or the precision asked for cannot be had."""
+        _ = self.device, self.dtype, self.vae_dtype
+
+    @cached_property
+    def device(self):
+        """The torch.device that the settings ask for."""
+        from mimicmotion.device import resolve_device
+
+        return resolve_device(self.config.runtime.device)
+
+    @cached_property
+    def dtype(self):
+        """Precision of UNet, PoseNet and CLIP."""
+        from mimicmotion.device import resolve_dtype
+
+        return resolve_dtype(self.config.runtime.dtype, self.device)
+
+    @cached_property
+    def vae_dtype(self):
+        """Precision of the VAE."""
+        from mimicmotion.device import resolve_dtype
+
+        return resolve_dtype(self.config.runtime.vae_dtype, self.device)
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """Content hashes of all networks, LCM weights included. Raises: SetupError when a file is missing."""
+        hashes, turbo = weights_fingerprint(self.config), self.config.turbo
+        if turbo.lcm_lora_path:
+            hashes["lcm"] = cached_sha256(find_lcm_file(turbo.lcm_lora_path, turbo.lcm_weight_name))
+        return hashes
+
+    @cached_property
+    def backend(self) -> str:
+        """Which detector finds poses in frames; where poses are read from files, in references without a sidecar."""
+        pose = self.config.pose
+        wanted = "auto" if pose.backend == "file" else pose.backend
+        backend, reason = choose_backend(wanted, pose.model_det, pose.model_pose)
+        logger.info("Pose backend: %s (%s)", backend, reason)
+        return backend
+
+    @cached_property
+    def detector_fingerprint(self) -> str:
+        """What the detector's poses depend on. Raises: SetupError when its files or its package are missing."""
+        return detector_fingerprint(self.backend, self.config.pose.model_det, self.config.pose.model_pose)
+
+    @cached_property
+    def detector(self):
+        """The detector, opened."""
+        pose = self.config.pose
+        return make_detector(
+            self.backend, model_det=pose.model_det, model_pose=pose.model_pose, device=str(self.device)
+        )
+
+    @cached_property
+    def pipeline(self):
+        """The pipeline on its device, with LCM weights and the turbo scheduler."""
+        from mimicmotion.device import describe_device
+        from mimicmotion.pipelines import make_scheduler
+        from mimicmotion.weights import apply_lcm_weights, create_pipeline, place_pipeline
+
+        config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
+        load_device = "cpu" if runtime.offload != "none" else self.device
+        pipeline = create_pipeline(config, load_device, self.dtype, self.vae_dtype)
+        if turbo.lcm_lora_path:
+            apply_lcm_weights(
+                pipeline,
+                turbo.lcm_lora_path,
+                weight_name=turbo.lcm_weight_name,
+                scale=turbo.lcm_lora_scale,
+                fuse=turbo.fuse_lcm_lora,
+                svd_base=turbo.lcm_base_path or config.base_model_path,
+            )
+        if not turbo.skip_lcm_scheduler:
+            pipeline.scheduler = make_scheduler(turbo.scheduler, pipeline.scheduler.config, turbo)
+        place_pipeline(pipeline, self.device, runtime.offload, runtime.compile)
+        pipeline.set_progress_bar_config(desc="sampling", unit="tile", leave=False, disable=None)
+        logger.info("Networks on %s in %s", describe_device(self.device), str(self.dtype).removeprefix("torch."))
+        return pipeline

@@ -1,0 +1,60 @@
+"""The pipeline call: a clip -> its latents."""
+
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+
+from mimicmotion.animation.clip import Clip
+from mimicmotion.animation.inputs import InputFeatures
+from mimicmotion.animation.models import Models
+from mimicmotion.animation.recording import StepRecording
+from mimicmotion.pipelines import turbo_steps_and_guidance
+
+
+class Sampler:
+    """Samples clips as the settings of a run say."""
+
+    def __init__(self, models: Models, features: InputFeatures):
+        self.models, self.features, self.config = models, features, models.config
+        self.recording = StepRecording(models)
+
+    def sample(self, clip: Clip, callback: Callable[..., dict] | None = None, **arguments) -> torch.Tensor:
+        """Latents of a clip, (1, frames, 4, h / 8, w / 8), float32, the reference's first; `arguments`: the pipeline's.
+
+        The seed starts a generator of its own on the CPU, so results depend on no other clip and on no device.
+        `callback` is the pipeline's `callback_on_step_end`.
+        """
+        case, sampling = clip.job.case, self.config.sampling
+        steps, guidance = turbo_steps_and_guidance(self.config.turbo, case)
+        height, width = clip.reference.pixels.shape[:2]
+        return self.models.pipeline(
+            Image.fromarray(clip.reference.pixels),
+            clip.drawn,
+            **self.features.of_reference(clip.reference, case),
+            height=height,
+            width=width,
+            num_frames=len(clip.drawn),
+            tile_size=case.num_frames,
+            tile_overlap=case.frames_overlap,
+            num_inference_steps=steps,
+            min_guidance_scale=guidance,
+            max_guidance_scale=guidance,
+            fps=sampling.conditioning_fps,
+            motion_bucket_id=sampling.motion_bucket_id,
+            noise_aug_strength=case.noise_aug_strength,
+            generator=torch.Generator("cpu").manual_seed(case.seed),
+            output_type="latent",
+            callback_on_step_end=callback,
+            callback_on_step_end_tensor_inputs=getattr(callback, "tensor_inputs", ["latents"]),
+            cfg_batch=sampling.cfg_batch,
+            tile_layout=sampling.tile_layout,
+            **arguments,
+        ).frames
+
+    def sample_recorded(self, clip: Clip) -> torch.Tensor:
+        """As `sample`, with the latents of every step written down if the settings say so."""
+        if not self.config.latent_steps.folder:
+            return self.sample(clip)
+        with self.recording.recorder(clip) as recorder:
+            return self.sample(clip, recorder)

@@ -1,0 +1,281 @@
+"""Which way to join clips shows least: every mode in one picture, with what true continuous sampling would give.
+
+    joins.json   frame-to-frame differences of every mode, whole and at each join
+    joins.png    for each join and mode the frames around it, and under each frame its difference to the one before
+"""
+
+import io
+import itertools
+import logging
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mimicmotion.animation import Animator, decode_frames
+from mimicmotion.config import Config
+from mimicmotion.errors import MimicMotionError
+from mimicmotion.files import write_bytes, write_json
+from mimicmotion.latent_concat.bridge import JoinSampler
+from mimicmotion.latent_concat.entries import ClipLatents
+from mimicmotion.latent_concat.join import Part, join_clips, joins
+from mimicmotion.latent_concat.joined_video import joined_frames
+
+logger = logging.getLogger(__name__)
+
+TRANSITION_FRAMES = 4  # where no number was asked for
+AROUND = 4  # frames of either clip that the picture shows beside a join
+MAX_JOINS = 6  # that the picture shows
+MAX_WIDTH = 2400
+LABEL_WIDTH = 250
+BAR_HEIGHT = 36
+GAP = 4
+FONT_SIZE = 13
+BACKGROUND, FOREGROUND = (24, 24, 24), (235, 235, 235)
+PLAIN_BAR, JOIN_BAR, TRANSITION_BAR = (110, 110, 110), (230, 80, 60), (240, 180, 60)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The frames around one join: pictures, their differences to the frame before (None: unknown), the places of
+    the transition's frames, and which differences belong to the join.
+    """
+
+    frames: list[np.ndarray]
+    differences: list[float | None]
+    transition: range
+    at_join: range
+
+
+@dataclass(frozen=True)
+class ModeResult:
+    """A mode, measured: mean absolute frame-to-frame differences in 0..255, and a strip for each join."""
+
+    label: str
+    frames: int
+    differences: list[float]
+    strips: list[Strip]
+
+
+def write_report(config: Config, clips: list[ClipLatents], decoder, folder: Path) -> None:
+    """Decodes the clips joined in every mode and writes joins.json and joins.png into `folder`.
+
+    Bridges and the continuous sampling need the model; where it, the reference or the poses are missing the report
+    says so and goes without them. Raises: SetupError when the files cannot be written.
+    """
+    if len(clips) < 2:
+        logger.warning("one clip has no join to report on")
+        return
+    results, absent = [], {}
+    for label, parts, isolate in _plain_modes(config, clips):
+        results.append(measure(label, parts, joined_frames(decoder, parts, config.sampling, isolate)))
+    try:
+        results += _sampled_modes(config, clips, decoder)
+    except MimicMotionError as error:
+        logger.warning("the report goes without bridges and continuous sampling: %s", error)
+        absent["bridge, continuous sampling"] = str(error)
+    write_json(folder / "joins.json", summary(results, absent))
+    write_bytes(folder / "joins.png", picture(results))
+    print(f"{folder / 'joins.png'}, {folder / 'joins.json'}: {len(results)} ways to join {len(clips)} clips")
+    print(table(results))
+
+
+def transition_frames(config: Config) -> int:
+    """Frames of every kind of transition in the report, so that they can be compared."""
+    settings = config.latent_concat
+    return settings.bridge_frames or settings.interp_frames or TRANSITION_FRAMES
+
+
+def _plain_modes(config: Config, clips: list[ClipLatents]) -> Iterable[tuple[str, list[Part], bool]]:
+    """(label, parts, whether clips are decoded apart) of everything that only needs the VAE."""
+    count = transition_frames(config)
+    tensors, names = [clip.latents for clip in clips], [clip.name for clip in clips]
+    yield "cut, later references kept", join_clips(tensors, names, drop_first="first"), False
+    yield "cut", join_clips(tensors, names), False
+    yield "cut, clips decoded apart", join_clips(tensors, names, isolate=True), True
+    for mode in ("linear", "slerp", "smooth"):
+        try:
+            parts = join_clips(tensors, names, interp_frames=count, interp_mode=mode)
+        except MimicMotionError as error:
+            logger.warning("the report goes without %s: %s", mode, error)
+            continue
+        yield f"{mode}, {count} frames", parts, False
+
+
+def _sampled_modes(config: Config, clips: list[ClipLatents], decoder) -> list[ModeResult]:
+    settings, sampler = config.latent_concat, JoinSampler(Animator(config), clips)
+    count, strength = transition_frames(config), settings.bridge_strength
+    parts = join_clips(
+        [clip.latents for clip in clips],
+        [clip.name for clip in clips],
+        between=lambda i: sampler.bridge(i, count, strength),
+    )
+    sigma = sampler.noise_level(strength)[1]
+    label = f"bridge, {count} frames, sigma {sigma:.3g}"
+    bridge = measure(label, parts, joined_frames(decoder, parts, config.sampling))
+    return [bridge, _continuous(config, sampler, len(clips), decoder)]
+
+
+def _continuous(config: Config, sampler: JoinSampler, clips: int, decoder) -> ModeResult:
+    """Both clips' frames around each join sampled as one clip, one tile of them."""
+    strips, differences = [], []
+    for i in range(clips - 1):
+        latents, left, _ = sampler.continuous(i, max(1, (config.test_case[0].num_frames - 1) // 2))
+        frames = np.concatenate(list(decode_frames(decoder, latents, config.sampling)))
+        steps = [difference(before, after) for before, after in itertools.pairwise(frames)]
+        first, last = max(0, left - AROUND), left + AROUND
+        at_join = range(left - first, left - first + 1)
+        strips.append(Strip(list(frames[first:last]), [None, *steps][first:last], range(0), at_join))
+        differences += steps
+    return ModeResult("sampled continuously", len(differences) + clips - 1, differences, strips)
+
+
+def measure(label: str, parts: list[Part], pieces: Iterable[np.ndarray]) -> ModeResult:
+    """Goes through the frames of a joined video once and keeps those around its joins."""
+    places = joins(parts)
+    differences: list[float] = []
+    recent: deque = deque(maxlen=AROUND)  # (frame, difference) before the next join
+    strips: list[list] = [[] for _ in places]
+    before, index = None, 0
+    for piece in pieces:
+        for frame in piece:
+            step = None if before is None else difference(before, frame)
+            differences += [] if step is None else [step]
+            for strip, (_, first, count) in zip(strips, places, strict=True):
+                if index == first:
+                    strip += recent
+                if first <= index < first + count + AROUND:
+                    strip.append((frame, step))
+            recent.append((frame, step))
+            before, index = frame, index + 1
+    return ModeResult(
+        label, index, differences, [_strip(strip, *place) for strip, place in zip(strips, places, strict=True)]
+    )
+
+
+def _strip(entries: list, _name: str, first: int, count: int) -> Strip:
+    start = min(AROUND, first)
+    frames, differences = [frame for frame, _ in entries], [step for _, step in entries]
+    return Strip(frames, differences, range(start, start + count), range(start, start + count + 1))
+
+
+def difference(before: np.ndarray, after: np.ndarray) -> float:
+    """Mean absolute difference of two uint8 frames, in 0..255."""
+    return float(np.abs(after.astype(np.int16) - before).mean())
+
+
+def peak_at_joins(result: ModeResult) -> float:
+    """The largest difference between neighbouring frames at any join."""
+    return max(step for strip in result.strips for place in strip.at_join if (step := _step(strip, place)) is not None)
+
+
+def _step(strip: Strip, place: int) -> float | None:
+    return strip.differences[place] if place < len(strip.differences) else None
+
+
+def typical(result: ModeResult) -> float:
+    """Median difference between neighbouring frames of the whole video."""
+    return float(np.median(result.differences))
+
+
+def summary(results: list[ModeResult], absent: dict[str, str]) -> dict:
+    """What joins.json holds."""
+    return {
+        "difference": "mean absolute difference to the frame before, 0..255",
+        "modes": [
+            {
+                "mode": result.label,
+                "frames": result.frames,
+                "median": round(typical(result), 3),
+                "peak_at_joins": round(peak_at_joins(result), 3),
+                "joins": [
+                    [None if (step := _step(strip, place)) is None else round(step, 3) for place in strip.at_join]
+                    for strip in result.strips
+                ],
+                "differences": [round(step, 3) for step in result.differences],
+            }
+            for result in results
+        ],
+        "absent": absent,
+    }
+
+
+def table(results: list[ModeResult]) -> str:
+    """One line for each mode: the peak at its joins beside what is typical within."""
+    width = max(len(result.label) for result in results)
+    lines = [f"{'mode':{width}}  frames  median step  largest step at a join"]
+    for result in results:
+        steps = f"{typical(result):11.2f}  {peak_at_joins(result):10.2f}"
+        lines.append(f"{result.label:{width}}  {result.frames:6}  {steps}")
+    return "\n".join(lines)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The picture
+
+
+def picture(results: list[ModeResult]) -> bytes:
+    """All modes, join by join, as PNG."""
+    shown = min(MAX_JOINS, max(len(result.strips) for result in results))
+    columns = max(len(strip.frames) for result in results for strip in result.strips[:shown])
+    width = min(128, (MAX_WIDTH - LABEL_WIDTH - GAP) // columns - GAP)
+    sample = results[0].strips[0].frames[0]
+    height = round(width * sample.shape[0] / sample.shape[1])
+    highest = max(step for result in results for strip in result.strips for step in strip.differences if step)
+    row = height + BAR_HEIGHT + 3 * GAP
+    head = 2 * FONT_SIZE + 3 * GAP
+    overview = head + len(results) * (FONT_SIZE + 2 * GAP) + head
+    size = (LABEL_WIDTH + columns * (width + GAP) + GAP, overview + shown * (len(results) * row + head))
+    sheet = Image.new("RGB", size, BACKGROUND)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
+    _overview(draw, results, size[0], head)
+    legend = "under the frames, their difference to the one before; red: into the next clip, yellow: into a transition"
+    draw.text((GAP, overview - head), legend, FOREGROUND, font)
+    top = overview
+    for join in range(shown):
+        draw.text((GAP, top), f"join {join + 1}", FOREGROUND, ImageFont.load_default(FONT_SIZE + 5))
+        top += head
+        for result in results:
+            strip = result.strips[join]
+            words = f"{result.label}\nlargest step here: {max(_join_steps(strip)):.1f}\nmedian: {typical(result):.1f}"
+            draw.multiline_text((GAP, top), words, FOREGROUND, font)
+            for place, frame in enumerate(strip.frames):
+                left = LABEL_WIDTH + place * (width + GAP)
+                sheet.paste(Image.fromarray(frame).resize((width, height)), (left, top))
+                _bar(draw, (left, top + height + GAP), width, strip, place, highest)
+            top += row
+    encoded = io.BytesIO()
+    sheet.save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def _overview(draw: ImageDraw.ImageDraw, results: list[ModeResult], width: int, top: int) -> None:
+    """One bar for each mode: its largest step at a join, in multiples of its median step; 1 would not be noticed."""
+    font, title = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(FONT_SIZE + 5)
+    heading = "Largest step at a join / median step of the video (1: no larger than within clips)"
+    draw.text((GAP, GAP), heading, FOREGROUND, title)
+    ratios = [peak_at_joins(result) / max(typical(result), 1e-6) for result in results]
+    unit = (width - LABEL_WIDTH - 60) / max(1.5, *ratios)
+    bottom = top + len(results) * (FONT_SIZE + 2 * GAP)
+    for i, (result, ratio) in enumerate(zip(results, ratios, strict=True)):
+        y = top + i * (FONT_SIZE + 2 * GAP)
+        draw.text((GAP, y), result.label, FOREGROUND, font)
+        draw.rectangle((LABEL_WIDTH, y, LABEL_WIDTH + round(unit * ratio), y + FONT_SIZE), fill=JOIN_BAR)
+        draw.text((LABEL_WIDTH + unit * ratio + GAP, y), f"{ratio:.2f}", FOREGROUND, font)
+    draw.line((LABEL_WIDTH + unit, top, LABEL_WIDTH + unit, bottom), fill=FOREGROUND)
+
+
+def _join_steps(strip: Strip) -> list[float]:
+    return [step for place in strip.at_join if (step := _step(strip, place)) is not None]
+
+
+def _bar(draw: ImageDraw.ImageDraw, corner: tuple[int, int], width: int, strip: Strip, place: int, highest: float):
+    step = strip.differences[place]
+    if step is None:
+        return
+    colour = TRANSITION_BAR if place in strip.transition else JOIN_BAR if place in strip.at_join else PLAIN_BAR
+    bottom = corner[1] + BAR_HEIGHT
+    draw.rectangle((corner[0], bottom - round(BAR_HEIGHT * step / highest), corner[0] + width - 1, bottom), fill=colour)

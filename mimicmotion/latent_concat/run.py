@@ -1,0 +1,329 @@
+"""The latent concat experiment: sample clips and keep their latents, then join them and decode the whole.
+
+    encode   clips -> <cache_dir>/<stem>.pt and an mp4 of each; sampled as in the turbo run
+    decode   kept latents -> one mp4; the VAE is the only network, unless bridges are to be sampled
+"""
+
+import dataclasses
+import hashlib
+import logging
+from functools import cached_property
+from pathlib import Path
+
+from mimicmotion.animation import Animator, Clip, Outcome, check_recording, run_all, summary_table, write_summary
+from mimicmotion.config import Config
+from mimicmotion.device import resolve_device, resolve_dtype
+from mimicmotion.dwpose import save_poses
+from mimicmotion.errors import InputError, UsageError
+from mimicmotion.files import remove_stale_temporaries, require_writable, sha256_file, write_json
+from mimicmotion.latent_concat.bridge import JoinSampler
+from mimicmotion.latent_concat.entries import (
+    ClipLatents,
+    describe,
+    entry_path,
+    load_latents,
+    poses_path,
+    require_fitting,
+    save_latents,
+    settings_of,
+    stale_because,
+)
+from mimicmotion.latent_concat.join import Part, join_clips, joins
+from mimicmotion.latent_concat.joined_video import write_video
+from mimicmotion.latent_concat.report import write_report
+from mimicmotion.results import Job, require_reference
+from mimicmotion.video import VIDEO_SUFFIXES, find_videos, video_stem
+from mimicmotion.weights import load_decoder, vae_sha256
+
+logger = logging.getLogger(__name__)
+
+NAME_LIMIT = 100
+
+
+def run_latent_concat(config: Config) -> int:
+    """Runs the mode that the settings name; the exit code. Raises: UsageError, InputError, SetupError."""
+    settings = config.latent_concat
+    if settings.mode is None:
+        raise UsageError("what is to be done? pass --mode encode or --mode decode")
+    if len(config.test_case) != 1:
+        raise UsageError(f"clips are joined for one reference, but test_case has {len(config.test_case)} entries")
+    return encode_videos(config) if settings.mode == "encode" else decode_videos(config)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Encode
+
+
+def encode_videos(config: Config) -> int:
+    """Samples every clip and keeps its latents; what is kept already is skipped. The exit code as `animate_folder`.
+
+    Raises: UsageError before anything is sampled, when an entry was made differently or from another video.
+    """
+    settings, case = config.latent_concat, config.test_case[0]
+    require_reference(case, 0)
+    folder = Path(settings.output_dir) / "individual"
+    jobs = [Job(video, case, 0, folder / f"{video_stem(video)}.mp4") for video in chosen_videos(config)]
+    for place in (Path(settings.cache_dir), folder):
+        require_writable(place)
+        remove_stale_temporaries(place)
+    check_recording(config)
+    animator = Animator(config)
+    animator.models.check()
+    animator.models.resolve()
+    encoder = Encoder(animator)
+    encoder.check_entries(jobs)
+    outcomes = [Outcome(job) for job in jobs]
+    code = run_all(outcomes, encoder.encode)
+    write_summary(Path(settings.output_dir) / "encode.json", outcomes, code)
+    print(summary_table(outcomes))
+    return code
+
+
+class Encoder:
+    """Keeps the latents of clips that an Animator samples."""
+
+    def __init__(self, animator: Animator):
+        self.animator = animator
+        self.settings = animator.config.latent_concat
+
+    def check_entries(self, jobs: list[Job]) -> None:
+        """Raises: UsageError when entries exist that this run would not make the same way.
+
+        Entries of another video are never overwritten; others are with `overwrite_cache`, or kept with `keep_stale`.
+        """
+        stale = []
+        for job in jobs:
+            entry = self._entry(job)
+            if not entry.exists():
+                continue
+            try:
+                reasons = self._reasons(job, entry)
+            except InputError as error:
+                reasons = [str(error)]
+            if reasons:
+                stale.append(f"{entry}: {'; '.join(reasons)}")
+        if stale and not self.settings.overwrite_cache and not self.settings.keep_stale:
+            raise UsageError(
+                "these latents were made differently:\n  " + "\n  ".join(stale) + "\n"
+                "pass --overwrite_cache to sample them again, --keep_stale to keep them, or another --cache_dir"
+            )
+        for line in stale:
+            logger.warning("%s; %s", line, "sampled again" if self.settings.overwrite_cache else "kept all the same")
+
+    def _reasons(self, job: Job, entry: Path) -> list[str]:
+        """Why an entry is not what this run would make. Raises: InputError when it cannot be read."""
+        metadata = load_latents(entry).metadata
+        recipe = settings_of(self.animator.recipe(job))
+        source = metadata.get("video_path")
+        if source != str(job.video.resolve()) and metadata.get("video_hash") != recipe["inputs"]["video"]:
+            raise UsageError(
+                f"{entry} holds the clip of {source}, which has the same name as {job.video}; "
+                "rename one of the videos or pass another --cache_dir"
+            )
+        return stale_because(metadata, recipe, self.settings.max_pose_frames)
+
+    def encode(self, outcome: Outcome) -> None:
+        """Samples one clip and keeps its latents, its poses and, if wanted, its mp4. Raises: as `Animator.animate`."""
+        job, entry = outcome.job, self._entry(outcome.job)
+        kept = entry.exists() and not self.settings.overwrite_cache
+        if not kept:
+            job.output.unlink(missing_ok=True)  # of other latents
+            self._sample(job, entry)
+        clip = load_latents(entry)
+        if self.settings.individual_videos and not job.output.is_file():
+            decoder = self._decoder if kept else self.animator.models.pipeline
+            parts = join_clips([clip.latents], [clip.name])
+            write_video(job.output, decoder, parts, clip.metadata["fps"], self.animator.config)
+        outcome.status, outcome.frames = "skipped" if kept else "done", clip.metadata["num_frames"]
+        outcome.message = f"{entry} is there" if kept else str(entry)
+
+    def _sample(self, job: Job, entry: Path) -> None:
+        recipe = settings_of(self.animator.recipe(job))
+        whole = self.animator.prepare(job)
+        clip = first_frames(whole, self.settings.max_pose_frames)
+        if len(clip.drawn) < len(whole.drawn):
+            logger.info("%s: %d of %d frames (max_pose_frames)", job.video.name, len(clip.drawn), len(whole.drawn))
+        latents = self.animator.sample(clip)
+        height, width = clip.reference.pixels.shape[:2]
+        poses = poses_path(entry)
+        save_poses(
+            poses, clip.drawn.poses, frame_indices=range(len(clip.drawn)), fps=job.case.fps, height=height, width=width,
+            source=job.video.name, detector="fitted to the reference",
+        )  # fmt: skip
+        metadata = describe(recipe, job.case, job.video, len(whole.drawn))
+        save_latents(entry, latents, metadata | {"poses_hash": sha256_file(poses)})
+
+    def _entry(self, job: Job) -> Path:
+        return entry_path(self.settings.cache_dir, video_stem(job.video))
+
+    @cached_property
+    def _decoder(self):
+        return open_decoder(self.animator.config)
+
+
+def first_frames(clip: Clip, count: int) -> Clip:
+    """The clip with at most `count` frames, the reference included."""
+    if len(clip.drawn) <= count:
+        return clip
+    driving = dataclasses.replace(
+        clip.driving, poses=clip.driving.poses[: count - 1], frame_indices=clip.driving.frame_indices[: count - 1]
+    )
+    return dataclasses.replace(clip, driving=driving, drawn=clip.drawn.with_poses(clip.drawn.poses[:count]))
+
+
+# ----------------------------------------------------------------------------------------------------
+# Decode
+
+
+def decode_videos(config: Config) -> int:
+    """Joins the kept latents of the chosen videos and writes one mp4 with its record; the exit code.
+
+    Raises: InputError naming the entry that is missing, damaged or does not fit; UsageError for options that exclude
+        each other.
+    """
+    settings = config.latent_concat
+    _check_options(config)
+    clips = [load_clip(config, name) for name in chosen_names(config)]
+    require_fitting(clips)
+    _require_vae(config, clips)
+    folder = require_writable(settings.output_dir)
+    remove_stale_temporaries(folder)
+    between = None
+    if settings.bridge_frames and len(clips) > 1:
+        between = bridges(config, clips)
+    parts = join_clips(
+        [clip.latents for clip in clips],
+        [clip.name for clip in clips],
+        drop_first=settings.drop_first,
+        interp_frames=settings.interp_frames,
+        interp_mode=settings.interp_mode,
+        isolate=settings.isolate_clips,
+        between=between,
+    )
+    output = folder / f"{experiment_name(config, [clip.name for clip in clips])}.mp4"
+    decoder = open_decoder(config)
+    frames = write_video(output, decoder, parts, clips[0].metadata["fps"], config, settings.isolate_clips)
+    write_json(output.with_suffix(".json"), record(config, clips, parts, frames))
+    print(f"{output}: {frames} frames of {len(clips)} clips")
+    if settings.report:
+        write_report(config, clips, decoder, folder)
+    return 0
+
+
+def _check_options(config: Config) -> None:
+    settings = config.latent_concat
+    if settings.bridge_frames and settings.interp_frames:
+        raise UsageError("--bridge_frames and --interp_frames both fill the gap between clips; choose one")
+    if settings.bridge_frames and not settings.bridge_strength:
+        raise UsageError("--bridge_strength 0 samples nothing; give more, or use --interp_frames")
+    blended = settings.bridge_frames or (settings.interp_frames and settings.interp_mode == "smooth")
+    if settings.isolate_clips and blended:
+        raise UsageError("--isolate_clips decodes clips apart; a bridge or a cross-fade belongs to both: choose one")
+    name = settings.experiment_name
+    if name is not None and (not name or Path(name).name != name or name in (".", "..")):
+        raise UsageError(f"--experiment_name {name!r} must be a plain file name")
+
+
+def chosen_names(config: Config) -> list[str]:
+    """Stems of the clips to join, in order; one may come twice. The videos themselves need not be there any more."""
+    if not config.batch.videos:
+        return [video_stem(video) for video in chosen_videos(config)]
+    return [Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else Path(name).name
+            for name in config.batch.videos]  # fmt: skip
+
+
+def chosen_videos(config: Config) -> list[Path]:
+    """The driving videos to encode, in the order of `batch.videos`; these are names in the folder, or paths.
+
+    Raises: UsageError when one is not there, or two of them would have one entry.
+    """
+    folder, names = config.batch.video_folder, config.batch.videos
+    if not folder and not names:
+        raise UsageError("no videos: pass --video_folder, --videos or both")
+    if folder and not names:
+        return find_videos(folder)
+    videos = list(dict.fromkeys(_find_video(folder, name) for name in names))
+    stems: dict[str, Path] = {}
+    for video in videos:
+        twin = stems.setdefault(video_stem(video).casefold(), video)
+        if twin != video:
+            raise UsageError(f"{twin} and {video} have the same name and would share an entry; rename one")
+    return videos
+
+
+def _find_video(folder: str | None, name: str) -> Path:
+    if Path(name).name == name and folder:
+        return find_videos(folder, [name])[0]
+    places = [Path(folder) / name, Path(name)] if folder else [Path(name)]
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise UsageError(f"no video {name}; looked for {', '.join(map(str, places))}")
+    return found
+
+
+def load_clip(config: Config, name: str) -> ClipLatents:
+    """The kept latents of a clip. Raises: InputError when they are missing or cannot be used."""
+    entry = entry_path(config.latent_concat.cache_dir, name)
+    if not entry.exists():
+        raise InputError(f"no latents of {name}: {entry} does not exist; run --mode encode first")
+    return load_latents(entry)
+
+
+def _require_vae(config: Config, clips: list[ClipLatents]) -> None:
+    made_with = clips[0].metadata.get("recipe", {}).get("weights", {}).get("vae")
+    if made_with != vae_sha256(config):
+        raise InputError(
+            f"{clips[0].path} was made with another VAE than the one in {config.base_model_path}; "
+            "pass the --inference_config that it was encoded with"
+        )
+
+
+def bridges(config: Config, clips: list[ClipLatents]):
+    """A function that samples the bridge behind clip i. Raises: InputError when clips and model do not fit."""
+    settings, sampler = config.latent_concat, JoinSampler(Animator(config), clips)
+    return lambda i: sampler.bridge(i, settings.bridge_frames, settings.bridge_strength)
+
+
+def experiment_name(config: Config, names: list[str]) -> str:
+    """Name of the joined mp4: the one asked for, or the clips and what lies between them."""
+    settings = config.latent_concat
+    if settings.experiment_name:
+        return settings.experiment_name
+    options = {
+        f"{settings.interp_mode}{settings.interp_frames}": settings.interp_frames,
+        f"bridge{settings.bridge_frames}at{settings.bridge_strength:g}": settings.bridge_frames,
+        "isolated": settings.isolate_clips,
+        f"drop-{settings.drop_first}": settings.drop_first != "each",
+    }
+    ending = "".join(f"_{option}" for option, chosen in options.items() if chosen)
+    joined = "+".join(names)
+    if len(joined) > NAME_LIMIT:
+        joined = f"{names[0][:40]}+{len(names) - 1}-{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
+    return joined + ending
+
+
+def record(config: Config, clips: list[ClipLatents], parts: list[Part], frames: int) -> dict:
+    """What the JSON beside a joined mp4 says."""
+    return {
+        "frames": frames,
+        "fps": clips[0].metadata["fps"],
+        "clips": [
+            {"entry": str(clip.path), "sha256": sha256_file(clip.path), "seed": clip.metadata["seed"]} for clip in clips
+        ],
+        "joins": [
+            {"name": name, "first_frame": first, "transition_frames": count} for name, first, count in joins(parts)
+        ],
+        "latent_concat": dataclasses.asdict(config.latent_concat),
+        "decode_chunk_size": config.sampling.decode_chunk_size,
+        "decode_overlap": config.sampling.decode_overlap,
+    }
+
+
+# ----------------------------------------------------------------------------------------------------
+# Both
+
+
+def open_decoder(config: Config):
+    """The VAE by itself, where and how precisely the settings say."""
+    device = resolve_device(config.runtime.device)
+    return load_decoder(config, device, resolve_dtype(config.runtime.vae_dtype, device))

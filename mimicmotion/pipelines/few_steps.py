@@ -1,0 +1,24 @@
+"""The steps and the guidance that each sampler is made for. Nothing here imports torch."""
+
+from mimicmotion.config import TestCase, TurboSettings
+
+# Steps and guidance that a scheduler is made for; None takes the test case's own.
+MADE_FOR = {
+    "AnimateLCM_SVD": (4, 1.0),
+    "AYS": (10, None),
+    "DPMSolver++": (12, None),
+    "EulerDiscreteScheduler": (None, None),
+}
+
+
+def turbo_steps_and_guidance(turbo: TurboSettings, case: TestCase) -> tuple[int, float]:
+    """(denoising steps, guidance scale) of a turbo run: its own, else the scheduler's, else the test case's."""
+    name = "EulerDiscreteScheduler" if turbo.skip_lcm_scheduler else turbo.scheduler
+    made_for_steps, made_for_guidance = MADE_FOR[name]
+    steps = _first(turbo.num_inference_steps, made_for_steps, case.num_inference_steps)
+    guidance = _first(turbo.guidance_scale, made_for_guidance, case.guidance_scale)
+    return int(steps), float(guidance)
+
+
+def _first(*values):
+    return next(value for value in values if value is not None)

@@ -1,0 +1,12 @@
+"""What is to be made and what lies beside it: jobs, the record of how a result was made, pictures to judge it by."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "jobs": ["Job", "plan_jobs", "require_reference"],
+        "sheets": ["comparison_frames", "contact_sheet", "evenly_spaced"],
+        "sidecar": ["is_finished", "package_versions", "recipe", "versions", "write_sidecar"],
+    },
+)

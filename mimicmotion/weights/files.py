@@ -1,0 +1,155 @@
+"""Weight files: found, recognised, read tensor by tensor and fingerprinted, without running anything they hold.
+
+This module knows files and the model hub; what the tensors mean is known to `loading` and `lora`.
+"""
+
+import contextlib
+import logging
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+from mimicmotion.weights.places import broken, check_head, listing
+
+log = logging.getLogger(__name__)
+
+
+class Tensors(Mapping):
+    """The tensors of one file by name. A tensor is read when it is asked for, so a file may exceed the memory.
+
+    Attributes:
+        path: the file.
+        shapes: name -> shape, known without reading a tensor.
+        metadata: text -> text, as stored in a safetensors file; empty for others.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shapes: dict[str, torch.Size],
+        read: Callable[[str], torch.Tensor],
+        metadata: dict[str, str] | None = None,
+    ):
+        self.path, self.shapes, self.metadata, self._read = path, shapes, metadata or {}, read
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self.shapes:
+            raise KeyError(name)
+        return self._read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def renamed(self, names: dict[str, str]) -> "Tensors":
+        """The same tensors under new names; `names` is new name -> name in the file."""
+        shapes = {new: self.shapes[old] for new, old in names.items()}
+        return Tensors(self.path, shapes, lambda new: self._read(names[new]), self.metadata)
+
+
+def open_tensors(path: str | Path) -> Tensors:
+    """Opens a safetensors or PyTorch file that holds tensors by name; the content decides, not the suffix.
+
+    PyTorch files are read with `weights_only=True`: objects other than tensors are refused, their code never runs.
+
+    Raises: SetupError that names the file, what is wrong with it and what to do.
+    """
+    path = Path(path)
+    kind = _recognise(path)
+    return _open_safetensors(path) if kind == "safetensors" else _open_torch(path, mapped=kind == "zip")
+
+
+def _recognise(path: Path) -> str:
+    head = check_head(path)
+    if head.startswith(b"PK"):
+        return "zip"
+    if head[8:9] == b"{":
+        return "safetensors"
+    if head.startswith(b"\x80"):
+        return "pickle"
+    raise broken(path, "is neither a safetensors nor a PyTorch file")
+
+
+def _open_safetensors(path: Path) -> Tensors:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file = safe_open(path, framework="pt", device="cpu")
+    except SafetensorError as error:
+        raise broken(path, f"is not a whole safetensors file ({error})") from error
+    shapes = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    return Tensors(path, shapes, file.get_tensor, file.metadata())
+
+
+def _open_torch(path: Path, mapped: bool) -> Tensors:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        what = "holds pickled objects other than tensors, which could run code and are not read"
+        raise broken(path, what) from error
+    except (RuntimeError, EOFError, ValueError, IndexError, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise broken(path, f"is damaged or cut short ({reason})") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict):
+        raise broken(path, f"holds a {type(state).__name__}, not tensors by name")
+    others = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if others or not state:
+        raise broken(path, f"is not a state dict: {listing(others) if others else 'it holds nothing'}")
+    return Tensors(path, {name: tensor.shape for name, tensor in state.items()}, state.__getitem__)
+
+
+def assign_weights(
+    module: torch.nn.Module, tensors: Tensors, device: torch.device, dtype: torch.dtype, what: str
+) -> None:
+    """Gives a module that was built on the meta device its weights, each read, converted and moved once.
+
+    Raises: SetupError that lists what the file lacks, what has another shape and what is not finite.
+    """
+    expected = {name: parameter.shape for name, parameter in module.state_dict().items()}
+    check_shapes(tensors, expected, what)
+    state = {}
+    for name in expected:
+        tensor = tensors[name]
+        kept = dtype if tensor.is_floating_point() else tensor.dtype
+        # A copy even where nothing changes: a tensor mapped from the file would change or crash the process with
+        # the file, and its alignment would make the last digits of results depend on the file's format.
+        state[name] = tensor.to(device=device, dtype=kept, copy=True)
+    bad = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise broken(tensors.path, f"holds values of the {what} that are not finite in {dtype}: {listing(bad)}")
+    module.load_state_dict(state, assign=True)
+    module.eval().requires_grad_(False)
+
+
+def check_shapes(tensors: Tensors, expected: Mapping[str, torch.Size], what: str) -> None:
+    """Raises SetupError if `tensors` lacks a name of `expected` or has another shape for it."""
+    missing = [name for name in expected if name not in tensors.shapes]
+    if missing:
+        raise broken(tensors.path, f"lacks weights of the {what}: {listing(missing)}")
+    other = [
+        f"{name} is {tuple(tensors.shapes[name])}, not {tuple(shape)}"
+        for name, shape in expected.items()
+        if tensors.shapes[name] != shape
+    ]
+    if other:
+        raise broken(tensors.path, f"does not fit the {what}: {listing(other)}")
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without the bars of transformers' own reading and writing, which would disturb the script's."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

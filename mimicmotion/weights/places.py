@@ -1,0 +1,174 @@
+"""Where weight files are: folders, names on the model hub, and what a file looks like before it is read.
+
+Nothing here reads a tensor or imports torch.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mimicmotion.errors import SetupError
+
+log = logging.getLogger(__name__)
+
+REMEDY = "replace it; scripts/download_weights.py fetches the published files and verifies them"
+FETCH = "fetch it with scripts/download_weights.py or correct the path"
+SVD_FOLDER = Path("models") / "SVD"
+LISTED = 10
+LORA_FILE = "pytorch_lora_weights.safetensors"
+
+
+def find_weights(folder: Path, stems: tuple[str, ...] = ("diffusion_pytorch_model",)) -> Path:
+    """The weight file of a diffusers component: full precision before the fp16 variant, safetensors before .bin.
+
+    Raises: SetupError when there is none.
+    """
+    for variant in ("", ".fp16"):
+        for stem in stems:
+            for suffix in (".safetensors", ".bin"):
+                path = folder / f"{stem}{variant}{suffix}"
+                if path.exists() or path.is_symlink():
+                    return path
+    raise SetupError(f"no weights in {folder}: expected {stems[0]}.safetensors; {FETCH}")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` has the form owner/name of a model on the hub and is no path of this machine."""
+    parts = str(name).split("/")
+    return len(parts) == 2 and all(parts) and not set("\\:~") & set(str(name)) and parts[0] not in (".", "..")
+
+
+def local_copy(name: str) -> Path | None:
+    """Where scripts/download_weights.py puts the base model `name` of the hub, if it is there; says so in the log."""
+    folder = SVD_FOLDER / name.split("/")[-1]
+    if not folder.is_dir():
+        return None
+    log.info("%s: using the copy in %s", name, folder)
+    return folder
+
+
+def from_hub(
+    name: str, fetch: Callable[..., str], complete: Callable[[Path], bool] | None = None, **options
+) -> Path:
+    """Calls a download function of huggingface_hub for the model `name`, first without the network, then with.
+
+    Args:
+        fetch: `hf_hub_download` or `snapshot_download`, called with `name` and `options`.
+        complete: tells whether what the local cache has is enough; without it anything found is.
+
+    Raises: SetupError that says how to get access when the model is gated, absent or the hub out of reach.
+    """
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        with contextlib.suppress(LocalEntryNotFoundError):
+            path = Path(fetch(name, local_files_only=True, **options))
+            if complete is None or complete(path):
+                return path
+        log.info("%s is not, or not wholly, in the local cache; asking the hub", name)
+        return Path(fetch(name, **options))
+    except hub_errors() as error:
+        raise SetupError(explain_hub_error(name, error)) from error
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """What calls to the hub raise when the network, the access or the name is the trouble."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    transport_error = HfHubHTTPError.__bases__[0]  # the HTTP client's own base class; the client varies by version
+    return OSError, HFValidationError, transport_error
+
+
+def explain_hub_error(name: str, error: Exception) -> str:
+    """One sentence or two on why the hub did not give `name`, and what to do."""
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    page = f"https://huggingface.co/{name}"
+    if isinstance(error, GatedRepoError):
+        return f"{name} is gated: accept its licence on {page} while logged in, then run `hf auth login` here"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{name} is neither a local folder nor a model on the hub (or it is private: run `hf auth login`)"
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+        return f"{name} on the hub lacks the file that is needed: {error}"
+    where = "fetch the weights with scripts/download_weights.py on a machine with access and copy them here"
+    return f"{name} is neither a local folder nor cached, and the hub is out of reach; {where}, or correct the path"
+
+
+def find_lcm_file(path: str | Path, weight_name: str | None = None) -> Path:
+    """The file that a file, a folder or a model of the hub and a name stand for. Raises: SetupError."""
+    local = Path(path)
+    if local.is_file():
+        return local
+    if local.is_dir():
+        return _file_in_folder(local, weight_name)
+    if not is_hub_id(str(path)):
+        raise SetupError(f"LCM weights not found: {path} does not exist; {FETCH}")
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return from_hub(str(path), hf_hub_download, filename=weight_name or LORA_FILE)
+    except SetupError as error:
+        if weight_name:
+            raise
+        hint = f"looked for {LORA_FILE}; name another file of it with --lcm_weight_name"
+        raise SetupError(f"{error} ({hint})") from error
+
+
+def _file_in_folder(folder: Path, weight_name: str | None) -> Path:
+    found = sorted(file for ending in ("safetensors", "bin", "pth", "pt") for file in folder.glob(f"*.{ending}"))
+    if weight_name or (folder / LORA_FILE).is_file():
+        file = folder / (weight_name or LORA_FILE)
+        if not file.is_file():
+            raise SetupError(f"no {file.name} in {folder}; weight files there: {listing(f.name for f in found)}")
+        return file
+    if len(found) != 1:
+        what = f"holds {listing(file.name for file in found)}" if found else "holds no weight file"
+        raise SetupError(f"{folder} {what}; choose one with --lcm_weight_name")
+    return found[0]
+
+
+def check_head(path: Path) -> bytes:
+    """The first bytes of a file that is not an obvious stand-in for weights.
+
+    Raises: SetupError when it is absent, empty, a Git LFS pointer or a web page.
+    """
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise SetupError(f"weights not found: {path} {what}; {FETCH}")
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if not head:
+        raise broken(path, "is empty, perhaps an interrupted download")
+    if head.startswith(b"version https://git-lfs"):
+        raise broken(path, "is a Git LFS pointer of a few lines, not the weights")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise broken(path, "is a web page, perhaps a log-in or error page saved instead of the weights")
+    return head
+
+
+def broken(path: Path, what: str) -> SetupError:
+    """The error for a file that is not what it should be."""
+    return SetupError(f"{path} {what}; {REMEDY}")
+
+
+def listing(names: Iterable[str]) -> str:
+    """The first names and how many there are in all: "a, b (2 in all)"."""
+    names = list(names)
+    return f"{', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''} ({len(names)} in all)"
+
+
+def strip_prefix(name: str, *prefixes: str) -> str:
+    """`name` without the leading `prefixes`, each removed at most once and in the order given."""
+    for prefix in prefixes:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

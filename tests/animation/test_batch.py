@@ -1,0 +1,308 @@
+"""The main job from settings to files, on a micro model: results, resume, bad input, interrupts."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from mimicmotion.animation.animator import Animator
+from mimicmotion.animation.batch import animate_folder
+from mimicmotion.config import load_config
+from mimicmotion.errors import SetupError, UsageError
+from mimicmotion.results import plan_jobs
+from mimicmotion.video import open_video
+from mimicmotion.video.probe import probe_video
+from mimicmotion.weights import create_pipeline
+from tests.conftest import dancing_poses, write_clip, write_pose_file
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def settings(project, *overrides):
+    return load_config(project / "settings.yaml", overrides=list(overrides))
+
+
+def run(project, *overrides):
+    return animate_folder(settings(project, *overrides))
+
+
+def results(project):
+    folder = project / "outputs" / "videos"
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.mp4"))}
+
+
+def record(project, name="a"):
+    return json.loads((project / "outputs" / "videos" / f"{name}.json").read_text())
+
+
+def summary(project):
+    items = json.loads((project / "outputs" / "run.json").read_text())["items"]
+    return {Path(item["video"]).name: item["status"] for item in items}
+
+
+def test_every_video_gets_a_result_a_sheet_and_a_record(project):
+    assert run(project) == 0
+    for name in ("a", "b", "c"):
+        info = probe_video(project / "outputs" / "videos" / f"{name}.mp4")
+        assert (info.num_frames, info.height, info.width, info.fps) == (6, 64, 64, 15)
+        with PIL.Image.open(project / "outputs" / "videos" / f"{name}.jpg") as sheet:
+            assert sheet.width > 6 * 64
+    facts = record(project)
+    assert facts["frames"] == 6
+    assert facts["seed"] == 3
+    assert facts["sigmas"][0] == pytest.approx(700)
+    assert set(facts["stage_seconds"]) == {"poses", "loading", "sampling", "decoding"}
+    assert set(facts["inputs"]) == {"video", "reference", "reference_pose", "poses"}
+    assert "unet" in facts["weights"]
+    assert facts["versions"]["torch"] == torch.__version__
+    assert summary(project) == {"a.mp4": "done", "b.mp4": "done", "c.mp4": "done"}
+
+
+def test_frames_are_the_pipelines_own_without_the_reference(project):
+    run(project, "output.crf=0", "batch.videos=[a.mp4]")
+    config = settings(project)
+    animator, job = Animator(config), plan_jobs(config)[0]
+    latents = animator.sample(animator.prepare(job))
+    decoded = animator.models.pipeline.decode_latents(latents, 7, 8)[0].permute(1, 2, 3, 0)[1:]
+    expected = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().numpy()
+    written = np.stack([frame for _, frame in open_video(job.output).frames()])
+    # 4:2:0 colour averages 2 x 2 pixels, so only brightness is held against the frames.
+    assert np.abs(written.mean(axis=3) - expected.mean(axis=3)).mean() < 6
+
+
+def test_a_second_run_skips_and_changes_nothing(project, monkeypatch):
+    run(project)
+    before = {path: path.stat().st_mtime_ns for path in (project / "outputs" / "videos").iterdir()}
+    monkeypatch.setattr("mimicmotion.weights.create_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    assert run(project) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert set(summary(project).values()) == {"skipped"}
+
+
+@pytest.mark.parametrize("change", ["test_case[0].seed=4", "turbo.num_inference_steps=1", "pose.align=linear"])
+def test_other_settings_run_again(project, change):
+    run(project, "batch.videos=[a.mp4]")
+    before = results(project)
+    assert run(project, "batch.videos=[a.mp4]", change) == 0
+    assert summary(project) == {"a.mp4": "done"}
+    assert results(project) != before or change == "pose.align=linear"
+
+
+def test_changed_inputs_and_damaged_results_run_again(project):
+    run(project, "batch.videos=[a.mp4]")
+    write_clip(project / "videos" / "a.mp4", count=12, fps=25)
+    write_pose_file(project / "poses" / "a.npz", dancing_poses(6), stride=2, fps=25.0)
+    run(project, "batch.videos=[a.mp4]")
+    assert summary(project) == {"a.mp4": "done"}
+    (project / "outputs" / "videos" / "a.mp4").write_bytes(b"broken")
+    run(project, "batch.videos=[a.mp4]")
+    assert summary(project) == {"a.mp4": "done"}
+    assert probe_video(project / "outputs" / "videos" / "a.mp4").num_frames == 6
+
+
+def test_overwrite_gives_the_same_bytes(project):
+    run(project, "batch.videos=[a.mp4]")
+    before = results(project)
+    assert run(project, "batch.videos=[a.mp4]", "output.overwrite=true") == 0
+    assert summary(project) == {"a.mp4": "done"}
+    assert results(project) == before
+
+
+def test_order_and_company_change_no_frame(project):
+    run(project)
+    together = results(project)
+    run(project, "batch.videos=[c.mp4]", "output.overwrite=true")
+    assert results(project) == together
+
+
+def test_comparison_is_written_and_asking_for_it_later_runs_again(project):
+    run(project, "batch.videos=[a.mp4]")
+    run(project, "batch.videos=[a.mp4]", "output.comparison=true")
+    info = probe_video(project / "outputs" / "videos" / "a_comparison.mp4")
+    assert info.num_frames == 6
+    assert info.width > 2 * info.height
+    run(project, "batch.videos=[a.mp4]")
+    assert summary(project) == {"a.mp4": "skipped"}
+
+
+def test_one_bad_video_does_not_stop_the_others(project, capsys):
+    (project / "videos" / "b.mp4").write_text("this is no video")
+    assert run(project) == 1
+    assert summary(project) == {"a.mp4": "done", "b.mp4": "failed", "c.mp4": "done"}
+    table = capsys.readouterr().out
+    assert "b.mp4" in table
+    assert "1 failed" in table
+    assert not (project / "outputs" / "videos" / "b.mp4").exists()
+
+
+def test_a_pipe_named_like_a_video_does_not_block(project):
+    os.mkfifo(project / "pipe.mp4")
+    config = settings(project, "batch.video_folder=null", f"test_case[0].ref_video_path={project / 'pipe.mp4'}")
+    assert animate_folder(config) == 1
+    assert summary(project) == {"pipe.mp4": "failed"}
+
+
+def test_a_crash_in_one_video_does_not_stop_the_others(project, monkeypatch):
+    sample = Animator.sample
+    calls = []
+
+    def crash_once(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("boom")
+        return sample(*arguments)
+
+    monkeypatch.setattr(Animator, "sample", crash_once)
+    assert run(project) == 1
+    assert summary(project) == {"a.mp4": "done", "b.mp4": "failed", "c.mp4": "done"}
+
+
+def test_missing_poses_fail_one_video(project):
+    (project / "poses" / "c.npz").unlink()
+    assert run(project) == 1
+    assert summary(project)["c.mp4"] == "failed"
+
+
+def test_poses_of_another_sampling_are_refused(project):
+    write_pose_file(project / "poses" / "a.npz", dancing_poses(4), stride=3)
+    assert run(project, "batch.videos=[a.mp4]") == 1
+    items = json.loads((project / "outputs" / "run.json").read_text())["items"]
+    assert "save the poses again" in items[0]["message"]
+
+
+def test_not_finite_latents_are_no_black_video(project, monkeypatch):
+    config = settings(project, "batch.videos=[a.mp4]")
+    poison = create_pipeline
+
+    def poisoned(*arguments):
+        pipeline = poison(*arguments)
+        pipeline.unet.conv_out.bias.data[0] = float("nan")
+        return pipeline
+
+    monkeypatch.setattr("mimicmotion.weights.create_pipeline", poisoned)
+    assert animate_folder(config) == 1
+    assert results(project) == {}
+    items = json.loads((project / "outputs" / "run.json").read_text())["items"]
+    assert "sampling step 1 of 2" in items[0]["message"]
+
+
+def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(project, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mimicmotion.files.os.replace", full)
+    assert run(project) == 3
+    left = [path.name for path in (project / "outputs" / "videos").iterdir()]
+    assert left == []
+
+
+def test_several_test_cases_have_folders_of_their_own(project):
+    config = settings(project, "batch.videos=[a.mp4]")
+    second = load_config(project / "settings.yaml", overrides=["test_case[0].seed=9"]).test_case[0]
+    config.test_case.append(second)
+    assert animate_folder(config) == 0
+    folder = project / "outputs" / "videos"
+    assert (folder / "case_00" / "a.mp4").read_bytes() != (folder / "case_01" / "a.mp4").read_bytes()
+
+
+def test_a_single_driving_video_needs_no_folder(project):
+    path = project / "videos" / "a.mp4"
+    assert run(project, "batch.video_folder=null", f"test_case[0].ref_video_path={path}") == 0
+    assert list(results(project)) == ["a.mp4"]
+
+
+def test_sound_is_kept_only_at_the_right_speed(project):
+    write_clip(project / "videos" / "a.mp4", count=60, audio=True)
+    write_pose_file(project / "poses" / "a.npz", dancing_poses(30), stride=2)
+    run(project, "batch.videos=[a.mp4]")
+    assert probe_video(project / "outputs" / "videos" / "a.mp4").has_audio
+    run(project, "batch.videos=[a.mp4]", "test_case[0].fps=10")
+    assert not probe_video(project / "outputs" / "videos" / "a.mp4").has_audio
+    run(project, "batch.videos=[a.mp4]", "output.audio=drop")
+    assert not probe_video(project / "outputs" / "videos" / "a.mp4").has_audio
+
+
+def test_dry_run_lists_and_writes_nothing(project, capsys):
+    assert run(project, "output.dry_run=true") == 0
+    table = capsys.readouterr().out
+    assert not (project / "outputs").exists()
+    # 7 frames in tiles of 4 with overlap 2 are 3 tiles, times 2 steps, for each of 3 videos.
+    assert "18 UNet passes" in table
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["batch.video_folder=nowhere"], "nowhere"),
+        (["batch.videos=[z.mp4]"], "z.mp4"),
+        (["test_case[0].ref_image_path=nobody.png"], "nobody.png"),
+        (["test_case[0].ref_image_path=null"], "ref_image_path"),
+        (["batch.video_folder=null"], "driving video"),
+    ],
+)
+def test_wrong_use_is_said_before_anything_is_written(project, overrides, words):
+    with pytest.raises(UsageError, match=words):
+        run(project, *overrides)
+    assert not (project / "outputs").exists()
+
+
+def test_missing_weights_are_said_before_any_video_is_read(project, monkeypatch):
+    monkeypatch.setattr("mimicmotion.animation.inputs.open_video", lambda *_: pytest.fail("a video was read"))
+    with pytest.raises(SetupError, match=r"missing\.pth"):
+        run(project, "ckpt_path=missing.pth")
+
+
+def test_an_output_folder_that_cannot_be_written_is_an_error(project):
+    (project / "taken").write_text("a file")
+    with pytest.raises(SetupError, match="taken"):
+        run(project, f"output.output_dir={project / 'taken'}")
+
+
+def start(project):
+    command = [sys.executable, "inference_raw_batch_turbo.py", "--inference_config", str(project / "settings.yaml")]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(path, process):
+    deadline = time.time() + 120
+    while not path.exists():
+        assert process.poll() is None, process.stdout.read()
+        assert time.time() < deadline
+        time.sleep(0.01)
+
+
+def test_a_killed_run_goes_on_with_the_same_files(project):
+    run(project)
+    expected = results(project)
+    for path in (project / "outputs").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    process = start(project)
+    wait_for(project / "outputs" / "videos" / "a.json", process)
+    process.kill()
+    process.communicate()
+    finished = {path.name for path in (project / "outputs" / "videos").glob("*.json")}
+    assert "c.json" not in finished
+    assert run(project) == 0
+    assert summary(project)["a.mp4"] == "skipped"
+    assert results(project) == expected
+
+
+def test_an_interrupt_ends_with_130_and_a_summary(project):
+    process = start(project)
+    wait_for(project / "outputs" / "videos" / "a.json", process)
+    time.sleep(0.2)  # the next video has begun
+    os.kill(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert summary(project)["a.mp4"] == "done"
+    assert "interrupted" in summary(project).values()

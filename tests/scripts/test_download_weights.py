@@ -1,0 +1,188 @@
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from scripts import download_weights
+
+
+def content(name: str) -> bytes:
+    """What the pretended hub holds under `name`: real files in small, so that they open."""
+    if name.endswith((".safetensors", ".pth")):
+        return save({"weight": torch.full((4,), float(len(name)))})
+    return f"content of {name}".encode()
+
+
+def sibling(name: str) -> SimpleNamespace:
+    """A file as the hub describes it: small ones are not in LFS and have no SHA-256."""
+    lfs = SimpleNamespace(sha256=hashlib.sha256(content(name)).hexdigest())
+    small = name.endswith((".json", ".md"))
+    return SimpleNamespace(rfilename=name, size=len(content(name)), lfs=None if small else lfs)
+
+
+class Hub:
+    """A hub in memory: what `HfApi().model_info` and `hf_hub_download` answer."""
+
+    def __init__(self, monkeypatch):
+        import huggingface_hub
+
+        self.fetched, self.error, self.spoil, self.names = [], None, set(), {}
+        for source in (source for sources in download_weights.SUBSETS.values() for source in sources):
+            self.names.setdefault(source.repo, {"README.md": None}).update(dict.fromkeys(source.files))
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: self)
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.download)
+
+    def model_info(self, repo, files_metadata=False):
+        assert files_metadata
+        if self.error:
+            raise self.error
+        return SimpleNamespace(sha="revision-1", siblings=[sibling(name) for name in self.names[repo]])
+
+    def download(self, repo, name, revision, local_dir, force_download):
+        assert revision == "revision-1"
+        path = Path(local_dir) / name
+        self.fetched.append((repo, name, force_download))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = content(name)
+        path.write_bytes(data[:-1] + b"?" if name in self.spoil else data)
+        return str(path)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    return Hub(monkeypatch)
+
+
+def run(folder, *arguments):
+    return download_weights.main(["--models", str(folder), *arguments])
+
+
+def test_everything_lands_where_the_config_looks(hub, tmp_path):
+    assert run(tmp_path) == 0
+    svd = "SVD/stable-video-diffusion-img2vid-xt-1-1"
+    for folder, name in (
+        (".", "MimicMotion_1-1.pth"),
+        ("DWPose", "yolox_l.onnx"),
+        ("DWPose", "dw-ll_ucoco_384.onnx"),
+        ("AnimateLCM", "AnimateLCM-SVD-xt-1.1.safetensors"),
+        (svd, "unet/diffusion_pytorch_model.safetensors"),
+        (svd, "vae/diffusion_pytorch_model.safetensors"),
+        (svd, "image_encoder/model.safetensors"),
+        (svd, "scheduler/scheduler_config.json"),
+    ):
+        assert (tmp_path / folder / name).read_bytes() == content(name)
+    assert not list(tmp_path.rglob("README.md"))
+
+
+def test_the_layout_is_that_of_the_published_config():
+    from omegaconf import OmegaConf
+
+    from mimicmotion.weights.places import SVD_FOLDER
+
+    config = OmegaConf.load(download_weights.ROOT / "configs" / "mimicmotion.yaml")
+    targets = {
+        (Path("models") / source.folder / name).as_posix()
+        for sources in download_weights.SUBSETS.values()
+        for source in sources
+        for name in source.files
+    }
+    assert {config.ckpt_path, config.pose.model_det, config.pose.model_pose} <= targets
+    assert config.base_model_path == download_weights.SVD
+    assert (SVD_FOLDER / config.base_model_path.split("/")[1] / "vae" / "config.json").as_posix() in targets
+
+
+def test_only_takes_what_is_named(hub, tmp_path):
+    assert run(tmp_path, "--only", "dwpose") == 0
+    assert [name for _, name, _ in hub.fetched] == ["yolox_l.onnx", "dw-ll_ucoco_384.onnx"]
+    with pytest.raises(SystemExit) as error:
+        run(tmp_path, "--only", "dwposse")
+    assert error.value.code == 2
+
+
+def test_a_second_run_fetches_only_what_is_missing_or_damaged(hub, tmp_path, capsys):
+    assert run(tmp_path) == 0
+    hub.fetched.clear()
+    assert run(tmp_path) == 0 and hub.fetched == []
+    (tmp_path / "DWPose" / "yolox_l.onnx").unlink()
+    damaged = tmp_path / "MimicMotion_1-1.pth"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    assert run(tmp_path) == 0
+    fetched = sorted((name, force) for _, name, force in hub.fetched)
+    assert fetched == [("MimicMotion_1-1.pth", True), ("yolox_l.onnx", False)]
+    assert damaged.read_bytes() == content("MimicMotion_1-1.pth")
+
+
+def test_a_download_that_differs_from_the_hub_is_an_error(hub, tmp_path, capsys):
+    hub.spoil.add("yolox_l.onnx")
+    assert run(tmp_path, "--only", "dwpose") == 3
+    assert "SHA-256" in capsys.readouterr().err
+    assert "DWPose/yolox_l.onnx" not in download_weights.read_manifest(tmp_path)
+
+
+def test_without_a_network_it_says_so(hub, tmp_path, capsys):
+    import httpx2
+
+    hub.error = httpx2.ConnectError("Temporary failure in name resolution")
+    assert run(tmp_path) == 3
+    assert "out of reach" in capsys.readouterr().err
+
+
+def test_a_gated_model_says_how_to_get_access(hub, tmp_path, capsys):
+    import httpx2
+    from huggingface_hub.errors import GatedRepoError
+
+    hub.error = GatedRepoError("gated", response=httpx2.Response(403, request=httpx2.Request("GET", "https://hub")))
+    assert run(tmp_path, "--only", "svd") == 3
+    message = capsys.readouterr().err
+    assert "accept its licence" in message and "hf auth login" in message and download_weights.SVD in message
+
+
+def test_a_file_that_left_the_hub_is_named(hub, tmp_path, capsys):
+    del hub.names["yzd-v/DWPose"]["yolox_l.onnx"]
+    assert run(tmp_path, "--only", "dwpose") == 3
+    assert "no longer holds yolox_l.onnx" in capsys.readouterr().err and hub.fetched == []
+
+
+def test_a_full_disk_is_seen_before_the_download(hub, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10))
+    assert run(tmp_path) == 3
+    assert "use --only or --models" in capsys.readouterr().err and hub.fetched == []
+
+
+def test_check_needs_no_network_and_sees_every_damage(hub, tmp_path, capsys):
+    assert run(tmp_path) == 0
+    hub.error, before = AssertionError("asked the hub"), list(hub.fetched)
+    assert run(tmp_path, "--check") == 0 and hub.fetched == before
+    assert "BAD" not in capsys.readouterr().out
+    checkpoint = tmp_path / "MimicMotion_1-1.pth"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1] + b"?")
+    (tmp_path / "DWPose" / "yolox_l.onnx").unlink()
+    assert run(tmp_path, "--check") == 3
+    shown = capsys.readouterr()
+    bad = [line for line in shown.out.splitlines() if line.startswith("BAD")]
+    assert len(bad) == 2 and "SHA-256" in bad[0] and "missing" in bad[1] and "2 of" in shown.err
+    assert run(tmp_path, "--check", "--only", "animatelcm") == 0
+
+
+def test_check_of_files_that_were_copied_by_hand(tmp_path, capsys):
+    (tmp_path / "DWPose").mkdir()
+    (tmp_path / "DWPose" / "yolox_l.onnx").write_bytes(b"\x08\x07onnx")
+    (tmp_path / "DWPose" / "dw-ll_ucoco_384.onnx").write_text("version https://git-lfs.github.com/spec/v1")
+    (tmp_path / "MimicMotion_1-1.pth").write_bytes(b"PK\x03\x04 cut short")
+    assert run(tmp_path, "--check", "--only", "dwpose", "mimicmotion") == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("ok") and "not known" in lines[0]
+    assert "LFS" in lines[1] and "damaged" in lines[2]
+
+
+def test_a_damaged_list_is_named(hub, tmp_path, capsys):
+    assert run(tmp_path, "--only", "dwpose") == 0
+    assert json.loads((tmp_path / download_weights.MANIFEST).read_text())["DWPose/yolox_l.onnx"]["size"] == 23
+    (tmp_path / download_weights.MANIFEST).write_text("{")
+    assert run(tmp_path, "--check") == 3
+    assert download_weights.MANIFEST in capsys.readouterr().err
