@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mimicmotion.errors import MimicMotionError
-from mimicmotion.world_training.options import CourtyardOptions, GateOptions, VaeOptions, WorldOptions
+from mimicmotion.world_training import CourtyardOptions, GateOptions, VaeOptions, WorldOptions
 from scripts.train_tiny import add_flags
 
 COMMANDS = {options.name: options for options in (VaeOptions, GateOptions, WorldOptions)}
@@ -55,7 +55,7 @@ def parse(argv: list[str] | None) -> CourtyardOptions:
 
 def run(options: CourtyardOptions) -> None:
     """Does what was asked for; heavy imports happen here."""
-    from mimicmotion.world_training.stages import run_stage
+    from mimicmotion.world_training import run_stage
 
     run_stage(options)
 

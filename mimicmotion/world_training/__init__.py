@@ -2,3 +2,13 @@
 
 vae -> world, with gate before the long run and evaluate after it; scripts/train_world.py is the way in.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "options": ["CourtyardOptions", "GateOptions", "VaeOptions", "WorldOptions"],
+        "stages": ["run_stage"],
+    },
+)

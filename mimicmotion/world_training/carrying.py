@@ -127,7 +127,12 @@ def carry_differences(vae: AutoencoderKLWan) -> None:
         time.weight[change, colour, 1], time.weight[change, colour, 2] = -1, 1
     for block in encoder.mid_block.resnets:
         block.conv2.weight[CARRIERS:FEATURES] *= 0.3
-    for conv, gain in ((encoder.conv_out, 2.0), (vae.quant_conv, 1.0), (vae.post_quant_conv, 1.0), (decoder.conv_in, 1.0)):
+    for conv, gain in (
+        (encoder.conv_out, 2.0),
+        (vae.quant_conv, 1.0),
+        (vae.post_quant_conv, 1.0),
+        (decoder.conv_in, 1.0),
+    ):
         # Latents 3 .. 11 hold what channels 7 .. 15 do; silu has a slope of a half there.
         target = CARRIERS if conv is decoder.conv_in else 3
         source = CARRIERS if conv is encoder.conv_out else 3

@@ -7,7 +7,8 @@ from diffusers import AutoencoderKLWan
 from torch import nn
 
 from mimicmotion.files import atomic_path
-from mimicmotion.streaming.loading import WorldConfig
+from mimicmotion.streaming import WorldConfig
+from mimicmotion.world_training.coding import decode, encode
 
 PROBE = 0.1  # size of the latents' disturbance that its effect on pixels is measured with
 
@@ -31,8 +32,6 @@ def write_vae(vae: AutoencoderKLWan, pixels: torch.Tensor, folder: Path, world: 
     Args:
         pixels: (B, 3, N, H, W) in -1..1 of sessions, to measure the latents on.
     """
-    from mimicmotion.world_training.vae_stage import encode
-
     half = len(vae.config.latents_mean)
     latents = torch.cat([encode(vae, part) for part in pixels.split(4)])
     rows = latents.movedim(1, -1).reshape(-1, half).double()
@@ -52,8 +51,6 @@ def pixel_metric(vae: AutoencoderKLWan, latents: torch.Tensor, directions: torch
 
     Entry (i, i) is the mean squared error of pixels for noise of unit variance along direction i.
     """
-    from mimicmotion.world_training.vae_stage import decode
-
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((latents.shape[0], 1, *latents.shape[2:]), generator=generator).to(latents)
     plain = decode(vae, latents)

@@ -14,11 +14,10 @@ from tqdm import tqdm
 
 from mimicmotion.errors import InputError
 from mimicmotion.files import atomic_path, require_writable, sha256_json
-from mimicmotion.streaming.clip import ImageEncoder
-from mimicmotion.streaming.vae import StreamingVAE
+from mimicmotion.streaming import ImageEncoder, StreamingVAE
+from mimicmotion.world_training.coding import decode, encode, to_pixels
 from mimicmotion.world_training.export import pixel_metric
 from mimicmotion.world_training.frames import CHUNK, FRAMES, check_folder, world_digest
-from mimicmotion.world_training.vae_stage import decode, encode, to_pixels
 from mimicmotion.worlds import draw_session, render
 
 MASK = 4

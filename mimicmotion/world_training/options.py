@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mimicmotion.errors import UsageError
-from mimicmotion.training.options import RunOptions, option
+from mimicmotion.training import RunOptions, option
 
 EVALUATION_SEED = 1_000_000  # sessions from here on are never trained on
 
@@ -37,7 +37,7 @@ class VaeOptions(CourtyardOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.batch < 1 or self.frames < 5 or self.frames % 4 != 1 or self.columns % 8 or not 8 <= self.columns:
+        if self.batch < 1 or self.frames < 5 or self.frames % 4 != 1 or self.columns % 8 or not self.columns >= 8:
             raise UsageError("--batch must be above 0, --frames 5, 9, 13 ..., --columns a multiple of 8")
 
 
@@ -55,7 +55,7 @@ class WorldOptions(CourtyardOptions):
     clips: int = option(2400, "sessions to learn from; fewer than 2000 are learnt by heart")
     batch: int = option(3, "sessions of a step", fixed=True)
     copies: int = option(1, "noisy copies of each session in a step; they share its clean blocks", fixed=True)
-    height: int | None = option(None, "of the frames in pixels, smaller for a trial (default: as in --world)", fixed=True)
+    height: int | None = option(None, "of frames, smaller for a trial (default: as in --world)", fixed=True)
     width: int | None = option(None, "of the frames in pixels", fixed=True)
     mouse_scale: float = option(15.0, "factor on the mouse in training, folded into the weights at export", fixed=True)
     noise_share: float = option(0.5, "share of blocks that are learnt from noise alone", fixed=True)

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mimicmotion.streaming.model import CausalWanModel, timestep_embedding, unpatchify
-from mimicmotion.streaming.rope import action_rope, rotate, video_rope
+from mimicmotion.streaming import CausalWanModel, action_rope, rotate, timestep_embedding, unpatchify, video_rope
 
 NO_BLOCK = -1  # of an item that begins its session
 

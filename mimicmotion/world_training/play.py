@@ -5,12 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from mimicmotion.streaming.actions import encode, get_mode
-from mimicmotion.streaming.clip import ImageEncoder
-from mimicmotion.streaming.generator import StreamingGenerator
-from mimicmotion.streaming.loading import WorldConfig
-from mimicmotion.streaming.model import CausalWanModel
-from mimicmotion.streaming.vae import StreamingVAE
+from mimicmotion.streaming import (
+    CausalWanModel,
+    ImageEncoder,
+    StreamingGenerator,
+    StreamingVAE,
+    WorldConfig,
+    encode,
+    get_mode,
+)
 from mimicmotion.world_training.options import EVALUATION_SEED
 from mimicmotion.worlds import JUDGED_KEYS, hold, nearest_key, open_place, render
 

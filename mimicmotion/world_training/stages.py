@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 
 from mimicmotion.errors import MimicMotionError
-from mimicmotion.streaming.loading import WorldConfig, load_clip, load_vae, read_world
-from mimicmotion.training.loop import make_accelerator, train
+from mimicmotion.streaming import WorldConfig, load_clip, load_vae, read_world
+from mimicmotion.training import make_accelerator, train
 from mimicmotion.world_training.options import EVALUATION_SEED, CourtyardOptions, GateOptions, VaeOptions, WorldOptions
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,7 @@ def vae_stage(options: VaeOptions, world: WorldConfig, device):
 
 def world_stage(options: WorldOptions, world: WorldConfig, device):
     """The stage of the transformer, or its gate at small size, with the latents of its sessions."""
-    from mimicmotion.streaming.clip import ImageEncoder
-    from mimicmotion.streaming.vae import StreamingVAE
+    from mimicmotion.streaming import ImageEncoder, StreamingVAE
     from mimicmotion.world_training.frames import open_frames
     from mimicmotion.world_training.latents import SessionEncoder, open_latents
     from mimicmotion.world_training.play import make_player
@@ -66,7 +65,7 @@ def ensure_clip(path: Path, world: WorldConfig) -> Path:
     if not path.is_file():
         from transformers import CLIPVisionConfig, CLIPVisionModel
 
-        from mimicmotion.streaming.tiny import draw_weights
+        from mimicmotion.streaming import draw_weights
         from mimicmotion.world_training.export import write_part
 
         clip = CLIPVisionModel(CLIPVisionConfig(**world.clip))

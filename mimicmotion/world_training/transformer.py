@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mimicmotion.streaming.model import PATCH, CausalWanModel
+from mimicmotion.streaming import PATCH, CausalWanModel
 
 MOUSE_WEIGHT = "mouse_mlp.0.weight"
 CAMERA_FEATURES = 96
@@ -81,7 +81,7 @@ class CameraHead(nn.Module):
 
 def camera_numbers(cameras: torch.Tensor) -> torch.Tensor:
     """Cameras (..., 4) as numbers near -1..1: (..., 5), place, cosine and sine of the yaw, pitch."""
-    from mimicmotion.worlds.courtyard import HIGHEST_PITCH, SIDE, WALL_MARGIN
+    from mimicmotion.worlds import HIGHEST_PITCH, SIDE, WALL_MARGIN
 
     place = (cameras[..., :2] - SIDE / 2) / (SIDE / 2 - WALL_MARGIN)
     yaw, pitch = cameras[..., 2:3], cameras[..., 3:] / HIGHEST_PITCH

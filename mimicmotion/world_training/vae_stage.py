@@ -7,11 +7,11 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import nn
 
-from mimicmotion.contact_sheet import contact_sheet
-from mimicmotion.streaming.loading import WorldConfig, load_vae
-from mimicmotion.streaming.vae import new_memory, to_uint8
-from mimicmotion.training.networks import seeded
+from mimicmotion.results import contact_sheet
+from mimicmotion.streaming import WorldConfig, load_vae, to_uint8
+from mimicmotion.training import seeded
 from mimicmotion.world_training.carrying import carry_colours, carry_differences
+from mimicmotion.world_training.coding import decode, encode, psnr, to_pixels
 from mimicmotion.world_training.export import write_vae
 from mimicmotion.world_training.options import EVALUATION_SEED, VaeOptions
 from mimicmotion.worlds import draw_session, render
@@ -82,31 +82,7 @@ class VaeStage:
         write_vae(self.vae, pixels.to(self.device), self.options.out, self.world)
 
 
-def encode(vae: AutoencoderKLWan, pixels: torch.Tensor) -> torch.Tensor:
-    """Posterior means (B, 16, F, h, w) of pixels (B, 3, 4 F - 3, H, W) in -1..1, as the VAE itself has them."""
-    memory = new_memory(vae.encoder)
-    parts = [vae.encoder(part, feat_cache=memory, feat_idx=[0]) for part in (pixels[:, :, :1], pixels[:, :, 1:])]
-    return vae.quant_conv(torch.cat(parts, dim=2)).chunk(2, dim=1)[0]
-
-
-def decode(vae: AutoencoderKLWan, latents: torch.Tensor) -> torch.Tensor:
-    """Pixels (B, 3, 4 F - 3, H, W) of latents (B, 16, F, h, w), not clamped."""
-    memory, z = new_memory(vae.decoder), vae.post_quant_conv(latents)
-    first = vae.decoder(z[:, :, :1], feat_cache=memory, feat_idx=[0], first_chunk=True)
-    return torch.cat((first, vae.decoder(z[:, :, 1:], feat_cache=memory, feat_idx=[0])), dim=2)
-
-
 def unseen_frames(clips: int, frames: int) -> np.ndarray:
     """uint8 (clips, frames, height, width, 3) of sessions that no stage trains on."""
     seeds = range(EVALUATION_SEED, EVALUATION_SEED + clips)
     return np.stack([render(draw_session(seed, frames).cameras) for seed in seeds])
-
-
-def to_pixels(frames: np.ndarray) -> torch.Tensor:
-    """uint8 (B, N, H, W, 3) as the VAE takes it, float32 (B, 3, N, H, W) in -1..1."""
-    return torch.from_numpy(np.array(frames)).movedim(-1, 1).float() / 127.5 - 1
-
-
-def psnr(error: torch.Tensor) -> float:
-    """In dB, of differences between pictures in -1..1."""
-    return -10 * (error.square().mean() / 4).log10().item()

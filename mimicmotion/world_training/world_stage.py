@@ -12,10 +12,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mimicmotion.contact_sheet import contact_sheet
-from mimicmotion.streaming.loading import WorldConfig, load_model
-from mimicmotion.streaming.model import CausalWanModel
-from mimicmotion.training.networks import seeded
+from mimicmotion.results import contact_sheet
+from mimicmotion.streaming import CausalWanModel, WorldConfig, load_model
+from mimicmotion.training import seeded
 from mimicmotion.world_training.export import write_part
 from mimicmotion.world_training.latents import LatentPool
 from mimicmotion.world_training.options import WorldOptions
@@ -209,7 +208,9 @@ class Layout:
 
     def numbers(self) -> list[int]:
         """The block of each item."""
-        return [n for n in [*range(self.blocks - 1), *list(range(self.blocks)) * self.copies] for _ in range(self.batch)]
+        return [
+            n for n in [*range(self.blocks - 1), *list(range(self.blocks)) * self.copies] for _ in range(self.batch)
+        ]
 
     def clips(self) -> torch.Tensor:
         """The session of each item."""
@@ -234,7 +235,7 @@ def wrong_actions(pool: LatentPool) -> dict[str, LatentPool]:
 
 def _levels(world: WorldConfig) -> list[float]:
     """Timesteps that sessions are made with."""
-    from mimicmotion.streaming.schedule import make_scheduler
+    from mimicmotion.streaming import make_scheduler
 
     return make_scheduler(world.denoising_steps, world.timestep_shift).timesteps.tolist()
 

@@ -1,34 +1,17 @@
 """A procedural first-person world whose camera is known, so that what a world model shows can be judged.
 
-Everything is exact and follows from a seed: a session's actions, the camera's path and every pixel. The names below
-are imported on first use.
+Everything is exact and follows from a seed: a session's actions, the camera's path and every pixel.
 """
 
-_EXPORTS = {
-    "Camera": "courtyard",
-    "is_free": "courtyard",
-    "move": "courtyard",
-    "walk": "courtyard",
-    "draw_start": "courtyard",
-    "render": "renderer",
-    "HEIGHT": "renderer",
-    "WIDTH": "renderer",
-    "Session": "sessions",
-    "draw_session": "sessions",
-    "hold": "sessions",
-    "locate": "tracker",
-    "follow": "tracker",
-    "nearest_key": "judge",
-    "open_place": "judge",
-    "true_videos": "judge",
-    "squared_error": "judge",
-    "JUDGED_KEYS": "judge",
-}
+import lazy_loader
 
-
-def __getattr__(name: str) -> object:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "courtyard": ["Camera", "HIGHEST_PITCH", "SIDE", "WALL_MARGIN", "is_free", "move", "walk"],
+        "judge": ["JUDGED_KEYS", "nearest_key", "open_place", "squared_error", "true_videos"],
+        "renderer": ["HEIGHT", "WIDTH", "render"],
+        "sessions": ["Session", "draw_session", "hold"],
+        "tracker": ["LOCK", "follow", "locate", "yaw_difference"],
+    },
+)

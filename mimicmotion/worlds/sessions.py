@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimicmotion.streaming.actions import Actions, encode, get_mode, join
+from mimicmotion.streaming import Actions, encode, get_mode, join
 from mimicmotion.worlds.courtyard import SPEED, Camera, draw_start, move, walk
 
 MODE = "universal"
