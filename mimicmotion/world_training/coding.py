@@ -7,11 +7,15 @@ from diffusers import AutoencoderKLWan
 from mimicmotion.streaming import new_memory
 
 
-def encode(vae: AutoencoderKLWan, pixels: torch.Tensor) -> torch.Tensor:
-    """Posterior means (B, 16, F, h, w) of pixels (B, 3, 4 F - 3, H, W) in -1..1, as the VAE itself has them."""
+def encode(vae: AutoencoderKLWan, pixels: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
+    """Posterior means (B, 16, F, h, w) of pixels (B, 3, 4 F - 3, H, W) in -1..1, as the VAE itself has them.
+
+    chunk: frames at a time, a multiple of 4; few of them stay in a core's cache, None takes all at once.
+    """
     memory = new_memory(vae.encoder)
-    parts = [vae.encoder(part, feat_cache=memory, feat_idx=[0]) for part in (pixels[:, :, :1], pixels[:, :, 1:])]
-    return vae.quant_conv(torch.cat(parts, dim=2)).chunk(2, dim=1)[0]
+    parts = (pixels[:, :, :1], *pixels[:, :, 1:].split(chunk or pixels.shape[2], dim=2))
+    features = [vae.encoder(part, feat_cache=memory, feat_idx=[0]) for part in parts]
+    return vae.quant_conv(torch.cat(features, dim=2)).chunk(2, dim=1)[0]
 
 
 def decode(vae: AutoencoderKLWan, latents: torch.Tensor) -> torch.Tensor:

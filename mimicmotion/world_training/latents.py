@@ -71,7 +71,7 @@ class SessionEncoder:
     @torch.no_grad()
     def __call__(self, frames: list[np.ndarray], seeds: range) -> dict[str, torch.Tensor]:
         """The entries of a chunk by name; frames: uint8 (81, H, W, 3) of each seed."""
-        parts = [self._encode(to_pixels(np.stack(frames[i : i + 5]))) for i in range(0, len(frames), 5)]
+        parts = [self._encode(to_pixels(np.stack(frames[i : i + 2]))) for i in range(0, len(frames), 2)]
         names = ("latents", "conditions", "context")
         entries = {name: torch.cat([part[i] for part in parts]) for i, name in enumerate(names)}
         sessions = [draw_session(seed, FRAMES) for seed in seeds]
@@ -82,7 +82,7 @@ class SessionEncoder:
         return entries
 
     def _encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        latents = (encode(self.vae.vae, pixels) - self.vae.mean) / self.vae.std
+        latents = (encode(self.vae.vae, pixels, 8) - self.vae.mean) / self.vae.std
         first = pixels[:, :, 0]
         return latents.half(), self.vae.encode_condition(first, self.reach).half(), self.image_encoder(first)
 
