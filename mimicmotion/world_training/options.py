@@ -47,13 +47,13 @@ class WorldOptions(CourtyardOptions):
 
     name: ClassVar[str] = "world"
 
-    steps: int = option(30000, "steps of the whole run")
+    steps: int = option(40000, "steps of the whole run")
     learning_rate: float = option(2e-3, "highest learning rate")
     weight_decay: float = option(0.01, "AdamW's weight decay")
     save_every_s: float = option(100, "seconds between checkpoints")
     sheet_every_s: float = option(1500, "seconds between sheets of played sessions and figures")
     clips: int = option(2400, "sessions to learn from; fewer than 2000 are learnt by heart")
-    batch: int = option(3, "sessions of a step", fixed=True)
+    batch: int = option(2, "sessions of a step", fixed=True)
     copies: int = option(1, "noisy copies of each session in a step; they share its clean blocks", fixed=True)
     height: int | None = option(None, "of frames, smaller for a trial (default: as in --world)", fixed=True)
     width: int | None = option(None, "of the frames in pixels", fixed=True)
@@ -62,7 +62,7 @@ class WorldOptions(CourtyardOptions):
     context_noise: float = option(0.25, "highest noise on the clean blocks, in 70 % of the sessions", fixed=True)
     camera_weight: float = option(0.2, "weight of telling the camera from the hidden state", fixed=True)
     own_share: float = option(0.5, "share of steps whose clean blocks are the model's own guesses")
-    own_from: int = option(4000, "first step with own guesses")
+    own_from: int = option(6000, "first step with own guesses")
     init_from: Path | None = option(None, "folder of a world model whose transformer to start from")
 
     def __post_init__(self):

@@ -60,11 +60,13 @@ def parallel_flow(
     tokens = model.img_emb(context)
     tapped = None
     for index, block in enumerate(model.blocks):
-        hidden = _block(block, hidden, modulation, rope, turn, tokens, blocks)
+        # Of the last block clean items only give keys and values.
+        last = block is model.blocks[-1] and block.action_model is None and index != tap
+        hidden = _block(block, hidden, modulation, rope, turn, tokens, blocks, blocks.clean if last else 0)
         if index == tap:
             tapped = hidden
-    noisy = blocks.clean
-    return unpatchify(model.head(hidden[noisy:], e[noisy:]), grid), tapped
+    noisy = hidden[-(len(blocks.t) - blocks.clean) :]
+    return unpatchify(model.head(noisy, e[blocks.clean :]), grid), tapped
 
 
 def _angles(starts: list[int], make) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,23 +76,26 @@ def _angles(starts: list[int], make) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(torch.stack(parts)[rows] for parts in zip(*(make(start) for start in distinct), strict=True))
 
 
-def _block(block, x, e, rope, turn, tokens, blocks):
+def _block(block, x, e, rope, turn, tokens, blocks, first):
+    """Output of the items `first` and later."""
     shift1, scale1, gate1, shift2, scale2, gate2 = (block.modulation + e).unsqueeze(3).unbind(2)
-    x = x + _self_attention(block.self_attn, block.norm1(x) * (1 + scale1) + shift1, rope, blocks) * gate1
+    attended = _self_attention(block.self_attn, block.norm1(x) * (1 + scale1) + shift1, rope, blocks, first)
+    x = x[first:] + attended * gate1[first:]
     keys, values = block.cross_attn.keys_values(tokens)
-    x = x + block.cross_attn(block.norm3(x), keys[blocks.clip], values[blocks.clip])
+    clip = blocks.clip[first:]
+    x = x + block.cross_attn(block.norm3(x), keys[clip], values[clip])
     if block.action_model is not None:
         x = x + _mouse(block.action_model, x, turn, blocks)
         x = x + _keyboard(block.action_model, x, turn, blocks)
-    return x + block.ffn(block.norm2(x) * (1 + scale2) + shift2) * gate2
+    return x + block.ffn(block.norm2(x) * (1 + scale2[first:]) + shift2[first:]) * gate2[first:]
 
 
-def _self_attention(layer: nn.Module, x, rope, blocks):
-    shape = x.shape
+def _self_attention(layer: nn.Module, x, rope, blocks, first):
+    shape = x[first:].shape
     x = x.flatten(1, 2)
-    q = rotate(layer._heads(layer.norm_q(layer.q(x))), *rope)
+    q = rotate(layer._heads(layer.norm_q(layer.q(x[first:]))), *(part[first:] for part in rope))
     k = rotate(layer._heads(layer.norm_k(layer.k(x))), *rope)
-    attended = _attend(q, k, layer._heads(layer.v(x)), blocks)
+    attended = _attend(q, k, layer._heads(layer.v(x)), blocks, first)
     return layer.o(attended.flatten(2)).view(shape)
 
 
@@ -99,12 +104,12 @@ def _mouse(layer: nn.Module, x, turn, blocks):
     hidden = layer._mouse_hidden(x, blocks.mouse)
     q, k, v = layer.t_qkv(hidden).unflatten(-1, (3, layer.params.heads_num, -1)).unbind(3)
     q, k = rotate(layer.img_attn_q_norm(q), *turn), rotate(layer.img_attn_k_norm(k), *turn)
-    k, v = _with_before(k, blocks), _with_before(v, blocks)
+    k, v = _with_before(k, blocks, 0), _with_before(v, blocks, 0)
     # (M, 2 F, S, H, D) -> (M, S, H, 2 F, D): every position attends along time on its own, which is too little work
     # for the fused kernel
     q, k, v = (tensor.permute(0, 2, 3, 1, 4) for tensor in (q, k, v))
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-    scores = scores.masked_fill(~_seen(blocks, k.shape[3])[:, None, None, None], -torch.inf)
+    scores = scores.masked_fill(~_seen(blocks, k.shape[3], 0)[:, None, None, None], -torch.inf)
     attended = scores.softmax(-1) @ v  # (M, S, H, F, D)
     return layer.proj_mouse(attended.permute(0, 3, 1, 2, 4).reshape(items, -1, positions, layer.t_qkv.in_features))
 
@@ -115,25 +120,26 @@ def _keyboard(layer: nn.Module, x, turn, blocks):
     windows = layer.params.windows(layer.keyboard_embed(blocks.keyboard))
     k, v = layer.keyboard_attn_kv(windows).unflatten(-1, (2, 1, heads, -1)).unbind(2)
     k = rotate(layer.key_attn_k_norm(k), *turn)
-    attended = _attend(q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2), blocks)
+    attended = _attend(q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2), blocks, 0)
     return layer.proj_keyboard(attended.flatten(2)).unflatten(1, x.shape[1:3])
 
 
-def _attend(q, k, v, blocks):
-    """q (M, T, H, D), k and v (M, N, H, D) of each item alone -> (M, T, H, D) over the block before as well."""
-    k, v = _with_before(k, blocks), _with_before(v, blocks)
-    mask = _seen(blocks, k.shape[1])[:, None, None]
+def _attend(q, k, v, blocks, first):
+    """q (M - first, T, H, D), k and v (M, N, H, D) of each item alone -> as q, over the block before as well."""
+    k, v = _with_before(k, blocks, first), _with_before(v, blocks, first)
+    mask = _seen(blocks, k.shape[1], first)[:, None, None]
     q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
-def _with_before(own: torch.Tensor, blocks: Blocks) -> torch.Tensor:
-    """(M, N, ...) -> (M, 2 N, ...): those of the clean block before, then the item's own."""
-    return torch.cat((own[blocks.before.clamp_min(0)], own), dim=1)
+def _with_before(own: torch.Tensor, blocks: Blocks, first: int) -> torch.Tensor:
+    """(M, N, ...) -> (M - first, 2 N, ...): those of the clean block before, then the item's own."""
+    return torch.cat((own[blocks.before[first:].clamp_min(0)], own[first:]), dim=1)
 
 
-def _seen(blocks: Blocks, count: int) -> torch.Tensor:
-    """Bool (M, count): items that begin a session do not see the first half."""
-    seen = torch.ones(len(blocks.before), count, dtype=torch.bool, device=blocks.before.device)
-    seen[blocks.before == NO_BLOCK, : count // 2] = False
+def _seen(blocks: Blocks, count: int, first: int) -> torch.Tensor:
+    """Bool (M - first, count): items that begin a session do not see the first half."""
+    before = blocks.before[first:]
+    seen = torch.ones(len(before), count, dtype=torch.bool, device=before.device)
+    seen[before == NO_BLOCK, : count // 2] = False
     return seen
