@@ -3,6 +3,7 @@
 python scripts/train_world.py vae        the autoencoder, on cut-outs of rendered sessions
 python scripts/train_world.py gate       a cheap check: right actions must soon predict better than wrong ones
 python scripts/train_world.py world      the causal transformer, on latents of whole sessions
+python scripts/train_world.py evaluate   figures on sessions that no stage trained on; writes doc/world.md
 
 A run that was stopped (Ctrl-C, --stop_after_minutes, a crash) goes on from its last checkpoint when it is called
 again. Curves and sheets of samples are in RUN_DIR/STAGE. Exit codes: 0 done or stopped as asked, 1 a file cannot be
@@ -17,10 +18,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mimicmotion.errors import MimicMotionError
-from mimicmotion.world_training import CourtyardOptions, GateOptions, VaeOptions, WorldOptions
+from mimicmotion.world_training import CourtyardOptions, EvaluateOptions, GateOptions, VaeOptions, WorldOptions
 from scripts.train_tiny import add_flags
 
-COMMANDS = {options.name: options for options in (VaeOptions, GateOptions, WorldOptions)}
+COMMANDS = {options.name: options for options in (VaeOptions, GateOptions, WorldOptions, EvaluateOptions)}
+Options = CourtyardOptions | EvaluateOptions
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: list[str] | None) -> CourtyardOptions:
+def parse(argv: list[str] | None) -> Options:
     """The stage that is asked for, with its settings. Raises: UsageError for a setting that cannot be."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
@@ -53,11 +55,13 @@ def parse(argv: list[str] | None) -> CourtyardOptions:
     return COMMANDS[arguments.pop("stage")](**arguments)
 
 
-def run(options: CourtyardOptions) -> None:
+def run(options: Options) -> None:
     """Does what was asked for; heavy imports happen here."""
-    from mimicmotion.world_training import run_stage
-
-    run_stage(options)
+    if isinstance(options, EvaluateOptions):
+        from mimicmotion.world_training import evaluate as work
+    else:
+        from mimicmotion.world_training import run_stage as work
+    work(options)
 
 
 if __name__ == "__main__":

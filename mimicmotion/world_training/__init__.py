@@ -8,7 +8,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "options": ["CourtyardOptions", "GateOptions", "VaeOptions", "WorldOptions"],
+        "evaluation": ["evaluate"],
+        "options": ["CourtyardOptions", "EvaluateOptions", "GateOptions", "VaeOptions", "WorldOptions"],
         "stages": ["run_stage"],
     },
 )

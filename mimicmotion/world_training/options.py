@@ -86,3 +86,22 @@ class GateOptions(WorldOptions):
     width: int | None = option(48, "of the frames in pixels", fixed=True)
     own_share: float = option(0.0, "share of steps whose clean blocks are the model's own guesses")
     needed: float = option(1.0, "dB by which right actions must beat another session's")
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """The finished parts, measured on sessions that no stage trained on; writes the page."""
+
+    name: ClassVar[str] = "evaluate"
+
+    world: Path = option(Path("configs/streaming/world.yaml"), "the world model, as for the stages")
+    out: Path = option(Path("assets/models/world"), "folder of the world model")
+    run_dir: Path = option(Path("runs/world"), "folder of the training, whose curves go into the page")
+    page: Path = option(Path("doc/world.md"), "the page to write; pictures lie beside it")
+    sessions: int = option(32, "sessions of six blocks, and of those that figures without a rollout are taken from")
+    long_sessions: int = option(8, "sessions of 21 blocks")
+    threads: int | None = option(1, "threads of the CPU")
+
+    def __post_init__(self):
+        if min(self.sessions, self.long_sessions) < 1:
+            raise UsageError("--sessions and --long_sessions must be at least 1")

@@ -15,7 +15,7 @@ from mimicmotion.streaming import (
     get_mode,
 )
 from mimicmotion.world_training.options import EVALUATION_SEED
-from mimicmotion.worlds import JUDGED_KEYS, hold, nearest_key, open_place, render
+from mimicmotion.worlds import JUDGED_KEYS, nearest_key, open_place, true_videos
 
 BLOCKS = 4
 FIRST_BLOCK = 9
@@ -35,7 +35,7 @@ def make_player(world: WorldConfig, vae: StreamingVAE, image_encoder: ImageEncod
         for place in range(places):
             camera = open_place(EVALUATION_SEED + place)
             frames = FIRST_BLOCK + 12 * (BLOCKS - 1)
-            true = {key: render(hold(camera, key, frames).cameras) for key in JUDGED_KEYS}
+            true = true_videos(camera, frames)
             for key in JUDGED_KEYS:
                 made = play_key(generator, true[key][0], key, BLOCKS)
                 told = nearest_key(made[FIRST_BLOCK:], {name: video[FIRST_BLOCK:] for name, video in true.items()})

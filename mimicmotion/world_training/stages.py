@@ -3,10 +3,19 @@
 import logging
 from pathlib import Path
 
+import torch
+
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.streaming import WorldConfig, load_clip, load_vae, read_world
 from mimicmotion.training import make_accelerator, train
-from mimicmotion.world_training.options import EVALUATION_SEED, CourtyardOptions, GateOptions, VaeOptions, WorldOptions
+from mimicmotion.world_training.options import (
+    EVALUATION_SEED,
+    CourtyardOptions,
+    EvaluateOptions,
+    GateOptions,
+    VaeOptions,
+    WorldOptions,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +48,12 @@ def vae_stage(options: VaeOptions, world: WorldConfig, device):
 
 def world_stage(options: WorldOptions, world: WorldConfig, device):
     """The stage of the transformer, or its gate at small size, with the latents of its sessions."""
-    from mimicmotion.streaming import ImageEncoder, StreamingVAE
     from mimicmotion.world_training.frames import open_frames
     from mimicmotion.world_training.latents import SessionEncoder, open_latents
     from mimicmotion.world_training.play import make_player
     from mimicmotion.world_training.world_stage import WorldStage
 
-    vae = StreamingVAE(load_vae(options.out / world.vae_file, world.vae))
-    clip = ImageEncoder(load_clip(ensure_clip(options.out / world.clip_file, world), world.clip))
+    vae, clip = load_coders(options.out, world)
     small = options.height is not None
     size = (options.height, options.width) if small else (world.height, world.width)
     encoder = SessionEncoder(vae, clip, *size)
@@ -55,6 +62,29 @@ def world_stage(options: WorldOptions, world: WorldConfig, device):
     pool = open_latents(folder, encoder, options.clips, frames)
     unseen = open_latents(folder, encoder, UNSEEN, None, EVALUATION_SEED)
     return WorldStage(options, world, pool, unseen, device, None if small else make_player(world, vae, clip))
+
+
+def unseen_stage(options: EvaluateOptions):
+    """A stage of the finished transformer that only has sessions it was not trained on."""
+    import tempfile
+
+    from mimicmotion.world_training.latents import SessionEncoder, open_latents
+    from mimicmotion.world_training.world_stage import WorldStage
+
+    world = read_world(options.world)
+    vae, clip = load_coders(options.out, world)
+    encoder = SessionEncoder(vae, clip, world.height, world.width)
+    with tempfile.TemporaryDirectory() as folder:
+        unseen = open_latents(Path(folder), encoder, options.sessions, None, EVALUATION_SEED + UNSEEN)
+    return WorldStage(WorldOptions(init_from=options.out), world, unseen, unseen, torch.device("cpu"))
+
+
+def load_coders(folder: Path, world: WorldConfig):
+    """The finished VAE and the image encoder, which is drawn where it is missing."""
+    from mimicmotion.streaming import ImageEncoder, StreamingVAE
+
+    vae = StreamingVAE(load_vae(folder / world.vae_file, world.vae))
+    return vae, ImageEncoder(load_clip(ensure_clip(folder / world.clip_file, world), world.clip))
 
 
 def ensure_clip(path: Path, world: WorldConfig) -> Path:

@@ -11,8 +11,8 @@ ROOM_FRAMES = 20  # that every walking key can go on for, at half its speed at l
 
 
 def true_videos(camera: Camera, frames: int, keys: tuple[str, ...] = JUDGED_KEYS) -> dict[str, np.ndarray]:
-    """Of each key held from `camera` on: uint8 (frames, H, W, 3), the first one a step after the camera."""
-    return {key: render(hold(camera, key, frames + 1).cameras[1:]) for key in keys}
+    """Of each key held from `camera` on: uint8 (frames, H, W, 3), the first one as the camera sees it."""
+    return {key: render(hold(camera, key, frames).cameras) for key in keys}
 
 
 def nearest_key(frames: np.ndarray, videos: dict[str, np.ndarray]) -> str:

@@ -14,7 +14,7 @@ from mimicmotion.worlds.renderer import HEIGHT, WIDTH, paint
 SHRINK = 4
 STEPS = tuple(itertools.product((-1, 0, 1), (-1, 0, 1), (-1, 0, 1)))  # forward, right, mouse
 GRID, TURNS = 9, 24  # places along a side and directions that a search everywhere starts from
-BEST = 6  # of them that are refined
+BEST = 16  # of them that are refined
 AT_ONCE = 64
 # Standard deviations of place and yaw (degrees) that the best camera is varied by, round by round.
 ROUNDS = ((0.2, 6.0), (0.08, 2.5), (0.03, 1.0), (0.012, 0.4))
