@@ -36,6 +36,36 @@ WANTED = (
     ("block_cpu_ms", "denoise and decode of a block, ms of CPU time on one thread", 1000.0, False),
 )
 
+END = """
+## Going on with the training
+
+    nice -n 19 python scripts/train_world.py world --clips 2400
+
+goes on from `runs/world/world` where that folder exists, bit by bit as if it had never stopped; frames and latents of
+the sessions are made first where they are missing (about half an hour on one core for 2400). On another machine the
+published half-precision weights are the start:
+
+    python scripts/train_world.py world --init_from assets/models/world --run_dir runs/more
+
+Both write `assets/models/world/model.safetensors` when they end or are stopped. `vae` trains the VAE anew; the
+transformer then has to be trained anew too, since it knows that VAE's latents. `gate` is the cheap check before a
+long run. A sheet of played keys and a line of `figures.jsonl` come every 25 minutes.
+
+## How it is trained
+
+- **VAE.** Wan's classes at 16 channels on every level and no further residual blocks. It starts as a carrier: seven
+  channels pass the mean colours of 8 x 8 x 4 pixels through every layer as pairs +c and -c with a constant that keeps
+  the norms linear, nine more pass how each colour differs across, down and in time. The start has 20.5 dB, and 24.8
+  after 40 steps; with mean colours alone it was 22.2 and 23.3. At export the latents are made white, and sorted by how
+  much pixels feel them, within the two 1 x 1 x 1 convolutions beside them, so the published latents_mean and
+  latents_std hold.
+- **Transformer.** All blocks of a session in one pass: clean blocks are context, noisy ones are learnt from
+  (`parallel.py`; equal to the cached runtime to 1e-5, a test). Half of the blocks start from noise alone. Errors of
+  the channels are weighted as pixels feel them. The mouse is taken 15 times as large, and the factor goes into the
+  weights at export. A head that is left behind at export tells the camera from the hidden state.
+- **Drift.** Clean blocks carry noise, and from step 6000 on half of the steps have the model's own guesses as context.
+"""
+
 
 def write_page(page: Path, figures: dict, run_dir: Path) -> None:
     """Writes `page`; the curves are those that lie in `run_dir`. Raises: SetupError when it cannot be written."""
@@ -51,7 +81,7 @@ def write_page(page: Path, figures: dict, run_dir: Path) -> None:
         state = "All figures are reached."
     parts = [START.format(state=state) + "\n".join(lines), beside(figures), keys_table(figures["taken_for"])]
     parts += [course(curve)] if curve else []
-    parts += [(Path(__file__).parent / "page_end.md").read_text()]
+    parts += [END]
     write_bytes(page, ("\n\n".join(part.strip("\n") for part in parts) + "\n").encode())
 
 
