@@ -117,7 +117,8 @@ def open_walk(seed: int, blocks: int) -> tuple[list[str], np.ndarray]:
 
 def actions_of(keys: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Keyboard (N, 4) and mouse (N, 2) of all frames of a session."""
-    held = [encode(get_mode("universal"), key).repeat(BLOCK if block else FIRST_BLOCK) for block, key in enumerate(keys)]
+    mode, lengths = get_mode("universal"), [FIRST_BLOCK] + [BLOCK] * (len(keys) - 1)
+    held = [encode(mode, key).repeat(length) for key, length in zip(keys, lengths, strict=True)]
     return np.concatenate([a.keyboard for a in held]), np.concatenate([a.mouse for a in held])
 
 

@@ -18,7 +18,7 @@ from mimicmotion.streaming import ImageEncoder, StreamingVAE
 from mimicmotion.world_training.coding import decode, encode, to_pixels
 from mimicmotion.world_training.export import pixel_metric
 from mimicmotion.world_training.frames import CHUNK, FRAMES, check_folder, world_digest
-from mimicmotion.worlds import draw_session, render
+from mimicmotion.worlds import HELD, draw_session, render
 
 MASK = 4
 WINDOW = 12  # action frames before a block's first latent
@@ -64,8 +64,16 @@ class LatentPool:
 class SessionEncoder:
     """Turns sessions into entries of a `LatentPool`, with a finished VAE and image encoder."""
 
-    def __init__(self, vae: StreamingVAE, image_encoder: ImageEncoder, height: int, width: int):
-        self.vae, self.image_encoder, self.height, self.width = vae, image_encoder, height, width
+    def __init__(
+        self,
+        vae: StreamingVAE,
+        image_encoder: ImageEncoder,
+        height: int,
+        width: int,
+        held: dict[str, float] = HELD,
+    ):
+        """held: the keys of the sessions, as `draw_session` takes them."""
+        self.vae, self.image_encoder, self.height, self.width, self.held = vae, image_encoder, height, width, held
         self.reach, self.tail = self._reach()
 
     @torch.no_grad()
@@ -74,12 +82,16 @@ class SessionEncoder:
         parts = [self._encode(to_pixels(np.stack(frames[i : i + 2]))) for i in range(0, len(frames), 2)]
         names = ("latents", "conditions", "context")
         entries = {name: torch.cat([part[i] for part in parts]) for i, name in enumerate(names)}
-        sessions = [draw_session(seed, FRAMES) for seed in seeds]
+        sessions = [draw_session(seed, FRAMES, self.held) for seed in seeds]
         for name in ("keyboard", "mouse", "cameras"):
             entries[name] = torch.from_numpy(np.stack([getattr(session, name) for session in sessions])).float()
         for name in ("keyboard", "mouse"):
             entries[name] = torch.cat((entries[name][:, :1].repeat(1, WINDOW, 1), entries[name]), dim=1)
         return entries
+
+    def render(self, seed: int) -> np.ndarray:
+        """Frames uint8 (81, height, width, 3) of the session of a seed."""
+        return render(draw_session(seed, FRAMES, self.held).cameras, self.height, self.width)
 
     def _encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         latents = (encode(self.vae.vae, pixels, 8) - self.vae.mean) / self.vae.std
@@ -114,23 +126,20 @@ def open_latents(
     """
     size = (encoder.height, encoder.width)
     facts = {"world": world_digest(), "networks": _digest(encoder), "size": list(size)}
+    if encoder.held != HELD:
+        facts["held"] = encoder.held
     check_folder(require_writable(folder), "latents.json", facts)
     chunks = []
     for start in tqdm(range(0, clips, CHUNK), desc="encoding", unit="file", disable=None):
         seeds = range(first + start, first + min(start + CHUNK, clips))
         path = folder / f"latents-{seeds.start:07d}.safetensors"
         if not path.is_file():
-            some = frames[start : start + CHUNK] if frames else [render_session(seed, *size) for seed in seeds]
+            some = frames[start : start + CHUNK] if frames else [encoder.render(seed) for seed in seeds]
             _write(path, encoder(some, seeds))
         chunks.append(_read(path, len(seeds)))
     joined = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    weights, loss = encoder.measure([render_session(seed, *size) for seed in range(first, first + 4)])
+    weights, loss = encoder.measure([encoder.render(seed) for seed in range(first, first + 4)])
     return LatentPool(**joined, tail=encoder.tail, weights=weights, loss=loss)
-
-
-def render_session(seed: int, height: int, width: int) -> np.ndarray:
-    """Frames uint8 (81, height, width, 3) of the session of a seed."""
-    return render(draw_session(seed, FRAMES).cameras, height, width)
 
 
 def _digest(encoder: SessionEncoder) -> str:

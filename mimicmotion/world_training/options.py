@@ -75,13 +75,13 @@ class WorldOptions(CourtyardOptions):
 
 @dataclass(frozen=True)
 class GateOptions(WorldOptions):
-    """A cheap check before the long run: at small size right actions must soon predict better than wrong ones."""
+    """A cheap check before the long run: turning at small size, right actions must soon predict better than others."""
 
     name: ClassVar[str] = "gate"
 
     steps: int = option(500, "steps of the whole run")
     clips: int = option(400, "sessions to learn from")
-    batch: int = option(6, "sessions of a step", fixed=True)
+    batch: int = option(3, "sessions of a step", fixed=True)
     height: int | None = option(32, "of the frames in pixels", fixed=True)
     width: int | None = option(48, "of the frames in pixels", fixed=True)
     own_share: float = option(0.0, "share of steps whose clean blocks are the model's own guesses")

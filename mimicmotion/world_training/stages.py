@@ -52,12 +52,13 @@ def world_stage(options: WorldOptions, world: WorldConfig, device):
     from mimicmotion.world_training.latents import SessionEncoder, open_latents
     from mimicmotion.world_training.play import make_player
     from mimicmotion.world_training.world_stage import WorldStage
+    from mimicmotion.worlds import HELD, TURNING
 
     vae, clip = load_coders(options.out, world)
     small = options.height is not None
     size = (options.height, options.width) if small else (world.height, world.width)
-    encoder = SessionEncoder(vae, clip, *size)
-    folder = options.run_dir / ("latents_{}x{}".format(*size) if small else "latents")
+    encoder = SessionEncoder(vae, clip, *size, TURNING if isinstance(options, GateOptions) else HELD)
+    folder = options.run_dir / ("latents_{}_{}x{}".format(options.name, *size) if small else "latents")
     frames = None if small else open_frames(options.run_dir / "frames", options.clips)
     pool = open_latents(folder, encoder, options.clips, frames)
     unseen = open_latents(folder, encoder, UNSEEN, None, EVALUATION_SEED)

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "courtyard": ["Camera", "HIGHEST_PITCH", "SIDE", "WALL_MARGIN", "is_free", "move", "walk"],
         "judge": ["JUDGED_KEYS", "nearest_key", "open_place", "squared_error", "true_videos"],
         "renderer": ["HEIGHT", "WIDTH", "render"],
-        "sessions": ["Session", "draw_session", "hold"],
+        "sessions": ["HELD", "TURNING", "Session", "draw_session", "hold"],
         "tracker": ["LOCK", "follow", "locate", "yaw_difference"],
     },
 )

@@ -12,6 +12,7 @@ MODE = "universal"
 HELD = {
     "Q": 8, "W": 16, "S": 12, "A": 14, "D": 14, "J": 10, "L": 10, "WJ": 4, "WL": 4, "AL": 2, "DJ": 2, "I": 2, "K": 2,
 }  # fmt: skip
+TURNING = {"Q": 1, "J": 2, "L": 2}
 FIRST_BLOCK, BLOCK = 9, 12  # frames
 ALIGNED_SHARE = 0.7  # of sessions whose actions change with the blocks, as they do when played
 LENGTHS = (4, 8, 12, 12, 24)  # frames of one action in the others
@@ -27,21 +28,21 @@ class Session:
     cameras: np.ndarray
 
 
-def draw_session(seed: int, frames: int) -> Session:
-    """The session of a seed, on any machine the same."""
+def draw_session(seed: int, frames: int, held: dict[str, float] = HELD) -> Session:
+    """The session of a seed, on any machine the same. held: letters held together and how often."""
     generator = np.random.default_rng(seed)
     start = draw_start(generator)
     aligned = generator.random() < ALIGNED_SHARE
-    letters, weights = list(HELD), np.array(list(HELD.values()), float)
+    letters, weights = list(held), np.array(list(held.values()), float)
     parts, camera, done = [], start, 0
     while done < frames:
         length = (BLOCK if done else FIRST_BLOCK) if aligned else int(generator.choice(LENGTHS))
         for _ in range(TRIES):
-            held = letters[generator.choice(len(letters), p=weights / weights.sum())]
-            action = encode(get_mode(MODE), held).repeat(length)
+            keys = letters[generator.choice(len(letters), p=weights / weights.sum())]
+            action = encode(get_mode(MODE), keys).repeat(length)
             end = _end(camera, action)
             moved = np.hypot(*(end - camera)[:2])
-            if not set(held) & set("WSAD") or moved > 0.5 * SPEED * length:
+            if not set(keys) & set("WSAD") or moved > 0.5 * SPEED * length:
                 break
         parts.append(action)
         camera, done = end, done + length

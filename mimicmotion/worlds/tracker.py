@@ -22,9 +22,7 @@ VARIATIONS = 36
 LOCK = 12.0  # grey levels: the remaining difference below which a camera counts as found
 
 
-def locate(
-    frame: np.ndarray, near: Camera | None = None, frames: int = 1, seed: int = 0
-) -> tuple[Camera, float]:
+def locate(frame: np.ndarray, near: Camera | None = None, frames: int = 1, seed: int = 0) -> tuple[Camera, float]:
     """The camera that sees `frame` uint8 (64, 112, 3), and the root mean square difference in grey levels.
 
     near: a camera `frames` frames before, whose every possible move is tried; None searches the whole courtyard.

@@ -69,7 +69,7 @@ def test_a_session_follows_from_its_seed():
 
 
 def test_sessions_hold_every_key():
-    held = np.concatenate([np.hstack((s.keyboard, s.mouse)) for s in map(lambda n: draw_session(n, 81), range(30))])
+    held = np.concatenate([np.hstack((s.keyboard, s.mouse)) for s in (draw_session(n, 81) for n in range(30))])
     assert (held[:, :4].mean(0) > 0.05).all()
     assert {-1, 0, 1} == set(np.sign(held[:, 5]))
 
