@@ -1,12 +1,15 @@
 """The settings of every script: defaults, YAML file, flags and `key=value` pairs become one checked object.
 
 Later layers win: the defaults below, the YAML file, flags that were given, trailing pairs. A mistyped key, a wrong
-type or an impossible value is a UsageError that names the key. Nothing here imports torch.
+type or an impossible value is a UsageError that names the key. What a setting may be stands beside its default.
+Nothing here imports torch.
 """
 
 import dataclasses
 import difflib
+import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +19,23 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mimicmotion.errors import UsageError
+from mimicmotion.places import find, looked_for
 
+DEFAULT_CONFIG = "configs/test.yaml"
 SIZE_MULTIPLE = 64  # the VAE divides by 8, the UNet by 8 again
 ASPECT_RATIO = 9 / 16
+LARGEST_SEED = 2**63 - 1
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+
+
+def setting(default, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None,
+            file: bool = False):  # fmt: skip
+    """A field with what its value may be, null aside: one of `choices`, or from `low` to `high`.
+
+    `file` marks a path that is read: where it does not exist in the working directory, it is looked for beside the
+    package as well.
+    """
+    return field(default=default, metadata={"choices": choices, "low": low, "high": high, "file": file})
 
 
 @dataclass
@@ -27,24 +44,24 @@ class TestCase:
 
     __test__ = False  # the document's name looks like a test class to pytest
 
-    ref_video_path: str | None = None  # driving video; used where batch.video_folder is null
-    ref_image_path: str | None = None
-    num_frames: int = 72  # frames per tile, the reference included; not the length of the video
+    ref_video_path: str | None = setting(None, file=True)  # driving video; used where batch.video_folder is null
+    ref_image_path: str | None = setting(None, file=True)
+    num_frames: int = setting(72, low=2)  # frames per tile, the reference included; not the length of the video
     resolution: int = 576  # short side in pixels
-    frames_overlap: int = 6
-    num_inference_steps: int = 25
-    noise_aug_strength: float = 0.0
-    guidance_scale: float = 2.0
-    sample_stride: int = 2  # of the driving video, at up to 48 frames per second
-    fps: float = 15.0  # of the written video
-    seed: int = 42
+    frames_overlap: int = setting(6, low=1)
+    num_inference_steps: int = setting(25, low=1)
+    noise_aug_strength: float = setting(0.0, low=0)
+    guidance_scale: float = setting(2.0, low=0)
+    sample_stride: int = setting(2, low=1)  # of the driving video, at up to 48 frames per second
+    fps: float = setting(15.0, low=0.1, high=1000)  # of the written video
+    seed: int = setting(42, low=0, high=LARGEST_SEED)
 
 
 @dataclass
 class BatchSettings:
     """Which driving videos are run."""
 
-    video_folder: str | None = None
+    video_folder: str | None = setting(None, file=True)
     videos: list[str] | None = None  # names within the folder; null takes all
 
 
@@ -52,34 +69,36 @@ class BatchSettings:
 class TurboSettings:
     """The few-step run. Null steps or guidance take what the scheduler is made for."""
 
-    scheduler: str = "AnimateLCM_SVD"
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    lcm_lora_path: str | None = None  # LoRA or complete UNet: file, folder or hub id
+    scheduler: str = setting(
+        "AnimateLCM_SVD", choices=("AnimateLCM_SVD", "EulerDiscreteScheduler", "AYS", "DPMSolver++")
+    )
+    num_inference_steps: int | None = setting(None, low=1)
+    guidance_scale: float | None = setting(None, low=0)
+    lcm_lora_path: str | None = setting(None, file=True)  # LoRA or complete UNet: file, folder or hub id
     lcm_weight_name: str | None = None
     lcm_lora_scale: float = 1.0
-    lcm_base_path: str | None = None  # SVD's own UNet, needed to merge a complete LCM UNet
+    lcm_base_path: str | None = setting(None, file=True)  # SVD's own UNet, needed to merge a complete LCM UNet
     fuse_lcm_lora: bool = True
     skip_lcm_scheduler: bool = False
-    scheduler_sigma_min: float = 0.002
+    scheduler_sigma_min: float = setting(0.002, low=1e-6)
     scheduler_sigma_max: float = 700.0
-    scheduler_sigma_data: float = 1.0
-    scheduler_s_noise: float = 1.0
-    scheduler_rho: float = 7.0
+    scheduler_sigma_data: float = setting(1.0, low=1e-6)
+    scheduler_s_noise: float = setting(1.0, low=0)
+    scheduler_rho: float = setting(7.0, low=1e-6)
     scheduler_clip_denoised: bool = False
-    lcm_num_train_timesteps: int = 40
+    lcm_num_train_timesteps: int = setting(40, low=1)
 
 
 @dataclass
 class SamplingSettings:
     """How the pipeline samples and decodes, whatever the scheduler."""
 
-    conditioning_fps: int = 7  # what the UNet is told; the published model always gets 7
-    motion_bucket_id: int = 127
-    tile_layout: str = "upstream"
-    cfg_batch: str = "auto"
-    decode_chunk_size: int = 8
-    decode_overlap: int = 0
+    conditioning_fps: int = setting(7, low=1)  # what the UNet is told; the published model always gets 7
+    motion_bucket_id: int = setting(127, low=0)
+    tile_layout: str = setting("upstream", choices=("upstream", "even"))
+    cfg_batch: str = setting("auto", choices=("auto", "on", "off"))
+    decode_chunk_size: int = setting(8, low=1)
+    decode_overlap: int = setting(0, low=0)
 
 
 @dataclass
@@ -87,9 +106,9 @@ class RuntimeSettings:
     """Where and how precisely the networks run."""
 
     device: str = "auto"
-    dtype: str = "auto"
-    vae_dtype: str = "auto"
-    offload: str = "none"
+    dtype: str = setting("auto", choices=PRECISIONS)
+    vae_dtype: str = setting("auto", choices=PRECISIONS)
+    offload: str = setting("none", choices=("none", "model", "sequential"))
     compile: bool = False
 
 
@@ -97,14 +116,14 @@ class RuntimeSettings:
 class PoseSettings:
     """Where poses come from and how they are fitted to the reference."""
 
-    backend: str = "auto"
-    model_det: str = "models/DWPose/yolox_l.onnx"
-    model_pose: str = "models/DWPose/dw-ll_ucoco_384.onnx"
-    folder: str | None = None  # of saved poses, <video stem>.npz, for backend "file"
+    backend: str = setting("auto", choices=("auto", "dwpose", "mediapipe", "openpose", "file"))
+    model_det: str = setting("models/DWPose/yolox_l.onnx", file=True)
+    model_pose: str = setting("models/DWPose/dw-ll_ucoco_384.onnx", file=True)
+    folder: str | None = setting(None, file=True)  # of saved poses, <video stem>.npz, for backend "file"
     save_folder: str | None = None
-    align: str = "robust"
-    batch_size: int = 16  # frames per call of the detector
-    max_gap: int = 8  # frames without a person that are bridged
+    align: str = setting("robust", choices=("linear", "robust", "none"))
+    batch_size: int = setting(16, low=1)  # frames per call of the detector
+    max_gap: int = setting(8, low=0)  # frames without a person that are bridged
     restore_parts: bool = False  # lost hands and faces from other frames; published MimicMotion leaves them black
 
 
@@ -112,21 +131,21 @@ class PoseSettings:
 class StreamingSettings:
     """The action-driven world model and what it is to do."""
 
-    config_path: str = "configs/streaming/tiny.yaml"  # sizes, mode and weight files of the model
-    weights_folder: str | None = None  # null: as in that file, and so for checkpoint_path below
-    checkpoint_path: str | None = None  # of the transformer
-    image: str = "assets/streaming/first_frame.png"
-    num_latents: int | None = None  # of a batch run; null: as long as the script, 150 for bench
-    max_latents: int | None = None  # of an interactive session; null: no end
+    config_path: str = setting("configs/streaming/tiny.yaml", file=True)  # sizes, mode and weight files of the model
+    weights_folder: str | None = setting(None, file=True)  # null: as in that file, and so for checkpoint_path below
+    checkpoint_path: str | None = setting(None, file=True)  # of the transformer
+    image: str = setting("assets/streaming/first_frame.png", file=True)
+    num_latents: int | None = setting(None, low=1)  # of a batch run; null: as long as the script, 150 for bench
+    max_latents: int | None = setting(None, low=1)  # of an interactive session; null: no end
     actions: str | None = None  # "bench", a script such as "W*12 W+L*24", or a file with one; null: bench or typed
-    seed: int = 0
-    fps: float = 12.0  # of the written videos; the model is meant for up to 25
-    encode_dtype: str = "auto"  # of the VAE; fp32, since rollouts react to it
-    decode_dtype: str = "auto"  # fp16 on a GPU
+    seed: int = setting(0, low=0, high=LARGEST_SEED)
+    fps: float = setting(12.0, low=0.1, high=1000)  # of the written videos; the model is meant for up to 25
+    encode_dtype: str = setting("auto", choices=PRECISIONS)  # of the VAE; fp32, since rollouts react to it
+    decode_dtype: str = setting("auto", choices=PRECISIONS)  # fp16 on a GPU
     attention: str | None = None  # a diffusers attention back end; null: torch's own
-    resume_from: str | None = None  # a session saved before
+    resume_from: str | None = setting(None, file=True)  # a session saved before
     save_state: str | None = None  # where to save the session at its end
-    benchmark_blocks: int = 200
+    benchmark_blocks: int = setting(200, low=20)
     random_weights: bool = False  # benchmark without weight files, at the sizes of config_path
 
 
@@ -135,8 +154,8 @@ class OutputSettings:
     """What is written, and where."""
 
     output_dir: str = "outputs"
-    audio: str = "keep"
-    crf: int = 18
+    audio: str = setting("keep", choices=("keep", "drop"))
+    crf: int = setting(18, low=0, high=51)
     comparison: bool = False
     contact_sheet: bool = True
     overwrite: bool = False
@@ -151,29 +170,30 @@ class FeatureCacheSettings:
     enabled: bool = True
     pipeline_features: bool = True  # CLIP embeddings and VAE latents as well as poses
     force_refresh: bool = False
-    max_gb: float | None = 10.0  # of 1e9 bytes; null: no limit
+    max_gb: float | None = setting(10.0, low=0)  # of 1e9 bytes; null: no limit
     benchmark: bool = False
-    benchmark_repeats: int = 3
+    benchmark_repeats: int = setting(3, low=1)
 
 
 @dataclass
 class LatentConcatSettings:
     """Keeping the latents of clips and joining them; see doc/latent_concat_experiment.md."""
 
-    mode: str | None = None
+    mode: str | None = setting(None, choices=("encode", "decode"))
     cache_dir: str = "latent_cache"
     output_dir: str = "outputs/latent_concat"
     experiment_name: str | None = None  # name of the joined mp4; null makes one of the clips and the options
-    max_pose_frames: int = 179  # frames sampled, the reference included; the memory of a long clip is bounded by it
+    # frames sampled, the reference included; the memory of a long clip is bounded by it
+    max_pose_frames: int = setting(179, low=2)
     individual_videos: bool = True
     overwrite_cache: bool = False
     keep_stale: bool = False
-    drop_first: str = "each"
-    interp_frames: int = 0
-    interp_mode: str = "linear"
+    drop_first: str = setting("each", choices=("each", "first", "none"))
+    interp_frames: int = setting(0, low=0)
+    interp_mode: str = setting("linear", choices=("linear", "slerp", "smooth"))
     isolate_clips: bool = False
-    bridge_strength: float = 0.75
-    bridge_frames: int = 0
+    bridge_strength: float = setting(0.75, low=0, high=1)
+    bridge_frames: int = setting(0, low=0)
     report: bool = False
 
 
@@ -191,8 +211,8 @@ class Config:
     (null: the folder holds the whole model).
     """
 
-    base_model_path: str = "assets/models/tiny"
-    ckpt_path: str | None = None
+    base_model_path: str = setting("assets/models/tiny", file=True)
+    ckpt_path: str | None = setting(None, file=True)
     batch: BatchSettings = field(default_factory=BatchSettings)
     test_case: list[TestCase] = field(default_factory=lambda: [TestCase()])
     turbo: TurboSettings = field(default_factory=TurboSettings)
@@ -206,93 +226,97 @@ class Config:
     latent_concat: LatentConcatSettings = field(default_factory=LatentConcatSettings)
 
 
-CHOICES = {
-    "turbo.scheduler": ("AnimateLCM_SVD", "EulerDiscreteScheduler", "AYS", "DPMSolver++"),
-    "sampling.tile_layout": ("upstream", "even"),
-    "sampling.cfg_batch": ("auto", "on", "off"),
-    "runtime.dtype": ("auto", "fp32", "fp16", "bf16"),
-    "runtime.vae_dtype": ("auto", "fp32", "fp16", "bf16"),
-    "runtime.offload": ("none", "model", "sequential"),
-    "pose.backend": ("auto", "dwpose", "mediapipe", "openpose", "file"),
-    "pose.align": ("linear", "robust", "none"),
-    "streaming.encode_dtype": ("auto", "fp32", "fp16", "bf16"),
-    "streaming.decode_dtype": ("auto", "fp32", "fp16", "bf16"),
-    "output.audio": ("keep", "drop"),
-    "latent_concat.mode": ("encode", "decode"),
-    "latent_concat.drop_first": ("each", "first", "none"),
-    "latent_concat.interp_mode": ("linear", "slerp", "smooth"),
-}
+@dataclass(frozen=True)
+class Origin:
+    """Settings with where they came from: "configs/test.yaml", "--seed", "output.crf=20"; defaults are not named."""
 
-# Smallest and largest value of numbers; None leaves a side open.
-RANGES = {
-    "turbo.num_inference_steps": (1, None),
-    "turbo.guidance_scale": (0, None),
-    "turbo.scheduler_sigma_min": (1e-6, None),
-    "turbo.scheduler_sigma_data": (1e-6, None),
-    "turbo.scheduler_s_noise": (0, None),
-    "turbo.scheduler_rho": (1e-6, None),
-    "turbo.lcm_num_train_timesteps": (1, None),
-    "sampling.conditioning_fps": (1, None),
-    "sampling.motion_bucket_id": (0, None),
-    "sampling.decode_chunk_size": (1, None),
-    "sampling.decode_overlap": (0, None),
-    "pose.batch_size": (1, None),
-    "pose.max_gap": (0, None),
-    "streaming.num_latents": (1, None),
-    "streaming.max_latents": (1, None),
-    "streaming.seed": (0, 2**63 - 1),
-    "streaming.benchmark_blocks": (20, None),
-    "streaming.fps": (0.1, 1000),
-    "output.crf": (0, 51),
-    "feature_cache.max_gb": (0, None),
-    "feature_cache.benchmark_repeats": (1, None),
-    "latent_concat.max_pose_frames": (2, None),
-    "latent_concat.interp_frames": (0, None),
-    "latent_concat.bridge_strength": (0, 1),
-    "latent_concat.bridge_frames": (0, None),
-}
-CASE_RANGES = {
-    "num_frames": (2, None),
-    "frames_overlap": (1, None),
-    "num_inference_steps": (1, None),
-    "noise_aug_strength": (0, None),
-    "guidance_scale": (0, None),
-    "sample_stride": (1, None),
-    "fps": (0.1, 1000),
-    "seed": (0, 2**63 - 1),
-}
+    config: Config
+    sources: dict[str, str]
+
+    def differences(self) -> list[str]:
+        """One line for each setting that is not as its default: path, value and source."""
+        default = Config(test_case=[TestCase() for _ in self.config.test_case])
+        _find_files(default)
+        defaults = dict(walk(default))
+        return [
+            f"{path}: {'null' if value is None else value} ({self.sources.get(path, 'set by the program')})"
+            for path, value in walk(self.config)
+            if value != defaults[path]
+        ]
 
 
 def load_config(
-    path: str | Path, given: dict[str, Any] | None = None, overrides: list[str] | None = None
+    path: "str | Path | Config | None" = None,
+    given: dict[str, Any] | None = None,
+    overrides: list[str] | None = None,
 ) -> Config:
     """Reads and checks the settings of a run.
 
     Args:
-        path: YAML file over the defaults.
+        path: YAML file over the defaults, or settings to start from, which stay as they are; None is the file that
+            comes with the package.
         given: values by path ("turbo.scheduler"; "test_case[*].seed" means every case), as flags give them.
         overrides: "path=value" texts, the value in YAML notation; they win over all else.
 
     Raises:
         UsageError: for an unreadable file, an unknown key, a wrong type or an impossible value.
     """
-    settings = OmegaConf.structured(Config)
-    settings = _merge_file(settings, Path(path))
-    for key, value in (given or {}).items():
-        _set(settings, key, value, "flag")
-    for pair in overrides or []:
+    return trace_config(path, given, overrides).config
+
+
+def trace_config(
+    path: "str | Path | Config | None" = None,
+    given: dict[str, Any] | None = None,
+    overrides: list[str] | None = None,
+    names: dict[str, str] | None = None,
+) -> Origin:
+    """As `load_config`, with the source of every setting; `names` are those of the flags in `given`, by path."""
+    origin = _merge_layers(path, given or {}, overrides or [], names or {})
+    _find_files(origin.config)
+    return origin
+
+
+def default_config() -> Config:
+    """The settings of a run that names none, paths as the file that comes with the package has them."""
+    return _merge_layers(None, {}, [], {}).config
+
+
+def _merge_layers(
+    path: str | Path | Config | None, given: dict[str, Any], overrides: list[str], names: dict[str, str]
+) -> Origin:
+    if isinstance(path, Config):
+        settings, sources = OmegaConf.structured(path), {}
+    else:
+        path = DEFAULT_CONFIG if path is None else path
+        settings, in_file = _merge_file(OmegaConf.structured(Config), find(path))
+        sources = dict.fromkeys(in_file, str(path))
+    for key, value in given.items():
+        sources |= dict.fromkeys(_set(settings, key, value, "flag"), names.get(key, "as given"))
+    for pair in overrides:
         key, separator, value = pair.partition("=")
         if not separator:
             raise UsageError(f"{pair!r} is not a setting; write path=value, for example turbo.num_inference_steps=8")
-        _set(settings, key.strip(), _parse_value(pair, value), "setting")
+        changed = _set(settings, key.strip(), _parse_value(pair, value), "setting")
+        sources |= dict.fromkeys(changed, pair)
     config = OmegaConf.to_object(settings)
     check_config(config)
-    return config
+    return Origin(config, sources)
+
+
+def _find_files(config: Config) -> None:
+    """Points settings that name files beside the package there, where the working directory lacks them."""
+    for owner, _, part in _fields(config):
+        value = getattr(owner, part.name)
+        if part.metadata.get("file") and value and (found := find(value)) != Path(value):
+            setattr(owner, part.name, str(found))
 
 
 def _merge_file(settings, path: Path):
+    """The settings with the file's over them, and the paths of what it names."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        raise UsageError(f"no configuration {looked_for(path)}; pass --inference_config") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the configuration {path}: {error}") from error
     except yaml.YAMLError as error:
@@ -303,7 +327,7 @@ def _merge_file(settings, path: Path):
     # YAML 1.1 reads 1e-3 as text; OmegaConf's own loader reads it as a number.
     loaded = OmegaConf.load(path)
     try:
-        return OmegaConf.merge(settings, loaded)
+        return OmegaConf.merge(settings, loaded), [name for name, _ in _leaves(content)]
     except OmegaConfBaseException as error:
         raise UsageError(f"{path}: {_explain(error)}") from error
 
@@ -313,7 +337,7 @@ def _check_keys(content: dict, schema: type, prefix: str, where: str) -> None:
     fields = {f.name: f.type for f in dataclasses.fields(schema)}
     for key, value in content.items():
         if key not in fields:
-            raise UsageError(f"{where}: unknown setting '{prefix}{key}'{_nearest(str(key), list(fields))}")
+            raise UsageError(f"{where}: unknown setting '{prefix}{key}'{nearest(str(key), list(fields))}")
         if dataclasses.is_dataclass(fields[key]):
             if not isinstance(value, dict):
                 raise UsageError(f"{where}: '{prefix}{key}' must hold keys and values, not {value!r}")
@@ -325,7 +349,8 @@ def _check_keys(content: dict, schema: type, prefix: str, where: str) -> None:
                 _check_keys(case, TestCase, f"test_case[{i}].", where)
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or all of them."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(known)}"
 
@@ -337,7 +362,8 @@ def _parse_value(pair: str, value: str) -> Any:
         raise UsageError(f"{pair!r}: the value is not valid YAML") from error
 
 
-def _set(settings, key: str, value: Any, kind: str) -> None:
+def _set(settings, key: str, value: Any, kind: str) -> list[str]:
+    """Sets one value, or that of every test case; returns the paths."""
     paths = [key]
     if key.startswith("test_case[*]"):
         paths = [key.replace("[*]", f"[{i}]", 1) for i in range(len(settings.test_case))]
@@ -347,11 +373,12 @@ def _set(settings, key: str, value: Any, kind: str) -> None:
             OmegaConf.update(settings, path, value)
         except OmegaConfBaseException as error:
             raise UsageError(f"{kind} {path}={value}: {_explain(error)}") from error
+    return paths
 
 
 def _check_path(path: str, cases: int, kind: str) -> None:
     schema: Any = Config
-    for i, part in enumerate(re.sub(r"\[(\w+)\]", r".\1", path).split(".")):
+    for i, part in enumerate(split_path(path)):
         if schema is list:
             if not part.isdigit() or int(part) >= cases:
                 raise UsageError(f"{kind} '{path}': there are test cases 0 to {cases - 1}")
@@ -359,7 +386,7 @@ def _check_path(path: str, cases: int, kind: str) -> None:
             continue
         fields = {f.name: f.type for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else {}
         if part not in fields:
-            raise UsageError(f"unknown {kind} '{path}'{_nearest(part, list(fields)) if fields else ''}")
+            raise UsageError(f"unknown {kind} '{path}'{nearest(part, list(fields)) if fields else ''}")
         schema = list if part == "test_case" and i == 0 else fields[part]
 
 
@@ -370,12 +397,8 @@ def _explain(error: OmegaConfBaseException) -> str:
 
 def check_config(config: Config) -> None:
     """Raises: UsageError for the first value that is no choice, out of range or in conflict with another."""
-    for path, choices in CHOICES.items():
-        value = lookup(config, path)
-        if value is not None and value not in choices:
-            raise UsageError(f"{path} is {value!r}{_nearest(str(value), list(choices))}")
-    for path, limits in RANGES.items():
-        _check_range(path, lookup(config, path), limits)
+    for owner, path, part in _fields(config):
+        _check_value(path, getattr(owner, part.name), part.metadata)
     if config.sampling.decode_overlap >= config.sampling.decode_chunk_size:
         raise UsageError(
             f"sampling.decode_overlap {config.sampling.decode_overlap} must be below "
@@ -389,9 +412,20 @@ def check_config(config: Config) -> None:
         _check_case(f"test_case[{i}]", case)
 
 
+def _check_value(path: str, value: Any, limits) -> None:
+    choices, low, high = (limits.get(name) for name in ("choices", "low", "high"))
+    if value is None:
+        return
+    if choices and value not in choices:
+        raise UsageError(f"{path} is {value!r}{nearest(str(value), list(choices))}")
+    if isinstance(value, float) and not math.isfinite(value) and high is None:
+        raise UsageError(f"{path} is {value}; it must be a number{'' if low is None else f', {low} or more'}")
+    if not (low is None or value >= low) or not (high is None or value <= high):
+        span = f"{low} or more" if high is None else f"{low} to {high}"
+        raise UsageError(f"{path} is {value}; it must be {span}")
+
+
 def _check_case(name: str, case: TestCase) -> None:
-    for key, limits in CASE_RANGES.items():
-        _check_range(f"{name}.{key}", getattr(case, key), limits)
     if case.frames_overlap >= case.num_frames:
         raise UsageError(
             f"{name}.frames_overlap {case.frames_overlap} must be below num_frames {case.num_frames} (frames per tile)"
@@ -404,20 +438,65 @@ def _check_case(name: str, case: TestCase) -> None:
         )
 
 
-def _check_range(path: str, value: float | None, limits: tuple[float | None, float | None]) -> None:
-    low, high = limits
-    if value is None:
-        return
-    if not (low is None or value >= low) or not (high is None or value <= high):
-        span = f"{low} or more" if high is None else f"{low} to {high}"
-        raise UsageError(f"{path} is {value}; it must be {span}")
+def _fields(owner, prefix: str = "") -> Iterator[tuple[Any, str, dataclasses.Field]]:
+    """Every single setting: the object that holds it, its path and its field."""
+    for part in dataclasses.fields(owner):
+        value, path = getattr(owner, part.name), f"{prefix}{part.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value, f"{path}.")
+        elif part.name == "test_case":
+            for i, case in enumerate(value):
+                yield from _fields(case, f"{path}[{i}].")
+        else:
+            yield owner, path, part
+
+
+def walk(config: Config) -> Iterator[tuple[str, Any]]:
+    """Path and value of every single setting, in order; the test cases' as "test_case[0].seed"."""
+    return ((path, getattr(owner, part.name)) for owner, path, part in _fields(config))
+
+
+def _leaves(content: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Paths and values of a file, named as `walk` names them."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        elif key == "test_case" and not prefix:
+            for i, case in enumerate(value):
+                yield from _leaves(case, f"{key}[{i}].")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def split_path(path: str) -> list[str]:
+    """The parts of a setting's path: "test_case[0].seed" has three."""
+    return re.sub(r"\[(\w+|\*)\]", r".\1", path).split(".")
+
+
+def describe_setting(path: str) -> dataclasses.Field:
+    """The field of a setting, with choices and limits in its metadata; the index of a test case does not matter.
+
+    Raises: KeyError for a path that is no single setting.
+    """
+    schema: Any = Config
+    parts = split_path(path)
+    if parts[0] == "test_case" and len(parts) > 1:
+        schema, parts = TestCase, parts[2:]
+    part = None
+    for name in parts:
+        known = {f.name: f for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else {}
+        part = known[name]
+        schema = part.type
+    if part is None or part.name == "test_case" or dataclasses.is_dataclass(part.type):
+        raise KeyError(path)
+    return part
 
 
 def lookup(config: Config, path: str) -> Any:
-    """The value at a dotted path without list indices."""
+    """The value at a path; "test_case[*]" is the first test case."""
     value: Any = config
-    for part in path.split("."):
-        value = getattr(value, part)
+    for part in split_path(path):
+        value = value[0 if part == "*" else int(part)] if isinstance(value, list) else getattr(value, part)
     return value
 
 

@@ -1,6 +1,7 @@
 """Which device and number format to compute on, chosen in one place and said in the log."""
 
 import logging
+import os
 
 import torch
 
@@ -8,24 +9,26 @@ from mimicmotion.errors import SetupError, UsageError
 
 log = logging.getLogger(__name__)
 
+THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
-    """The device to compute on; the choice and its reason go to the log.
+    """The device to compute on; a choice by name and its reason go to the log.
 
     Args:
-        name: "auto" (CUDA, else Apple's MPS, else the CPU), "cuda", "cuda:N", "mps" or "cpu".
+        name: "auto" (CUDA, else Apple's MPS, else the CPU), "cuda", "cuda:N", "mps" or "cpu"; or a device, which was
+            chosen before.
 
     Raises: UsageError for another name; SetupError when the machine does not have the device asked for.
     """
-    name = str(name)
     if name == "auto":
         device, reason = _best_device()
     else:
-        device, reason = _parse_device(name), "as asked"
+        device, reason = _parse_device(str(name)), "as asked"
         _require_device(device)
-    log.info("device: %s (%s)", describe_device(device), reason)
+    if isinstance(name, str):
+        log.info("device: %s (%s%s)", describe_device(device), reason, _thread_limit(device))
     return device
 
 
@@ -34,7 +37,8 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device}, {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
-        return f"cpu, {torch.get_num_threads()} threads"
+        count = torch.get_num_threads()
+        return f"cpu, {count} thread{'' if count == 1 else 's'}"
     return str(device)
 
 
@@ -87,6 +91,13 @@ def _best_device() -> tuple[torch.device, str]:
     if torch.backends.mps.is_available():
         return torch.device("mps"), "no CUDA, but MPS is available"
     return torch.device("cpu"), "neither CUDA nor MPS is available"
+
+
+def _thread_limit(device: torch.device) -> str:
+    """Which variable says how many threads a CPU computes with, if one does."""
+    count = str(torch.get_num_threads())
+    limits = [name for name in THREAD_LIMITS if device.type == "cpu" and os.environ.get(name) == count]
+    return f"; {limits[0]}={count}" if limits else ""
 
 
 def _parse_device(name: str) -> torch.device:

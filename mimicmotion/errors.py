@@ -1,5 +1,7 @@
 """The failures a user can cause or mend, each with the exit code that a script ends with."""
 
+INTERRUPTED = 130  # exit code after Ctrl-C or a polite kill
+
 
 class MimicMotionError(Exception):
     """A failure with a message for the user: what is wrong, where, and what to do. Exit code 1."""

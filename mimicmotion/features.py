@@ -21,7 +21,6 @@ from mimicmotion.dwpose import (
     TrackReport,
     align_pose,
     arrays_from_pose,
-    draw_pose,
     fit_alignment,
     follow_person,
     load_poses,
@@ -331,6 +330,8 @@ class DrawnPoses:
 
     def _picture(self, index: int) -> "torch.Tensor":
         import torch
+
+        from mimicmotion.dwpose import draw_pose
 
         if index in self._kept:
             return self._kept[index]

@@ -13,6 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from mimicmotion.cli import HelpFormatter
 from mimicmotion.dwpose import Pose, draw_pose, draw_pose_plain, project, stick_figure
 
 SIZES = ((576, 1024), (1024, 576), (128, 192), (192, 128))
@@ -39,7 +40,7 @@ def timed(draw, pose: Pose, size: tuple[int, int]) -> tuple[np.ndarray, float]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     parser.add_argument("--poses", type=int, default=40, help="random poses per size")
     poses = parser.parse_args(argv).poses
     rng = np.random.default_rng(0)

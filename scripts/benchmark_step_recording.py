@@ -15,7 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mimicmotion.config import load_config
+from mimicmotion.cli import HelpFormatter
+from mimicmotion.config import DEFAULT_CONFIG, load_config
 from mimicmotion.errors import MimicMotionError
 
 
@@ -73,9 +74,9 @@ def measure(repeats: int, config_path: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="counted pairs of runs (default: 3)")
-    parser.add_argument("--inference_config", default="configs/test.yaml", help="settings (default: %(default)s)")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3, help="counted pairs of runs")
+    parser.add_argument("--inference_config", default=DEFAULT_CONFIG, metavar="YAML", help="settings")
     arguments = parser.parse_args(argv)
     try:
         measure(arguments.repeats, arguments.inference_config)

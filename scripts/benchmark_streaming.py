@@ -1,7 +1,7 @@
 """Times the action-driven world model: first frame, milliseconds per block by stage, frames per second, memory.
 
 examples:
-  python scripts/benchmark_streaming.py                                            the tiny model
+  python scripts/benchmark_streaming.py   # the tiny model
   python scripts/benchmark_streaming.py --config_path configs/streaming/universal.yaml --random_weights --compile
 
 The table is printed and written to <output_dir>/benchmark_streaming.json.
@@ -12,7 +12,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mimicmotion.cli import run_script
+from mimicmotion.cli import STREAMING, Flag, run_script
+
+BENCHMARK = (
+    Flag("--blocks", "streaming.benchmark_blocks", int, "blocks to run; memory is read at block 10 and at the last"),
+    Flag("--random_weights", "streaming.random_weights", True, "draw weights at the configured sizes, read none"),
+)
+GROUPS = {"streaming": STREAMING, "benchmark": BENCHMARK}
 
 
 def run(config) -> int:
@@ -23,4 +29,4 @@ def run(config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(__doc__, ("streaming", "benchmark"), run))
+    sys.exit(run_script(__doc__, GROUPS, run))

@@ -17,6 +17,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mimicmotion.cli import HelpFormatter, setup_logging
+from mimicmotion.config import DEFAULT_CONFIG
+
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = {
     "Euler 25, guidance 2": ("EulerDiscreteScheduler", 25, 2.0),
@@ -28,10 +33,10 @@ MEMORY_FRAMES = (100, 1000)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inference_config", default="configs/test.yaml", metavar="YAML")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of every variant (%(default)s)")
-    parser.add_argument("--device", default="auto")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--inference_config", default=DEFAULT_CONFIG, metavar="YAML", help="settings")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of every variant")
+    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
     parser.add_argument("--compile", action="store_true", help="compile the UNet; the first turn is left out")
     parser.add_argument("--memory", action="store_true", help="also peak memory for 100 and for 1000 frames")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
@@ -40,8 +45,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    sys.path.insert(0, str(ROOT))
-    from mimicmotion.cli import setup_logging
     from mimicmotion.errors import MimicMotionError
 
     setup_logging("WARNING")

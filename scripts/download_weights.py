@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mimicmotion.cli import HelpFormatter
 from mimicmotion.errors import MimicMotionError, SetupError
 from mimicmotion.files import require_writable, sha256_file, write_json
 
@@ -101,10 +102,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     names, default = tuple(SUBSETS), DEFAULT_SUBSETS
-    parser.add_argument("--only", nargs="+", choices=names, default=default, help="subsets (all but matrixgame)")
-    parser.add_argument("--models", default=ROOT / "models", help="folder of the weights (default: models)")
+    parser.add_argument("--only", nargs="+", choices=names, default=default, help="subsets")
+    models = "folder of the weights (default: models of the repository)"
+    parser.add_argument("--models", default=ROOT / "models", metavar="DIR", help=models)
     parser.add_argument("--check", action="store_true", help="verify what is there; needs no network")
     return parser.parse_args(argv)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from mimicmotion.cli import HelpFormatter
 from mimicmotion.dwpose import (
     ANKLE_Y,
     ANKLES,
@@ -138,7 +139,7 @@ def measure(motion: Motion, method: str, repeats: int, clean: bool) -> list[str]
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     parser.add_argument("--repeats", type=int, default=20, help="random clips per motion")
     parser.add_argument("--clean", action="store_true", help="no noise, dropouts and outliers")
     args = parser.parse_args(argv)

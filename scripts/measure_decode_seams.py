@@ -14,22 +14,23 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mimicmotion.cli import HelpFormatter, setup_logging
+from mimicmotion.config import DEFAULT_CONFIG
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inference_config", default="configs/test.yaml", metavar="YAML")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--inference_config", default=DEFAULT_CONFIG, metavar="YAML", help="settings")
     parser.add_argument("--untrained", action="store_true", help="the embedded model's untrained twin")
-    parser.add_argument("--frames", type=int, default=40)
-    parser.add_argument("--chunk", type=int, default=8)
-    parser.add_argument("--overlaps", type=int, nargs="+", default=[0, 1, 2, 4])
+    parser.add_argument("--frames", type=int, default=40, help="length of a clip")
+    parser.add_argument("--chunk", type=int, default=8, help="frames per call of the decoder")
+    parser.add_argument("--overlaps", type=int, nargs="+", default=[0, 1, 2, 4], help="frames that chunks share")
     parser.add_argument("--clips", type=int, default=4, help="random clips to average over")
     arguments = parser.parse_args(argv)
-    sys.path.insert(0, str(ROOT))
     import torch
 
-    from mimicmotion.cli import setup_logging
     from mimicmotion.config import load_config
     from mimicmotion.weights import build_tiny_model, create_pipeline
 

@@ -1,10 +1,29 @@
-"""Micro models of the true classes, with weights drawn from a fixed seed."""
+"""Micro models of the true classes, with weights drawn from a fixed seed; what keeps the suite small and off the clock.
+
+No test decides by the wall clock: it waits for what a child process prints or writes. HANG_SECONDS is no such limit;
+it only ends a run in which something hangs, and lies far above what the slowest machine needs.
+"""
 
 import logging
+import resource
 import signal
+import sys
+import time
 
+import hypothesis
 import pytest
 import torch
+
+HANG_SECONDS = 900
+# Two workers held up to 1.2 GB each. A model or detector that every test leaves alive (140 MB each was
+# seen) passes this bound before the memory of a small machine ends.
+MAX_WORKER_MB = 1900
+
+# Slow examples are no failures, neither one by one (deadline) nor while they are drawn (too_slow).
+hypothesis.settings.register_profile(
+    "off_the_clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("off_the_clock")
 
 SVD_SCHEDULER = {
     "prediction_type": "v_prediction",
@@ -23,6 +42,54 @@ SVD_SCHEDULER = {
 def pytest_configure():
     """Makes Ctrl-C work in tests and in the scripts they start: a shell's background jobs begin with it ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def peak_mb():
+    """The most memory that this process has held so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10)
+
+
+PEAKS = {}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Takes what a worker of xdist told at its end."""
+    PEAKS[node.gateway.id] = getattr(node, "workeroutput", {}).get("peak_mb", 0)
+
+
+def pytest_sessionfinish(session):
+    """A worker tells its peak; who runs the suite fails it when one has grown too far."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peak_mb"] = peak_mb()
+        return
+    PEAKS.setdefault("main", peak_mb())
+    if max(PEAKS.values()) > MAX_WORKER_MB and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line("peak memory: " + ", ".join(f"{who} {mb} MB" for who, mb in sorted(PEAKS.items())))
+    for who, mb in sorted(PEAKS.items()):
+        if mb > MAX_WORKER_MB:
+            terminalreporter.write_line(f"{who}: more than {MAX_WORKER_MB} MB; something stays alive", red=True)
+
+
+def wait_for_file(path, process):
+    """Waits until a child process has written `path`; only its end before that is a failure."""
+    while not path.exists():
+        assert process.poll() is None or path.exists(), process.communicate()
+        time.sleep(0.02)
+
+
+def wait_for_line(process, line):
+    """Reads what a child process prints until `line` comes; only its end before that is a failure."""
+    before = []
+    for printed in process.stdout:
+        before.append(printed)
+        if line in printed:
+            return
+    pytest.fail(f"the child ended without {line!r}: {''.join(before)}")
 
 
 def make_unet():
@@ -199,15 +266,23 @@ def micro_model(tmp_path_factory):
     return save_micro_model(tmp_path_factory.mktemp("model"))
 
 
+@pytest.fixture(scope="session")
+def driving_clip(tmp_path_factory):
+    """The clip of `write_clip`, coded once for the whole run."""
+    return write_clip(tmp_path_factory.mktemp("clips") / "driving.mp4")
+
+
 @pytest.fixture
-def project(tmp_path, micro_model):
+def project(tmp_path, micro_model, driving_clip):
     """A folder with a reference, three driving videos with their poses, and settings that use the micro model."""
+    import shutil
+
     import PIL.Image
     import yaml
 
     (tmp_path / "videos").mkdir()
     for name in ("a", "b", "c"):
-        write_clip(tmp_path / "videos" / f"{name}.mp4")
+        shutil.copyfile(driving_clip, tmp_path / "videos" / f"{name}.mp4")
         write_pose_file(tmp_path / "poses" / f"{name}.npz", dancing_poses(6), stride=2)
     PIL.Image.new("RGB", (64, 96), (90, 120, 150)).save(tmp_path / "person.png")
     write_pose_file(tmp_path / "person.pose.npz", dancing_poses(1), fps=0.0)

@@ -1,11 +1,23 @@
 """Layers of settings, and what is refused with which words."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from mimicmotion.config import CHOICES, RANGES, Config, load_config, lookup, to_yaml
+from mimicmotion.config import (
+    PRECISIONS,
+    Config,
+    check_config,
+    default_config,
+    describe_setting,
+    load_config,
+    lookup,
+    to_yaml,
+    trace_config,
+    walk,
+)
 from mimicmotion.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,7 +97,11 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path):
         ({"test_case": [{"num_frames": 8, "frames_overlap": 8}]}, ["frames_overlap 8", "num_frames 8"]),
         ({"test_case": [{"frames_overlap": 0}]}, ["frames_overlap", "1 or more"]),
         ({"test_case": [{"num_inference_steps": 0}]}, ["num_inference_steps", "1 or more"]),
-        ({"test_case": [{"fps": float("nan")}]}, ["fps", "nan"]),
+        ({"test_case": [{"fps": float("nan")}]}, ["fps", "nan", "0.1 to 1000"]),
+        ({"test_case": [{"guidance_scale": float("inf")}]}, ["test_case[0].guidance_scale", "inf", "0 or more"]),
+        ({"turbo": {"scheduler_sigma_max": float("inf")}}, ["turbo.scheduler_sigma_max", "inf", "a number"]),
+        ({"turbo": {"lcm_lora_scale": float("nan")}}, ["turbo.lcm_lora_scale", "nan", "a number"]),
+        ({"feature_cache": {"max_gb": float("nan")}}, ["feature_cache.max_gb", "nan", "0 or more"]),
         ({"test_case": []}, ["test_case is empty"]),
         ({"sampling": {"decode_chunk_size": 4, "decode_overlap": 4}}, ["decode_overlap 4", "decode_chunk_size 4"]),
         ({"turbo": {"scheduler_sigma_min": 800}}, ["scheduler_sigma_min"]),
@@ -124,11 +140,83 @@ def test_a_missing_file_is_refused(tmp_path):
         load_config(tmp_path / "nowhere.yaml")
 
 
-@pytest.mark.parametrize("path", [*CHOICES, *RANGES])
-def test_checked_settings_exist_and_their_defaults_pass(path):
-    value = lookup(Config(), path)
-    if path in CHOICES:
-        assert value is None or value in CHOICES[path]
-    else:
-        low, high = RANGES[path]
-        assert value is None or ((low is None or value >= low) and (high is None or value <= high))
+LIMITED = [
+    path
+    for path, _ in walk(Config())
+    if any(describe_setting(path).metadata.get(name) not in (None, ()) for name in ("choices", "low", "high"))
+]
+
+
+def test_a_default_passes_its_own_check():
+    check_config(Config())
+
+
+@pytest.mark.parametrize("path", LIMITED)
+def test_what_a_setting_may_be_is_checked(path):
+    """Each choice passes and another word does not; each limit passes and a step beyond it does not."""
+    limits = describe_setting(path).metadata
+    for choice in limits["choices"]:
+        assert lookup(load_config(given={path: choice}), path) == choice
+    beyond = ["nothing"] if limits["choices"] else []
+    beyond += [limits[name] + step for name, step in (("low", -1), ("high", 1)) if limits[name] is not None]
+    beyond = [value for value in beyond if value != 2**63]  # no integer of the file format
+    for value in beyond:
+        with pytest.raises(UsageError, match=re.escape(path)):
+            load_config(given={path: value})
+
+
+def test_the_published_choices_are_there():
+    """The document promises these words."""
+    assert describe_setting("turbo.scheduler").metadata["choices"][:2] == ("AnimateLCM_SVD", "EulerDiscreteScheduler")
+    assert describe_setting("runtime.dtype").metadata["choices"] == PRECISIONS
+    assert describe_setting("latent_concat.interp_mode").metadata["choices"] == ("linear", "slerp", "smooth")
+
+
+@pytest.mark.parametrize("path", ["turbo", "turbo.nothing", "test_case", "test_case[0]", "output.crf.deep", ""])
+def test_what_is_no_single_setting_has_no_description(path):
+    with pytest.raises(KeyError):
+        describe_setting(path)
+
+
+def test_every_setting_is_walked_and_can_be_looked_up():
+    config = load_config(TEST_YAML)
+    walked = dict(walk(config))
+    assert all(lookup(config, path) == value for path, value in walked.items())
+    assert len(walked) == sum(": " in line for line in to_yaml(config).splitlines() if not line.endswith(":")) > 90
+
+
+# ----------------------------------------------------------------------------------------------------
+# Where a setting came from
+
+
+def test_every_layer_is_named(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("output: {crf: 20, audio: drop}\ntest_case: [{seed: 1}, {fps: 12}]\nturbo: {scheduler: AYS}\n")
+    given = {"test_case[*].seed": 7, "output.audio": "keep"}
+    names = {"test_case[*].seed": "--seed"}
+    origin = trace_config(path, given, ["turbo.scheduler=DPMSolver++"], names)
+    assert origin.sources == {
+        "output.crf": str(path),
+        "output.audio": "as given",
+        "test_case[0].seed": "--seed",
+        "test_case[1].seed": "--seed",
+        "test_case[1].fps": str(path),
+        "turbo.scheduler": "turbo.scheduler=DPMSolver++",
+    }
+    assert origin.differences() == [
+        "test_case[0].seed: 7 (--seed)",
+        f"test_case[1].fps: 12.0 ({path})",
+        "test_case[1].seed: 7 (--seed)",
+        "turbo.scheduler: DPMSolver++ (turbo.scheduler=DPMSolver++)",
+        f"output.crf: 20 ({path})",
+    ]
+
+
+def test_the_defaults_differ_from_nothing(tmp_path):
+    (tmp_path / "empty.yaml").write_text("")
+    assert trace_config(tmp_path / "empty.yaml").differences() == []
+
+
+def test_without_a_path_the_packages_own_file_is_read(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert load_config() == load_config(TEST_YAML) == default_config()

@@ -38,9 +38,46 @@ def test_the_choice_and_its_reason_are_logged(machine, caplog):
     assert "cpu" in caplog.text and "neither CUDA nor MPS" in caplog.text
 
 
-def test_a_device_may_be_given_as_such(machine):
+@pytest.fixture
+def threads(monkeypatch):
+    """Pretends that torch computes with so many threads, and that variables say so."""
+
+    def pretend(count, **variables):
+        for name in device.THREAD_LIMITS:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "variables", "line"),
+    [
+        ("auto", 1, {}, "device: cpu, 1 thread (neither CUDA nor MPS is available)"),
+        ("auto", 2, {}, "device: cpu, 2 threads (neither CUDA nor MPS is available)"),
+        (
+            "auto", 1, {"OMP_NUM_THREADS": "1"},
+            "device: cpu, 1 thread (neither CUDA nor MPS is available; OMP_NUM_THREADS=1)",
+        ),
+        ("cpu", 2, {"MKL_NUM_THREADS": "2"}, "device: cpu, 2 threads (as asked; MKL_NUM_THREADS=2)"),
+        ("cpu", 4, {"OMP_NUM_THREADS": "8"}, "device: cpu, 4 threads (as asked)"),
+    ],
+)  # fmt: skip
+def test_the_log_says_truly_why(name, count, variables, line, machine, threads, caplog):
+    machine()
+    threads(count, **variables)
+    with caplog.at_level(logging.INFO):
+        device.resolve_device(name)
+    assert [record.getMessage() for record in caplog.records] == [line]
+
+
+def test_a_device_may_be_given_as_such(machine, caplog):
     machine(gpus=2)
-    assert device.resolve_device(torch.device("cuda:1")) == torch.device("cuda:1")
+    with caplog.at_level(logging.INFO):
+        assert device.resolve_device(torch.device("cuda:1")) == torch.device("cuda:1")
+    assert not caplog.records, "it was chosen before"
 
 
 @pytest.mark.parametrize(("name", "gpus"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2), ("mps", 1)])

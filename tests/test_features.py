@@ -204,7 +204,7 @@ def test_poses_are_drawn_once_and_only_when_asked_for(monkeypatch):
         drawn.append(pose)
         return draw_pose(pose, *size)
 
-    monkeypatch.setattr("mimicmotion.features.draw_pose", draw)
+    monkeypatch.setattr("mimicmotion.dwpose.draw_pose", draw)
     poses = dancing_poses(5)
     clip = DrawnPoses(poses, 64, 64)
     assert (len(clip), drawn) == (5, [])

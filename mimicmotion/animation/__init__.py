@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "clip": ["Clip"],
         "inputs": ["InputFeatures"],
         "models": ["Models"],
+        "record": ["write_record"],
         "recording": ["check_recording"],
         "writer": ["decode_frames"],
     },

@@ -13,10 +13,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mimicmotion.animation.models import Models
-from mimicmotion.animation.record import facts, finished_before, job_recipe
+from mimicmotion.animation.record import finished_before, job_recipe, write_record
 from mimicmotion.config import Config
 from mimicmotion.errors import MimicMotionError
-from mimicmotion.results import Job, write_sidecar
+from mimicmotion.results import Job
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +114,7 @@ class Animator:
             self.write(clip, latents)
         outcome.status, outcome.frames, outcome.message = "done", clip.num_frames, str(job.output)
         outcome.stages = clock.rounded()
-        write_sidecar(job.output, made_from, facts(self.models, clip) | {"stage_seconds": outcome.stages})
+        write_record(self.models, clip, made_from, {"stage_seconds": outcome.stages})
 
     def prepare(self, job: Job) -> "Clip":
         """As `ClipMaker.prepare`."""

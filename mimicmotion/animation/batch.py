@@ -8,7 +8,7 @@ from pathlib import Path
 from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.recording import check_recording
 from mimicmotion.config import Config
-from mimicmotion.errors import MimicMotionError, SetupError
+from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError
 from mimicmotion.features import frame_geometry, read_picture
 from mimicmotion.files import remove_stale_temporaries, require_writable, write_json
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
@@ -17,7 +17,6 @@ from mimicmotion.video import effective_stride, open_video
 
 logger = logging.getLogger(__name__)
 
-INTERRUPTED = 130
 SUMMARY_NAME = "run.json"
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from mimicmotion.animation.models import Models
 from mimicmotion.features import DetectedPoses, Geometry, Reference, detect_poses, read_frame
+from mimicmotion.progress import Progress
 from mimicmotion.video import VideoSource, effective_stride, open_video
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class InputFeatures:
     def driving_poses(self, video: VideoSource, sample_stride: int) -> DetectedPoses:
         """What the detector sees in the sampled frames of a video. Raises: InputError when it cannot be read."""
         total = -(-video.num_frames // effective_stride(video.fps, sample_stride))
-        with tqdm(total=total, desc="poses", unit="frame", leave=False, disable=None) as bar:
+        with Progress("poses", total, "frame") as bar:
             return detect_poses(
                 video,
                 self.models.detector,

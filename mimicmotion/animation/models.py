@@ -6,6 +6,7 @@ from functools import cached_property
 from mimicmotion.config import Config
 from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detector
 from mimicmotion.files import cached_sha256
+from mimicmotion.progress import Progress
 from mimicmotion.weights import find_lcm_file, weights_fingerprint
 
 logger = logging.getLogger(__name__)
@@ -80,12 +81,14 @@ class Models:
     @cached_property
     def pipeline(self):
         """The pipeline on its device, with LCM weights and the turbo scheduler."""
+        import torch
+
         from mimicmotion.device import describe_device
         from mimicmotion.pipelines import make_scheduler
         from mimicmotion.weights import apply_lcm_weights, create_pipeline, place_pipeline
 
         config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
-        load_device = "cpu" if runtime.offload != "none" else self.device
+        load_device = torch.device("cpu") if runtime.offload != "none" else self.device
         pipeline = create_pipeline(config, load_device, self.dtype, self.vae_dtype)
         if turbo.lcm_lora_path:
             apply_lcm_weights(
@@ -99,6 +102,6 @@ class Models:
         if not turbo.skip_lcm_scheduler:
             pipeline.scheduler = make_scheduler(turbo.scheduler, pipeline.scheduler.config, turbo)
         place_pipeline(pipeline, self.device, runtime.offload, runtime.compile)
-        pipeline.set_progress_bar_config(desc="sampling", unit="tile", leave=False, disable=None)
+        pipeline.progress_bar = lambda total: Progress("sampling", total, "tile")
         logger.info("Networks on %s in %s", describe_device(self.device), str(self.dtype).removeprefix("torch."))
         return pipeline

@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING
 
 from mimicmotion.animation.models import Models
 from mimicmotion.errors import InputError
+from mimicmotion.features import SIDECAR_SUFFIX
 from mimicmotion.files import content_sha256
 from mimicmotion.pipelines import turbo_steps_and_guidance
-from mimicmotion.results import Job, is_finished, recipe
+from mimicmotion.results import Job, is_finished, recipe, write_sidecar
 from mimicmotion.video import video_stem
 
 if TYPE_CHECKING:
     from mimicmotion.animation.clip import Clip
-
-POSE_SUFFIX = ".pose.npz"  # of keypoints beside a reference picture
 
 
 def job_recipe(models: Models, job: Job) -> dict:
     """All that the job's result depends on. Raises: InputError when one of its files is missing."""
     config = models.config
     paths = {"video": job.video, "reference": Path(job.case.ref_image_path)}
-    sidecar = Path(job.case.ref_image_path).with_suffix(POSE_SUFFIX)
+    sidecar = Path(job.case.ref_image_path).with_suffix(SIDECAR_SUFFIX)
     if sidecar.is_file():
         paths["reference_pose"] = sidecar
     if config.pose.backend == "file":
@@ -46,6 +45,11 @@ def finished_before(models: Models, job: Job, made_from: dict) -> bool:
     return is_finished(job.output, made_from) and all(
         job.beside(suffix).is_file() for suffix, wanted in companions if wanted
     )
+
+
+def write_record(models: Models, clip: "Clip", made_from: dict, more: dict | None = None) -> None:
+    """Writes the sidecar of a finished result: what it was made from, what came of it, and `more`."""
+    write_sidecar(clip.job.output, made_from, facts(models, clip) | (more or {}))
 
 
 def facts(models: Models, clip: "Clip") -> dict:

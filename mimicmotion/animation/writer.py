@@ -6,12 +6,12 @@ from contextlib import ExitStack
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from mimicmotion.animation.clip import Clip
 from mimicmotion.animation.models import Models
 from mimicmotion.config import SamplingSettings
 from mimicmotion.features import DrawnPoses
+from mimicmotion.progress import Progress
 from mimicmotion.results import comparison_frames, contact_sheet, evenly_spaced
 from mimicmotion.video import VideoWriter
 
@@ -48,9 +48,7 @@ class ResultWriter:
                 path = job.beside("_comparison.mp4")
                 side = stack.enter_context(VideoWriter(path, job.case.fps, crf=output.crf))
                 driving_frames = (frame for _, frame in clip.video.frames(clip.driving.stride))
-            bar = stack.enter_context(
-                tqdm(total=clip.num_frames, desc="decoding", unit="frame", leave=False, disable=None)
-            )
+            bar = stack.enter_context(Progress("decoding", clip.num_frames, "frame"))
             for frames in decode_frames(self.models.pipeline, latents, self.sampling):
                 writer.write(frames)
                 bar.update(len(frames))

@@ -7,7 +7,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "align": ["ANKLES", "Alignment", "METHODS", "align_pose", "fit_alignment"],
         "backends": ["choose_backend", "detector_fingerprint", "make_detector"],
-        "draw": ["CANVAS_SIDE", "SMALL_CANVAS_SIDE", "draw_pose", "draw_pose_plain"],
+        "canvas": ["CANVAS_SIDE", "SMALL_CANVAS_SIDE"],
+        "draw": ["draw_pose", "draw_pose_plain"],
         "example_poses": ["ANKLE_Y", "disturb", "project", "stick_figure"],
         "keypoints": [
             "CONFIDENT",

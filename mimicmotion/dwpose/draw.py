@@ -11,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from mimicmotion.dwpose.canvas import CANVAS_SIDE
 from mimicmotion.dwpose.keypoints import Pose
 
 LIMBS = np.array(
@@ -31,9 +32,6 @@ LIMB_HALF_WIDTH = 4
 JOINT_RADIUS = 4
 FACE_RADIUS = 3
 FINGER_WIDTH = 2
-CANVAS_SIDE = 2160
-# Of the embedded PoseNet: as wide against its pictures of 128 pixels as 2160 are against 576.
-SMALL_CANVAS_SIDE = 480
 FAR_AWAY = 1 << 20  # canvas pixels; OpenCV takes 32-bit coordinates
 
 

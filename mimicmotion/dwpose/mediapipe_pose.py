@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
@@ -68,6 +69,10 @@ class MediaPipeDetector:
 
     def __init__(self) -> None:
         self._solution = _open_holistic()
+        # MediaPipe's graph and its Python callback hold each other where Python's collector cannot see it: a
+        # solution that nobody closes keeps its 140 MB until the process ends.
+        self._free = weakref.finalize(self, self._solution.close)
+        self._free.atexit = False
         self._sides = SideKeeper()
         self.fingerprint = fingerprint()
 
@@ -91,8 +96,8 @@ class MediaPipeDetector:
         return self._sides(pose_from_landmarks(self._solution.process(frame), size), size)
 
     def close(self) -> None:
-        """Frees the models; the detector cannot be used after it."""
-        self._solution.close()
+        """Frees the models, as dropping the last reference does; the detector cannot be used after it."""
+        self._free()
 
 
 def fingerprint() -> str:

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from mimicmotion.animation import decode_frames
 from mimicmotion.config import Config, SamplingSettings
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.latent_concat.join import Part, decode_groups
+from mimicmotion.progress import Progress
 from mimicmotion.video import VideoWriter
 
 
@@ -26,11 +26,11 @@ def write_video(path: Path, decoder, parts: list[Part], fps: float, config: Conf
     total = sum(part.shown for part in parts)
     with (
         VideoWriter(path, fps, crf=config.output.crf) as writer,
-        tqdm(total=total, desc="decoding", unit="frame", leave=False, disable=None) as bar,
+        Progress("decoding", total, "frame") as progress,
     ):
         for frames in joined_frames(decoder, parts, config.sampling, isolate):
             writer.write(frames)
-            bar.update(len(frames))
+            progress.update(len(frames))
     if writer.frames_written != total:
         raise MimicMotionError(f"{path} has {writer.frames_written} frames instead of {total}")
     return total

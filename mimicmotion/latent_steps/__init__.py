@@ -13,7 +13,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "recorder": ["StepExperiment", "StepRecorder"],
         "files": ["require_name"],
-        "decoder": ["COMPRESS_PRESETS", "ExperimentLatentDecoder", "summarize"],
+        "options": [
+            "COMPRESS_PRESETS",
+            "DEFAULT_DEVICE",
+            "DEFAULT_FPS",
+            "DEFAULT_QUALITY",
+            "DEFAULT_SCALE",
+            "DEFAULT_WORKERS",
+        ],
+        "decoder": ["ExperimentLatentDecoder", "summarize"],
         "latent_decoder": ["LatentDecoder"],
         "report": ["write_pictures", "write_report"],
     },

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from mimicmotion.errors import MimicMotionError, SetupError, UsageError
 from mimicmotion.files import (
@@ -33,6 +32,14 @@ from mimicmotion.latent_steps.files import (
     read_step,
 )
 from mimicmotion.latent_steps.latent_decoder import LatentDecoder, find_vae
+from mimicmotion.latent_steps.options import (
+    DEFAULT_DEVICE,
+    DEFAULT_FPS,
+    DEFAULT_QUALITY,
+    DEFAULT_SCALE,
+    DEFAULT_WORKERS,
+)
+from mimicmotion.progress import Progress
 from mimicmotion.video import VideoWriter, as_fps
 from mimicmotion.weights import find_weights
 
@@ -41,16 +48,6 @@ logger = logging.getLogger(__name__)
 OUTPUT_FOLDER = "latents_videos"
 SUMMARY_NAME = "decode_summary.json"
 FORMAT_VERSION = 1
-DEFAULT_FPS = 12
-DEFAULT_QUALITY = 7.0
-DEFAULT_SCALE = 1.0
-# (quality, scale) by name.
-COMPRESS_PRESETS = {
-    "high-quality": (7.0, 1.0),
-    "balanced": (3.0, 1.0),
-    "small-file": (1.0, 0.75),
-    "tiny": (0.5, 0.5),
-}
 
 
 @dataclass(frozen=True)
@@ -122,14 +119,14 @@ class ExperimentLatentDecoder:
     def __init__(
         self,
         experiment_dir: str | Path,
-        device: str = "auto",
+        device: str = DEFAULT_DEVICE,
         *,
         output_dir: str | Path | None = None,
         fps: float = DEFAULT_FPS,
         quality: float = DEFAULT_QUALITY,
         scale: float = DEFAULT_SCALE,
         overwrite: bool = False,
-        workers: int = 1,
+        workers: int = DEFAULT_WORKERS,
         preview_x0: bool = False,
         model: str | None = None,
     ):
@@ -222,9 +219,9 @@ class ExperimentLatentDecoder:
             with self._lock:
                 results[task.name] = result
                 self._write_summary(results, start)
-                bar.update()
+                progress.update()
 
-        with tqdm(total=len(waiting), desc="decoding", unit="step", leave=False, disable=None) as bar:
+        with Progress("decoding", len(waiting), "step") as progress:
             if self.workers == 1:
                 # In the main thread an interrupt ends the step at once.
                 for task in waiting:

@@ -90,7 +90,8 @@ class PoseInjection:
         self._handle = self._conv_in.register_forward_hook(self._add)
 
     def _add(self, _module, _arguments, output: torch.Tensor) -> torch.Tensor:
-        return output if self._features is None else output + self._features
+        # PoseNet may be kept in single precision beside a UNet in half; the sum must not promote what follows.
+        return output if self._features is None else output + self._features.to(output.dtype)
 
     @contextlib.contextmanager
     def features(self, features: torch.Tensor | None) -> Iterator[None]:
@@ -109,9 +110,10 @@ class PoseFeatures:
 
     Args:
         pose_net: the network.
-        poses: drawn poses (frames, 3, height, width), shared by the batch, or (batch, frames, 3, height, width);
-            uint8 0..255 or floating point -1..1. Anything with a length that gives such a (len(window), 3,
-            height, width) tensor for a list of indices serves as well, so that poses may be drawn when needed.
+        poses: drawn poses (frames, 3, height, width), shared by the batch, or (clips, frames, 3, height, width), each
+            clip for an equal share of the batch; uint8 0..255 or floating point -1..1. Anything with a length that
+            gives such a (len(window), 3, height, width) tensor for a list of indices serves as well, so that poses may
+            be drawn when needed.
         budget: bytes of features to keep.
     """
 
@@ -135,9 +137,11 @@ class PoseFeatures:
 
     def _compute(self, window: list[int], batch_size: int) -> torch.Tensor:
         batched = isinstance(self._poses, torch.Tensor) and self._poses.ndim == 5
+        clips = self._poses.shape[0] if batched else 1
         pixels = self._poses[:, window].flatten(0, 1) if batched else self._poses[window]
         pixels = pixels.to(self._pose_net.device)
         if pixels.dtype == torch.uint8:
             pixels = pixels / 127.5 - 1
         features = self._pose_net(pixels.to(self._pose_net.dtype))
-        return features if batched else features.repeat(batch_size, 1, 1, 1)
+        # (clips * frames, ...) -> (batch_size * frames, ...)
+        return features.unflatten(0, (clips, -1)).repeat_interleave(batch_size // clips, dim=0).flatten(0, 1)

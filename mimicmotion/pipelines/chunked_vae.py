@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterator
 
 import torch
-from diffusers.utils.torch_utils import is_compiled_module
 
 from mimicmotion.errors import NumericalError
 
@@ -55,7 +54,7 @@ class ChunkedVae:
             yield chunk[:, :kept]
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
-        decode = self.vae._orig_mod.decode if is_compiled_module(self.vae) else self.vae.decode
+        decode = getattr(self.vae, "_orig_mod", self.vae).decode  # torch.compile hides the signature
         arguments = {"num_frames": len(latents)} if "num_frames" in inspect.signature(decode).parameters else {}
         return self.vae.decode(latents.to(self._execution_device, self.vae.dtype), **arguments).sample
 

@@ -17,7 +17,11 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
+
+from mimicmotion.pipelines.noise import draw_noise
+
+GRID_POINTS = 40
+LEVELS = ("sigma_min", "sigma_max")  # Euler's configuration may leave these None, for levels that follow from its betas
 
 
 @dataclass
@@ -32,33 +36,57 @@ class AnimateLCMSVDStochasticIterativeScheduler(SchedulerMixin, ConfigMixin):
     """Few-step sampling for an SVD UNet distilled by consistency (AnimateLCM, arXiv 2402.00769).
 
     Args:
-        num_train_timesteps: points of the Karras grid that the model was distilled on.
+        num_grid_points: points of the Karras grid that the model was distilled on.
         sigma_min: lowest noise level of the grid.
         sigma_max: highest noise level of the grid, where sampling starts.
         sigma_data: standard deviation of the data in the preconditioning; 1 gives SVD's v-prediction.
         s_noise: factor on the noise that is added back in each step.
         rho: curvature of the Karras grid (arXiv 2206.00364, equation 5).
         clip_denoised: clamps predicted clean samples to -1..1; wrong for latents, which exceed that range.
+        kwargs: `num_train_timesteps`, the published name of `num_grid_points`. It is no entry of the configuration:
+            there SVD's own scheduler means the 1000 steps of its diffusion by it.
     """
 
     order = 1
+    _compatibles = ["EulerDiscreteScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"]  # noqa: RUF012
 
     @register_to_config
     def __init__(
         self,
-        num_train_timesteps: int = 40,
+        num_grid_points: int = GRID_POINTS,
         sigma_min: float = 0.002,
         sigma_max: float = 700.0,
         sigma_data: float = 1.0,
         s_noise: float = 1.0,
         rho: float = 7.0,
         clip_denoised: bool = False,
+        **kwargs,
     ):
+        self._take_published_name(**kwargs)
         self.num_inference_steps: int | None = None
         self.timesteps = torch.from_numpy(self.sigma_to_t(self.grid()))
         self.sigmas = torch.from_numpy(np.append(self.grid(), 0.0).astype(np.float32))
         self._step_index: int | None = None
         self._begin_index: int | None = None
+
+    def _take_published_name(self, num_train_timesteps: int | None = None) -> None:
+        if num_train_timesteps is not None:
+            # diffusers drops a setting that it believes to be a default when it makes another scheduler of this one.
+            defaults = [name for name in self.config["_use_default_values"] if name != "num_grid_points"]
+            self.register_to_config(num_grid_points=num_train_timesteps, _use_default_values=defaults)
+
+    @classmethod
+    def from_config(cls, config: dict, **arguments):
+        """A scheduler with the settings of `config`, of this class or another one.
+
+        Another scheduler's noise levels and curvature are taken over, its count of training steps is not: the grid
+        keeps its 40 points. What does not apply here is kept for the way back, as elsewhere in diffusers.
+        """
+        config = {name: value for name, value in config.items() if not (name in LEVELS and value is None)}
+        if config.get("_class_name") == cls.__name__ and "num_grid_points" not in config:
+            # Saved before the grid had a name of its own, or by AnimateLCM's code.
+            config["num_grid_points"] = config.pop("num_train_timesteps", GRID_POINTS)
+        return super().from_config(config, **arguments)
 
     @property
     def init_noise_sigma(self) -> float:
@@ -80,9 +108,9 @@ class AnimateLCMSVDStochasticIterativeScheduler(SchedulerMixin, ConfigMixin):
         self._begin_index = begin_index
 
     def grid(self) -> np.ndarray:
-        """All noise levels the model was distilled on, (num_train_timesteps,), from sigma_max to sigma_min."""
+        """All noise levels the model was distilled on, (num_grid_points,), from sigma_max to sigma_min."""
         config = self.config
-        ramp = np.arange(config.num_train_timesteps) / max(config.num_train_timesteps - 1, 1)
+        ramp = np.arange(config.num_grid_points) / max(config.num_grid_points - 1, 1)
         low, high = config.sigma_min ** (1 / config.rho), config.sigma_max ** (1 / config.rho)
         return (high + ramp * (low - high)) ** config.rho
 
@@ -100,8 +128,8 @@ class AnimateLCMSVDStochasticIterativeScheduler(SchedulerMixin, ConfigMixin):
         """Chooses the noise levels of a run.
 
         Args:
-            num_inference_steps: number of steps, 1..num_train_timesteps. AnimateLCM takes every
-                (num_train_timesteps // num_inference_steps)-th point. Where that leaves more than two strides
+            num_inference_steps: number of steps, 1..num_grid_points. AnimateLCM takes every
+                (num_grid_points // num_inference_steps)-th point. Where that leaves more than two strides
                 of the grid unused (25 of 40 steps would stop at sigma 4.35), the points are spread evenly.
             device: where `timesteps` is put; the sigmas stay on the CPU.
             timesteps: grid indices to use instead, strictly increasing from 0.
@@ -123,7 +151,7 @@ class AnimateLCMSVDStochasticIterativeScheduler(SchedulerMixin, ConfigMixin):
         self._begin_index = None
 
     def _spread(self, steps: int) -> np.ndarray:
-        points = self.config.num_train_timesteps
+        points = self.config.num_grid_points
         if not 1 <= steps <= points:
             raise ValueError(
                 f"the AnimateLCM grid has {points} points and serves 1 to {points} steps, not {steps}; "
@@ -137,7 +165,7 @@ class AnimateLCMSVDStochasticIterativeScheduler(SchedulerMixin, ConfigMixin):
 
     def _checked(self, timesteps: list[int]) -> np.ndarray:
         indices = np.asarray(timesteps, dtype=np.int64)
-        last = self.config.num_train_timesteps - 1
+        last = self.config.num_grid_points - 1
         if len(indices) == 0 or indices[0] != 0 or indices[-1] > last or (np.diff(indices) <= 0).any():
             raise ValueError(
                 f"timesteps are grid indices that start at 0 and increase up to {last} at most, not {timesteps}: "
@@ -155,13 +183,28 @@ class AnimateLCMSVDStochasticIterativeScheduler(SchedulerMixin, ConfigMixin):
     def _start_at(self, timestep: float | torch.Tensor) -> None:
         if self._begin_index is not None:
             self._step_index = self._begin_index
-            return
-        if not isinstance(timestep, float) and not torch.is_floating_point(torch.as_tensor(timestep)):
+        else:
+            self._step_index = self.index_for_timestep(timestep)
+
+    def index_for_timestep(self, timestep: float | torch.Tensor) -> int:
+        """Place of `timestep` in `timesteps`: of the nearest one, within the precision that it came in.
+
+        Args:
+            timestep: an entry of `timesteps`, as a tensor of any floating point type or as a number.
+
+        Raises:
+            ValueError: for an integer, which would be an index, and for a timestep that is not one of `timesteps`.
+        """
+        if not torch.is_floating_point(torch.as_tensor(timestep)):
             raise ValueError("pass one of scheduler.timesteps as timestep, not an index")
-        matches = (self.timesteps == torch.as_tensor(timestep).to(self.timesteps.device)).nonzero()
-        if len(matches) == 0:
+        dtype = timestep.dtype if isinstance(timestep, torch.Tensor) else torch.float32
+        distances = (self.timesteps.cpu().double() - float(timestep)).abs()
+        nearest = int(distances.argmin())
+        # Numbers are held to single precision too: they may come from a tensor's item().
+        precision = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
+        if not distances[nearest] <= 2 * precision * max(1.0, abs(float(timestep))):
             raise ValueError(f"timestep {float(timestep)} is not one of {self.timesteps.tolist()}")
-        self._step_index = int(matches[0])
+        return nearest
 
     def scalings(self, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(c_skip, c_out) of the preconditioning (arXiv 2206.00364, table 1) with v-prediction's sign."""
@@ -185,6 +228,10 @@ class AnimateLCMSVDStochasticIterativeScheduler(SchedulerMixin, ConfigMixin):
             generator: source of the added noise. Runs of one step draw none; every step of longer runs draws,
                 the last one too (its noise has size 0), so that the draws match AnimateLCM's.
             return_dict: False gives a tuple (prev_sample,).
+
+        Raises:
+            ValueError: for a first timestep that is not one of `timesteps`, or a list of generators of another length
+                than the batch.
         """
         if self._step_index is None:
             self._start_at(timestep)
@@ -195,23 +242,22 @@ class AnimateLCMSVDStochasticIterativeScheduler(SchedulerMixin, ConfigMixin):
             denoised = denoised.clamp(-1, 1)
         previous = denoised
         if len(self.timesteps) > 1:
-            noise = randn_tensor(
-                model_output.shape, generator=generator, device=model_output.device, dtype=model_output.dtype
-            )
+            noise = draw_noise(model_output.shape, generator, model_output.device, model_output.dtype)
             previous = denoised + noise * self.config.s_noise * sigma_next
         self._step_index += 1
         if not return_dict:
             return (previous,)
         return AnimateLCMSVDStochasticIterativeSchedulerOutput(previous, denoised)
 
-    def add_noise(
-        self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
-    ) -> torch.Tensor:
-        """`original_samples` (batch, ...) with noise of the level of each entry of `timesteps` (batch,)."""
-        known = self.timesteps.to(timesteps.device)
-        indices = [int((known == t).nonzero()[0]) for t in timesteps]
+    def add_noise(self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """`original_samples` (batch, ...) with noise of the level of each entry of `timesteps` (batch,).
+
+        Raises:
+            ValueError: for a timestep that is not one of the scheduler's.
+        """
+        indices = [self.index_for_timestep(timestep) for timestep in timesteps]
         sigma = self.sigmas[indices].to(original_samples)
         return original_samples + noise * sigma.reshape(-1, *[1] * (original_samples.ndim - 1))
 
     def __len__(self) -> int:
-        return self.config.num_train_timesteps
+        return self.config.num_grid_points

@@ -13,23 +13,42 @@ from dataclasses import dataclass
 import numpy as np
 import PIL.Image
 import torch
-from diffusers import StableVideoDiffusionPipeline
-from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import (
-    _resize_with_antialiasing,
-    retrieve_timesteps,
+from diffusers import (
+    AutoencoderKLTemporalDecoder,
+    AutoencoderTiny,
+    SchedulerMixin,
+    StableVideoDiffusionPipeline,
+    UNetSpatioTemporalConditionModel,
 )
+from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
+from transformers import CLIPImageProcessor, CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
 from mimicmotion.modules import PoseFeatures, PoseInjection, PoseNet
+from mimicmotion.pipelines.call_checks import (
+    check_callback_inputs,
+    check_choices,
+    check_first_step,
+    check_latents,
+    check_poses,
+    count_pictures,
+    len_frames,
+)
 from mimicmotion.pipelines.chunked_vae import ChunkedVae, require_finite
-from mimicmotion.pipelines.tiling import fuse_tiles, tile_windows
+from mimicmotion.pipelines.noise import draw_noise, require_one_each
+from mimicmotion.pipelines.noise_levels import set_noise_levels
+from mimicmotion.pipelines.tile_fusion import fuse_tiles
+from mimicmotion.pipelines.tiling import tile_windows
 
 logger = logging.getLogger(__name__)
 
 CLIP_SIZE = (224, 224)
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-CFG_BATCH_CHOICES = ("auto", "on", "off")
+# Where the classes of saved pipelines were before they moved here.
+FORMER_MODULES = {
+    "mimicmotion.lcm_scheduler": "mimicmotion.pipelines.lcm_scheduler",
+    "mimicmotion.schedulers": "mimicmotion.pipelines.ays_scheduler",
+    "mimicmotion.pipelines.schedulers": "mimicmotion.pipelines.ays_scheduler",
+}
 
 
 @dataclass
@@ -74,11 +93,35 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
     _exclude_from_cpu_offload = ["pose_net"]  # noqa: RUF012 - diffusers reads a plain list
     _callback_tensor_inputs = ["latents", "noise_pred", "denoised"]  # noqa: RUF012
 
-    def __init__(self, vae, image_encoder, unet, scheduler, feature_extractor, pose_net: PoseNet):
+    def __init__(
+        self,
+        vae: AutoencoderKLTemporalDecoder | AutoencoderTiny,
+        image_encoder: CLIPVisionModelWithProjection,
+        unet: UNetSpatioTemporalConditionModel,
+        scheduler: SchedulerMixin,
+        feature_extractor: CLIPImageProcessor | CLIPImageProcessorPil,
+        pose_net: PoseNet,
+    ):
         super().__init__(vae, image_encoder, unet, scheduler, feature_extractor)
         self.register_modules(pose_net=pose_net)
         self._injection = PoseInjection(unet)
+        self._interrupt = False
         self.vae_fallback_count = 0
+
+    @classmethod
+    def load_config(cls, *arguments, **named):
+        """diffusers' reading of a saved pipeline's model_index.json, with our classes where they are now."""
+        loaded = super().load_config(*arguments, **named)
+        index = loaded[0] if isinstance(loaded, tuple) else loaded
+        for name, value in index.items():
+            if isinstance(value, list) and value[0] in FORMER_MODULES:
+                index[name] = [FORMER_MODULES[value[0]], *value[1:]]
+        return loaded
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether sampling ends with the current step; a callback may set `_interrupt`, as elsewhere in diffusers."""
+        return self._interrupt
 
     @torch.no_grad()
     def __call__(
@@ -112,6 +155,8 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         tile_layout: str = "upstream",
         decode_overlap: int = 0,
         first_step: int = 0,
+        timesteps: list[float] | None = None,
+        sigmas: list[float] | None = None,
     ) -> MimicMotionPipelineOutput | tuple:
         """Samples a clip whose frame 0 belongs to the reference image.
 
@@ -119,12 +164,13 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
             image: the reference picture(s), or a tensor (batch, 3, height, width) in 0..1; may be None when
                 `image_embeddings` and `image_latents` are given.
             image_pose: drawn poses, frame 0 that of the reference: (frames, 3, height, width) for all of the batch
-                or (batch, frames, 3, height, width), floating point in -1..1 or uint8; or anything with a length
-                that gives (len(indices), 3, height, width) for a list of indices.
+                or (batch, frames, 3, height, width), one clip for each picture or for each video, floating point
+                in -1..1 or uint8; or anything with a length that gives (len(indices), 3, height, width) for a list
+                of indices.
             height, width: size of the frames in pixels, multiples of 8 (of 64 to match the training).
             num_frames: frames to sample, the reference included; by default all of `image_pose`.
             tile_size, tile_overlap, tile_layout: see `tile_windows`.
-            num_inference_steps: denoising steps.
+            num_inference_steps: denoising steps; not used where `timesteps` or `sigmas` are given.
             min_guidance_scale, max_guidance_scale: guidance of the first and the last frame, linear between. Where
                 both are 1 or less there is one conditional pass per tile and no guidance.
             fps: conditioning of the UNet (it is told fps - 1); published MimicMotion always uses 7.
@@ -134,61 +180,70 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
             decode_chunk_size, decode_overlap: see `decode_in_chunks`; by default all frames at once.
             first_step: above 0, sampling starts at this step, from `latents` of all frames that already have its
                 noise level.
-            num_videos_per_prompt: samples per picture.
+            num_videos_per_prompt: videos per picture; those of one picture follow each other in the batch.
             generator: source of all random numbers: noise for the reference picture, then initial latents, then
-                the scheduler's own noise.
-            latents: initial noise (batch, frames, 4, height / 8, width / 8) of unit variance, repeated over time
+                the scheduler's own noise. A list holds one for each video; a picture's noise is drawn from the
+                first one of its videos.
+            latents: initial noise (videos, frames, 4, height / 8, width / 8) of unit variance, repeated over time
                 where it is shorter than the clip.
             output_type: "pil", "np", "pt" or "latent".
             callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step; may return
                 {"latents": ...} to replace them.
-            callback_on_step_end_tensor_inputs: which of "latents", "noise_pred", "denoised" it is given.
+            callback_on_step_end_tensor_inputs: which of "latents", "noise_pred", "denoised" it is given; a
+                PipelineCallback says so itself.
             return_dict: False gives the tuple (frames,).
             device: moves the networks there first; by default they run where they are.
             image_embeddings: CLIP embeddings (batch, 1, channels) computed before by `embed_image`.
             image_latents: VAE latents (batch, 4, height / 8, width / 8) computed before by `encode_reference`.
             cfg_batch: "on" runs the conditional and unconditional passes as one batch, "off" one after the other,
                 "auto" as one batch on a GPU for as long as memory allows.
+            timesteps, sigmas: see `set_noise_levels`.
 
         Raises:
-            ValueError: for arguments that do not fit together.
+            ValueError: for arguments that do not fit together, or a scheduler that the UNet cannot work with.
             NumericalError: when latents or frames are not finite; names the stage and the step.
         """
         num_frames = len_frames(image_pose) if num_frames is None else num_frames
-        self._check_call(image, image_pose, height, width, num_frames, output_type, cfg_batch)
-        if image_only_indicator:
-            raise ValueError("image_only_indicator=True would cut the UNet's temporal layers out; leave it False")
-        if image is None and (image_embeddings is None or image_latents is None):
-            raise ValueError("without an image both image_embeddings and image_latents are needed")
+        check_choices(output_type, cfg_batch, image_only_indicator)
+        callback_inputs = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)
+        check_callback_inputs(callback_inputs, self._callback_tensor_inputs)
+        if image is not None:
+            self.check_inputs(image, height, width)
+        images = count_pictures(image, image_embeddings, image_latents)
+        if num_videos_per_prompt < 1:
+            raise ValueError(f"num_videos_per_prompt must be 1 or more, not {num_videos_per_prompt}")
+        batch_size = images * num_videos_per_prompt
+        require_one_each(generator, batch_size)
+        check_poses(image_pose, height, width, num_frames, images, batch_size)
+        frame_shape = (self.vae.config.latent_channels, height // self.vae_scale_factor, width // self.vae_scale_factor)
+        check_latents(latents, batch_size, frame_shape)
         windows = tile_windows(num_frames, tile_size, tile_overlap, tile_layout)
         if device is not None:
             self.to(device)
         device = self._execution_device
+        timesteps = set_noise_levels(self.scheduler, num_inference_steps, device, timesteps, sigmas)
+        check_first_step(first_step, latents, num_frames, len(timesteps))
+        self._num_timesteps = len(timesteps)
+        self._interrupt = False
         guidance = guidance_ramp(min_guidance_scale, max_guidance_scale, num_frames).to(device)
         self._guidance_scale = guidance if max(min_guidance_scale, max_guidance_scale) > 1 else 1.0
 
         if image_embeddings is None:
             image_embeddings = self.embed_image(image)
-        images = len(image_embeddings)
         # Drawn even where it is not used: the generator's later numbers must not depend on strength or cache.
-        noise = self.draw_image_noise(images, height, width, generator)
+        sources = generator[::num_videos_per_prompt] if isinstance(generator, list | tuple) else generator
+        noise = self.draw_image_noise(images, height, width, sources)
         if image_latents is None:
             image_latents = self.encode_reference(image, height, width, noise_aug_strength * noise)
-        batch_size = images * num_videos_per_prompt
         conditions = self._conditions(
             image_embeddings, image_latents, (fps - 1, motion_bucket_id, noise_aug_strength), image_pose, batch_size
         )
 
-        timesteps, _ = retrieve_timesteps(self.scheduler, num_inference_steps, device)
-        self._num_timesteps = len(timesteps)
-        if first_step and (latents is None or latents.shape[1] != num_frames or not first_step < len(timesteps)):
-            raise ValueError(f"first_step {first_step} needs latents of {num_frames} frames and a later step to end at")
-        shape = (batch_size, tile_size, self.vae.config.latent_channels, *conditions.latents.shape[-2:])
         if first_step == 0:
-            latents = self._initial_latents(latents, shape, num_frames, generator, device)
+            latents = self._initial_latents(latents, (batch_size, tile_size, *frame_shape), num_frames, generator)
         latents = self._denoise(
             latents.to(device, torch.float32), timesteps, first_step, windows, conditions, cfg_batch, generator,
-            callback_on_step_end, callback_on_step_end_tensor_inputs,
+            callback_on_step_end, callback_inputs,
         )  # fmt: skip
 
         frames = latents
@@ -197,20 +252,6 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
             frames = self.video_processor.postprocess_video(frames, output_type=output_type)
         self.maybe_free_model_hooks()
         return MimicMotionPipelineOutput(frames=frames) if return_dict else (frames,)
-
-    def _check_call(self, image, image_pose, height, width, num_frames, output_type, cfg_batch) -> None:
-        if image is not None:
-            self.check_inputs(image, height, width)
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type {output_type!r} is unknown; choose one of {', '.join(OUTPUT_TYPES)}")
-        if cfg_batch not in CFG_BATCH_CHOICES:
-            raise ValueError(f"cfg_batch {cfg_batch!r} is unknown; choose one of {', '.join(CFG_BATCH_CHOICES)}")
-        if len_frames(image_pose) < num_frames:
-            raise ValueError(f"{num_frames} frames need as many drawn poses; there are {len_frames(image_pose)}")
-        if isinstance(image_pose, torch.Tensor) and tuple(image_pose.shape[-3:]) != (3, height, width):
-            raise ValueError(
-                f"drawn poses must be (frames, 3, {height}, {width}) like the frames, not {tuple(image_pose.shape)}"
-            )
 
     @torch.no_grad()
     def embed_image(self, image: PIL.Image.Image | list[PIL.Image.Image] | torch.Tensor) -> torch.Tensor:
@@ -242,8 +283,7 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         self, images: int, height: int, width: int, generator: torch.Generator | list[torch.Generator] | None
     ) -> torch.Tensor:
         """The first random numbers of a run: unit noise for the reference pictures, (images, 3, height, width)."""
-        shape = (images, 3, height, width)
-        return randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
+        return draw_noise((images, 3, height, width), generator, self._execution_device)
 
     def encode_reference(self, image, height: int, width: int, noise: torch.Tensor) -> torch.Tensor:
         """VAE latents (batch, 4, height / 8, width / 8) of reference pictures with `noise` added.
@@ -284,11 +324,11 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
             pose=PoseFeatures(self.pose_net, image_pose),
         )
 
-    def _initial_latents(self, latents, shape, num_frames, generator, device) -> torch.Tensor:
+    def _initial_latents(self, latents, shape, num_frames, generator) -> torch.Tensor:
         # Latents stay in float32 throughout: at sigma 700 half precision would quantise them.
         if latents is None:
-            latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
-        latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
+            latents = draw_noise(shape, generator, self._execution_device)
+        latents = latents.to(self._execution_device, torch.float32) * self.scheduler.init_noise_sigma
         repeats = -(-num_frames // latents.shape[1])
         return latents.repeat(1, repeats, 1, 1, 1)[:, :num_frames]
 
@@ -320,6 +360,8 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
                         tensors["denoised"] = denoise(previous, noise_pred, sigma)
                     replaced = callback(self, i, timestep, {name: tensors[name] for name in callback_inputs})
                     latents = (replaced or {}).pop("latents", latents)
+                if self.interrupt:
+                    break
         return latents
 
     def _fuse(self, tiles, windows, num_frames) -> torch.Tensor:
@@ -396,12 +438,6 @@ def squash_for_clip(images: torch.Tensor) -> torch.Tensor:
     The whole picture, squashed by the anti-aliased bicubic resize that SVD was trained with.
     """
     return (_resize_with_antialiasing(images.float() * 2 - 1, CLIP_SIZE) + 1) / 2
-
-
-def len_frames(image_pose) -> int:
-    """Frames in drawn poses: of the second dimension where a batch comes first."""
-    batched = isinstance(image_pose, torch.Tensor) and image_pose.ndim == 5
-    return image_pose.shape[1] if batched else len(image_pose)
 
 
 def guidance_ramp(first: float, last: float, num_frames: int) -> torch.Tensor:

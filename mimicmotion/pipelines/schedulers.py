@@ -1,35 +1,12 @@
 """Every sampler that can be asked for by name."""
 
-import numpy as np
 from diffusers import EDMDPMSolverMultistepScheduler, EulerDiscreteScheduler
-from diffusers.schedulers import AysSchedules
 
 from mimicmotion.config import TurboSettings
 from mimicmotion.errors import UsageError
-from mimicmotion.pipelines.few_steps import MADE_FOR
+from mimicmotion.pipelines.ays_scheduler import AlignYourStepsScheduler
 from mimicmotion.pipelines.lcm_scheduler import AnimateLCMSVDStochasticIterativeScheduler
-
-
-class AlignYourStepsScheduler(EulerDiscreteScheduler):
-    """Euler steps at the noise levels optimised for Stable Video Diffusion (Align Your Steps, arXiv 2404.14507).
-
-    The published list has 10 steps; other counts interpolate it log-linearly, as its authors do.
-    """
-
-    def set_timesteps(self, num_inference_steps: int | None = None, device=None, **arguments) -> None:
-        """Chooses the noise levels for `num_inference_steps`, from sigma_max to 0."""
-        if num_inference_steps is None:
-            super().set_timesteps(device=device, **arguments)
-            return
-        super().set_timesteps(device=device, sigmas=align_your_steps(num_inference_steps).tolist())
-
-
-def align_your_steps(steps: int) -> np.ndarray:
-    """Noise levels of Align Your Steps for SVD, (steps + 1,), ending in 0."""
-    published = np.array(AysSchedules["StableDiffusionVideoSigmas"][:-1])
-    places = np.linspace(0, 1, steps) if steps > 1 else np.zeros(1)
-    sigmas = np.exp(np.interp(places, np.linspace(0, 1, len(published)), np.log(published)))
-    return np.append(sigmas, 0.0)
+from mimicmotion.pipelines.made_for import MADE_FOR
 
 
 def make_scheduler(name: str, base_config: dict, turbo: TurboSettings | None = None):
@@ -46,7 +23,7 @@ def make_scheduler(name: str, base_config: dict, turbo: TurboSettings | None = N
     if name == "AnimateLCM_SVD":
         turbo = turbo or TurboSettings()
         return AnimateLCMSVDStochasticIterativeScheduler(
-            num_train_timesteps=turbo.lcm_num_train_timesteps,
+            num_grid_points=turbo.lcm_num_train_timesteps,
             sigma_min=turbo.scheduler_sigma_min,
             sigma_max=turbo.scheduler_sigma_max,
             sigma_data=turbo.scheduler_sigma_data,

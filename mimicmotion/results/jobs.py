@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mimicmotion.config import Config, TestCase
 from mimicmotion.errors import UsageError
+from mimicmotion.places import looked_for
 from mimicmotion.video import find_videos, video_stem
 
 
@@ -46,8 +47,8 @@ def require_reference(case: TestCase, index: int) -> None:
         raise UsageError(f"test_case[{index}] has no ref_image_path; set it or pass --ref_image_path")
     if not Path(case.ref_image_path).is_file():
         raise UsageError(
-            f"reference image not found: {case.ref_image_path} (test_case[{index}].ref_image_path); pass "
-            "--ref_image_path, or fetch the demo's files with scripts/demo.sh"
+            f"reference image not found: {looked_for(case.ref_image_path)} (test_case[{index}].ref_image_path); pass "
+            "--ref_image_path, or make the demo's files with: python -m mimicmotion demo"
         )
 
 
@@ -56,8 +57,8 @@ def _videos(config: Config, case: TestCase, index: int) -> list[Path]:
     if folder:
         if not Path(folder).is_dir():
             raise UsageError(
-                f"no such folder of driving videos: {folder} (batch.video_folder); pass --batch_folder, or fetch the "
-                "demo's clip with scripts/demo.sh"
+                f"no such folder of driving videos: {looked_for(folder)} (batch.video_folder); pass --batch_folder, or "
+                "make the demo's clip with: python -m mimicmotion demo"
             )
         return find_videos(folder, config.batch.videos)
     if case.ref_video_path:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mimicmotion.config import Config, TestCase
-from mimicmotion.files import sha256_file, sha256_json, write_json
+from mimicmotion.files import content_sha256, sha256_file, sha256_json, write_json
 
 FORMAT_VERSION = 1
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "onnxruntime-gpu", "mediapipe", "peft")
@@ -67,7 +67,7 @@ def is_finished(output: Path, made_from: dict) -> bool:
         return (
             record["format_version"] == FORMAT_VERSION
             and record["recipe_sha256"] == sha256_json(made_from)
-            and record["output_sha256"] == sha256_file(output)
+            and record["output_sha256"] == content_sha256(output)
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 
 from mimicmotion.errors import InputError, MimicMotionError, UsageError
 from mimicmotion.files import atomic_path, sha256_json
+from mimicmotion.places import looked_for
 from mimicmotion.streaming.actions import ActionMode, Actions
 from mimicmotion.streaming.cache import ModelCache
 from mimicmotion.streaming.clip import ImageEncoder
@@ -307,6 +308,8 @@ def load_image(path: str | Path) -> Image.Image:
     try:
         image = Image.open(path)
         image.load()
+    except FileNotFoundError as error:
+        raise InputError(f"cannot read the image {looked_for(path)}: no such file") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read the image {path}: {error}") from error
     return image

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from mimicmotion.cli import INTERRUPTED
 from mimicmotion.config import Config
 from mimicmotion.device import describe_device, resolve_device, resolve_dtype
-from mimicmotion.errors import UsageError
+from mimicmotion.errors import INTERRUPTED, UsageError
 from mimicmotion.files import require_writable, sha256_file, write_json
+from mimicmotion.progress import track
 from mimicmotion.results import versions
 from mimicmotion.streaming.actions import (
     ActionMode,
@@ -55,7 +54,7 @@ def run_causal(config: Config) -> int:
     frames = itertools.chain(frames, itertools.repeat(idle(generator.mode)))
     actions = itertools.islice(by_block(frames, generator.mode, world.frames_per_block), blocks)
     state = generator.start(image, settings.seed)
-    play_batch(generator, state, recording, tqdm(actions, "blocks", blocks, disable=None))
+    play_batch(generator, state, recording, track(actions, "generating", blocks, "block"))
     report(recording, generator, config, Path(settings.image))
     return 0
 
@@ -102,7 +101,7 @@ def run_benchmark(config: Config) -> int:
     generator = create_generator(config, world)
     frames = bench_actions(generator.mode, settings.seed)
     actions = itertools.islice(by_block(frames, generator.mode, world.frames_per_block), settings.benchmark_blocks)
-    figures = measure(generator, image, tqdm(actions, "blocks", settings.benchmark_blocks, disable=None))
+    figures = measure(generator, image, track(actions, "generating", settings.benchmark_blocks, "block"))
     figures |= {"config": settings.config_path, "dtype": str(generator.model.dtype), "compiled": config.runtime.compile}
     print(as_table(figures))
     write_json(folder / "benchmark_streaming.json", figures)

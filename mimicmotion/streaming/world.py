@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mimicmotion.errors import UsageError
+from mimicmotion.places import find, looked_for
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ def read_world(path: str | Path) -> WorldConfig:
     from yaml import YAMLError
 
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        values = OmegaConf.to_container(OmegaConf.load(find(path)), resolve=True)
+    except FileNotFoundError as error:
+        raise UsageError(f"no streaming config {looked_for(path)}") from error
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
         raise UsageError(f"cannot read the streaming config {path}: {error}") from error
     if not isinstance(values, dict):
@@ -54,4 +57,4 @@ def read_world(path: str | Path) -> WorldConfig:
     missing = sorted(required - set(values))
     if unknown or missing:
         raise UsageError(f"{path}: unknown keys {unknown or 'none'}, missing keys {missing or 'none'}")
-    return WorldConfig(**values)
+    return WorldConfig(**values | {"weights_folder": str(find(values["weights_folder"]))})

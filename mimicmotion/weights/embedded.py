@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mimicmotion.errors import SetupError
 from mimicmotion.files import write_json
+from mimicmotion.places import find, looked_for
 
 TINY_PATH = Path("assets") / "models" / "tiny"
 TINY_MARKER = "tiny_model.json"
@@ -73,11 +74,11 @@ GAINS = {"unet": {"conv_out.": 1.7}, "pose_net": {"conv_layers.": 1.7, "final_pr
 
 def require_embedded_model(path: str | Path = TINY_PATH) -> Path:
     """The folder `path` of the embedded model. Raises: SetupError when the model is not there."""
-    path = Path(path)
+    path = find(path)
     if read_marker(path) is None:
         raise SetupError(
-            f"{path} has no {TINY_MARKER}: the embedded model is part of the repository; run the script in the "
-            f"repository's folder, or restore the model with: git checkout -- {TINY_PATH.as_posix()}"
+            f"{looked_for(path)} has no {TINY_MARKER}: the embedded model is part of the repository and of the "
+            f"installed package; restore it with: git checkout -- {TINY_PATH.as_posix()}, or install anew"
         )
     return path
 

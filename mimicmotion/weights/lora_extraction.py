@@ -26,7 +26,7 @@ def extract_lora(
     Args:
         rank: the rank per layer, less where a layer's weight has fewer rows or columns.
         seed: of the randomised SVD.
-        progress: wraps the list of names, for example `tqdm`.
+        progress: wraps the list of names and yields them, to show how far it is.
 
     Returns: tensors in fp32 under diffusers' names (`unet.NAME.lora_A.weight`, `.lora_B.weight`), for which alpha
         equals the rank; and what they keep of the difference.

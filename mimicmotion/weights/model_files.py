@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mimicmotion.errors import SetupError
 from mimicmotion.files import cached_sha256, sha256_json
+from mimicmotion.places import find, looked_for
 from mimicmotion.weights.embedded import is_default_path, require_embedded_model
 from mimicmotion.weights.places import FETCH, broken, find_weights, first_line, from_hub, is_hub_id, listing, local_copy
 
@@ -54,7 +55,7 @@ def checkpoint_path(config) -> Path | None:
     if not path:
         return None
     if not Path(path).is_file():
-        raise SetupError(f"checkpoint not found: {path}; {FETCH}")
+        raise SetupError(f"checkpoint not found: {looked_for(path)}; {FETCH}")
     return Path(path)
 
 
@@ -69,7 +70,7 @@ def resolve_base(name: str | Path, with_unet: bool = True) -> Path:
 
     if is_default_path(name):
         require_embedded_model(name)
-    folder = Path(name)
+    folder = find(name)
     if not folder.is_dir():
         folder = _base_from_hub(str(name), with_unet)
     absent = [file for file in CONFIGS if not (folder / file).is_file()]
@@ -81,7 +82,7 @@ def resolve_base(name: str | Path, with_unet: bool = True) -> Path:
 
 def _base_from_hub(name: str, with_unet: bool) -> Path:
     if not is_hub_id(name):
-        raise SetupError(f"base model not found: {name} does not exist; {FETCH}")
+        raise SetupError(f"base model not found: {looked_for(name)} does not exist; {FETCH}")
     local = local_copy(name)
     if local is not None:
         return local

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mimicmotion.errors import SetupError
+from mimicmotion.places import looked_for
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def find_lcm_file(path: str | Path, weight_name: str | None = None) -> Path:
     if local.is_dir():
         return _file_in_folder(local, weight_name)
     if not is_hub_id(str(path)):
-        raise SetupError(f"LCM weights not found: {path} does not exist; {FETCH}")
+        raise SetupError(f"LCM weights not found: {looked_for(path)} does not exist; {FETCH}")
     from huggingface_hub import hf_hub_download
 
     try:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from mimicmotion.results import plan_jobs
 from mimicmotion.video import open_video
 from mimicmotion.video.probe import probe_video
 from mimicmotion.weights import create_pipeline
-from tests.conftest import dancing_poses, write_clip, write_pose_file
+from tests.conftest import HANG_SECONDS, dancing_poses, wait_for_line, write_clip, write_pose_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -267,17 +266,31 @@ def test_an_output_folder_that_cannot_be_written_is_an_error(project):
         run(project, f"output.output_dir={project / 'taken'}")
 
 
-def start(project):
-    command = [sys.executable, "inference_raw_batch_turbo.py", "--inference_config", str(project / "settings.yaml")]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+STOPPING = """
+import runpy, signal, sys
+from mimicmotion.pipelines import MimicMotionPipeline
+call, calls = MimicMotionPipeline.__call__, []
+def stopping(*args, **kwargs):
+    calls.append(1)
+    if len(calls) == 2:
+        print("the second has begun", flush=True)
+        signal.pause()
+    return call(*args, **kwargs)
+MimicMotionPipeline.__call__ = stopping
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
-def wait_for(path, process):
-    deadline = time.time() + 120
-    while not path.exists():
-        assert process.poll() is None, process.stdout.read()
-        assert time.time() < deadline
-        time.sleep(0.01)
+def start_and_stop_in_the_second(project):
+    """The script as it is typed, but it says when it comes to sampling the second video, and waits there."""
+    script = ["inference_raw_batch_turbo.py", "--inference_config", str(project / "settings.yaml")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPING, *script],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    wait_for_line(process, "the second has begun")
+    return process
 
 
 def test_a_killed_run_goes_on_with_the_same_files(project):
@@ -286,23 +299,21 @@ def test_a_killed_run_goes_on_with_the_same_files(project):
     for path in (project / "outputs").rglob("*"):
         if path.is_file():
             path.unlink()
-    process = start(project)
-    wait_for(project / "outputs" / "videos" / "a.json", process)
+    process = start_and_stop_in_the_second(project)
     process.kill()
     process.communicate()
+    assert process.returncode == -signal.SIGKILL
     finished = {path.name for path in (project / "outputs" / "videos").glob("*.json")}
-    assert "c.json" not in finished
+    assert finished == {"a.json"}
     assert run(project) == 0
     assert summary(project)["a.mp4"] == "skipped"
     assert results(project) == expected
 
 
 def test_an_interrupt_ends_with_130_and_a_summary(project):
-    process = start(project)
-    wait_for(project / "outputs" / "videos" / "a.json", process)
-    time.sleep(0.2)  # the next video has begun
+    process = start_and_stop_in_the_second(project)
     os.kill(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130, output
     assert summary(project)["a.mp4"] == "done"
     assert "interrupted" in summary(project).values()

@@ -1,6 +1,8 @@
 """The mapping of MediaPipe's landmarks, on made-up ones; and the true models on pictures without a person."""
 
+import gc
 import sys
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -165,6 +167,20 @@ def test_true_models_are_quiet_repeatable_and_find_nobody_in_grey(capfd):
     detector.close()
     assert capfd.readouterr() == ("", "")
     assert "0.10.14" in detector.fingerprint and "smooth_landmarks=False" in detector.fingerprint
+
+
+def test_a_dropped_detector_frees_its_models():
+    detector = MediaPipeDetector()
+    graph = weakref.ref(detector._solution)
+    del detector
+    gc.collect()
+    assert graph() is None
+
+
+def test_a_detector_may_be_closed_twice():
+    detector = MediaPipeDetector()
+    detector.close()
+    detector.close()
 
 
 def test_stderr_is_given_back_after_a_failure(capfd):

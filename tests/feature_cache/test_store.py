@@ -17,6 +17,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+import mimicmotion
 from mimicmotion.feature_cache import store as feature_cache
 from mimicmotion.feature_cache.store import (
     FORMAT_VERSION,
@@ -29,6 +30,7 @@ from mimicmotion.feature_cache.store import (
     stored_files,
     verify,
 )
+from tests.conftest import HANG_SECONDS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import feature_cache as script
@@ -234,34 +236,40 @@ def test_a_file_above_the_limit_is_not_read(tmp_path):
 
 
 def test_nothing_is_ever_loaded_as_code():
-    package = Path(feature_cache.__file__).parent
-    assert not [path for path in package.rglob("*.py") if "weights_only=False" in path.read_text()]
+    sources = list(Path(mimicmotion.__file__).parent.rglob("*.py"))
+    assert Path(feature_cache.__file__) in sources
+    assert not [path for path in sources if "weights_only=False" in path.read_text()]
 
 
 # ----------------------------------------------------------------------------------------------------
 # Many processes, and sudden ends
 
 
-def count_and_compute(log):
+def count_and_compute(log, computing):
     with open(log, "a") as file:
         file.write("computed\n")
-    time.sleep(0.3)
+    if computing:
+        computing.wait(HANG_SECONDS)
+    else:
+        time.sleep(0.3)  # so that most of the others come meanwhile; nothing depends on it
     return value_of(5.0)
 
 
-def ask(folder, log, results):
-    value = FeatureCache(folder).get_or_compute("level", KEY, lambda: count_and_compute(log))
+def ask(folder, log, asking, computing, results):
+    asking.wait(HANG_SECONDS)
+    value = FeatureCache(folder).get_or_compute("level", KEY, lambda: count_and_compute(log, computing))
     results.put(float(value["tensor"].sum()))
 
 
-def run_processes(count, *arguments):
-    results = FORK.Queue()
-    processes = [FORK.Process(target=ask, args=(*arguments, results)) for _ in range(count)]
+def run_processes(count, folder, log, meet=False):
+    """Asks in `count` processes at once; where they `meet`, no value is ready before all of them compute it."""
+    results, asking, computing = FORK.Queue(), FORK.Barrier(count), FORK.Barrier(count) if meet else None
+    processes = [FORK.Process(target=ask, args=(folder, log, asking, computing, results)) for _ in range(count)]
     for process in processes:
         process.start()
-    values = [results.get(timeout=60) for _ in processes]
+    values = [results.get(timeout=HANG_SECONDS) for _ in processes]
     for process in processes:
-        process.join(60)
+        process.join()
         assert process.exitcode == 0
     return values
 
@@ -276,8 +284,8 @@ def test_eight_processes_on_one_key_compute_once(tmp_path):
 def test_without_working_locks_all_processes_succeed(tmp_path, monkeypatch):
     monkeypatch.setattr(feature_cache, "_acquire", lambda lock: None)
     log = tmp_path / "log"
-    assert run_processes(8, tmp_path / "cache", log) == [30.0] * 8
-    assert log.read_text().count("computed") > 1
+    assert run_processes(8, tmp_path / "cache", log, meet=True) == [30.0] * 8
+    assert log.read_text().count("computed") == 8
     assert [problem for _, problem in verify(tmp_path / "cache")] == [""]
     assert not list((tmp_path / "cache").rglob("*.corrupt"))
 
@@ -294,7 +302,7 @@ def test_a_lock_that_is_stuck_is_passed_over(tmp_path, monkeypatch, caplog):
     assert same(FeatureCache(tmp_path).get_or_compute("level", KEY, never), value_of())
 
 
-def store_for_ever(folder):
+def store_for_ever(folder, told):
     number = 0
     while True:
         number += 1
@@ -302,24 +310,30 @@ def store_for_ever(folder):
             tensor = torch.full((20_000,), float(number))
             cache = FeatureCache(folder, force_refresh=True)
             cache.get_or_compute("level", {"place": place}, lambda t=tensor: {"tensor": t})
+            told.send(place)
 
 
-def test_kill_9_at_any_time_leaves_whole_entries(tmp_path):
+def test_kill_9_at_any_time_leaves_whole_entries(tmp_path, caplog):
     generator, found = random.Random(0), 0
     for _ in range(15):
-        process = FORK.Process(target=store_for_ever, args=(tmp_path,))
+        stored, told = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=store_for_ever, args=(tmp_path, told))
         process.start()
-        time.sleep(0.05 + 0.1 * generator.random())
+        told.close()
+        for place in [0, 1, 2, 3, 4] * 2:  # it is in the midst of storing
+            assert stored.recv() == place
+        time.sleep(0.02 * generator.random())
         os.kill(process.pid, signal.SIGKILL)
         process.join()
+        assert process.exitcode == -signal.SIGKILL
         problems = [problem for _, problem in verify(tmp_path)]
         assert set(problems) <= {""}
         found = len(problems)
     assert found == 5
     # The locks died with their holders.
-    started = time.monotonic()
+    caplog.set_level(logging.INFO)
     assert FeatureCache(tmp_path, force_refresh=True).get_or_compute("level", {"place": 0}, value_of)
-    assert time.monotonic() - started < 5
+    assert "Waiting for another process" not in caplog.text
 
 
 def die_while_replacing(folder):
@@ -331,7 +345,7 @@ def test_kill_9_just_before_the_end_keeps_the_old_entry_and_its_rest_is_removed_
     fill(tmp_path, 1.0)
     process = FORK.Process(target=die_while_replacing, args=(tmp_path,))
     process.start()
-    process.join(30)
+    process.join()
     assert process.exitcode == -signal.SIGKILL
     (left,) = (tmp_path / "level").glob(".tmp-*")
     assert same(FeatureCache(tmp_path).get_or_compute("level", KEY, never), value_of(1.0))

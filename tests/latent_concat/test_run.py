@@ -12,6 +12,7 @@ import torch
 
 from mimicmotion import cli
 from mimicmotion.animation.animator import Animator
+from mimicmotion.commands import concat
 from mimicmotion.config import LatentConcatSettings, load_config
 from mimicmotion.errors import InputError, SetupError, UsageError
 from mimicmotion.feature_cache.safe_pt import load_pt, save_pt
@@ -358,13 +359,13 @@ def test_options_that_exclude_each_other_are_refused(project, overrides):
 
 
 def test_the_documents_flags_are_settings():
-    groups = ("concat", "device", "pose", "turbo")
+    groups = concat.GROUPS
     words = (
         "--mode decode --video_folder v --videos a.mp4 b.mp4 --cache_dir c --output_dir o --decode_chunk_size 4 "
         "--max_pose_frames 99 --interp_frames 3 --interp_mode slerp --disable_individual_videos --keep_first_frame "
         "--overwrite_cache --experiment_name e --inference_config configs/test.yaml --bridge_strength 0.5 --seed 7"
     )
-    config = cli.parse_config(cli.build_parser("Doc.", groups).parse_args(words.split()), groups)
+    config = cli.parse_config(cli.build_parser("Doc.", groups).parse_args(words.split()), groups).config
     assert (config.batch.video_folder, config.batch.videos) == ("v", ["a.mp4", "b.mp4"])
     assert config.sampling.decode_chunk_size == 4
     assert config.test_case[0].seed == 7
@@ -373,7 +374,7 @@ def test_the_documents_flags_are_settings():
         mode="decode", cache_dir="c", output_dir="o", experiment_name="e", max_pose_frames=99, individual_videos=False,
         overwrite_cache=True, drop_first="none", interp_frames=3, interp_mode="slerp", bridge_strength=0.5,
     )  # fmt: skip
-    default = cli.parse_config(cli.build_parser("Doc.", groups).parse_args([]), groups).latent_concat
+    default = cli.parse_config(cli.build_parser("Doc.", groups).parse_args([]), groups).config.latent_concat
     assert (default.cache_dir, default.max_pose_frames, default.drop_first) == ("latent_cache", 179, "each")
 
 

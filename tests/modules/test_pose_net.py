@@ -136,3 +136,51 @@ def test_shared_poses_are_repeated_for_every_clip_of_a_batch():
     net = make_pose_net()
     features = PoseFeatures(net, pictures(3)).window([0, 2], 2)
     assert torch.equal(features, net(pictures(3)[[0, 2]]).repeat(2, 1, 1, 1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_saving_and_loading_keep_every_bit(tmp_path, dtype):
+    net = make_pose_net().to(dtype)
+    net.save_pretrained(tmp_path, variant="fp16" if dtype == torch.float16 else None)
+    assert not list(tmp_path.glob("*.bin"))
+    loaded = PoseNet.from_pretrained(tmp_path, dtype=dtype, variant="fp16" if dtype == torch.float16 else None)
+    assert dict(loaded.config)["noise_latent_channels"] == 32
+    for name, value in net.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+        assert loaded.state_dict()[name].dtype == dtype
+    assert torch.equal(loaded(pictures().to(dtype)), net(pictures().to(dtype)))
+
+
+@torch.no_grad()
+def test_features_do_not_depend_on_the_mode_the_call_or_the_neighbours():
+    net = make_pose_net()
+    features = net.eval()(pictures(3))
+    assert torch.equal(net(pictures(3)), features)
+    assert torch.equal(net.train()(pictures(3)), features)
+    assert torch.allclose(net(pictures(3)[1:2]), features[1:2], atol=1e-6)
+
+
+def test_every_parameter_learns():
+    net = make_pose_net()
+    net(pictures()).square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in net.parameters())
+
+
+@torch.no_grad()
+def test_features_in_single_precision_do_not_promote_a_unet_in_half():
+    unet = make_unet().to(torch.bfloat16)
+    injection = PoseInjection(unet)
+    with injection.features(torch.ones(1, 32, 4, 4)):
+        posed = unet.conv_in(torch.zeros(1, 8, 4, 4, dtype=torch.bfloat16))
+    plain = unet.conv_in(torch.zeros(1, 8, 4, 4, dtype=torch.bfloat16))
+    assert posed.dtype == torch.bfloat16
+    assert torch.equal(posed, plain + 1)
+
+
+@torch.no_grad()
+def test_each_clip_of_poses_serves_its_share_of_the_batch():
+    net, clips = make_pose_net(), pictures(6).reshape(2, 3, 3, 32, 32)
+    features = PoseFeatures(net, clips).window([0, 2], 4).unflatten(0, (4, 2))
+    for entry, clip in zip(features, (0, 0, 1, 1), strict=True):
+        assert torch.allclose(entry, net(clips[clip, [0, 2]]), atol=1e-6)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from mimicmotion.config import CHOICES, TestCase, TurboSettings
+from mimicmotion.config import TestCase, TurboSettings, describe_setting
 from mimicmotion.errors import UsageError
-from mimicmotion.pipelines.schedulers import MADE_FOR, align_your_steps, make_scheduler, turbo_steps_and_guidance
+from mimicmotion.pipelines.ays_scheduler import align_your_steps
+from mimicmotion.pipelines.made_for import MADE_FOR, turbo_steps_and_guidance
+from mimicmotion.pipelines.schedulers import make_scheduler
 from tests.conftest import SVD_SCHEDULER
 
 AYS = [700, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0]
@@ -19,7 +21,7 @@ EULER = {
 
 
 def test_every_choice_of_the_configuration_can_be_made():
-    assert set(MADE_FOR) == set(CHOICES["turbo.scheduler"])
+    assert set(MADE_FOR) == set(describe_setting("turbo.scheduler").metadata["choices"])
     for name in MADE_FOR:
         scheduler = make_scheduler(name, SVD_SCHEDULER)
         scheduler.set_timesteps(4)
@@ -57,7 +59,7 @@ def test_euler_has_svds_levels(steps):
 def test_lcm_constants_reach_the_scheduler():
     turbo = TurboSettings(scheduler_sigma_max=80.0, lcm_num_train_timesteps=18, scheduler_clip_denoised=True)
     config = make_scheduler("AnimateLCM_SVD", SVD_SCHEDULER, turbo).config
-    assert (config.sigma_max, config.num_train_timesteps, config.clip_denoised) == (80.0, 18, True)
+    assert (config.sigma_max, config.num_grid_points, config.clip_denoised) == (80.0, 18, True)
 
 
 def sample_gaussian(name, steps, mean=0.3, deviation=0.25):

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimicmotion.pipelines.tiling import LAYOUTS, fuse_tiles, tile_weights, tile_windows
+from mimicmotion.pipelines.tile_fusion import fuse_tiles, tile_weights
+from mimicmotion.pipelines.tiling import LAYOUTS, tile_windows
 
 
 def spans(num_frames, tile_size, tile_overlap):

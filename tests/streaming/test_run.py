@@ -5,16 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mimicmotion.config import load_config
 from mimicmotion.errors import InputError, UsageError
 from mimicmotion.files import sha256_file
 from mimicmotion.streaming import run as run_module
+from mimicmotion.streaming.benchmark import percentiles, rates
 from mimicmotion.streaming.run import latents_for, run_benchmark, run_causal, run_streaming
+from tests.conftest import HANG_SECONDS, wait_for_file
 from tests.streaming.micro import micro_world
 from tests.streaming.test_play import Script, count, names
 
@@ -135,11 +137,9 @@ def test_ctrl_c_ends_the_script_with_its_video(world, tmp_path):
     command += ["--actions", "bench", "--output_dir", str(tmp_path), "--device", "cpu"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "first_frame_current.mp4").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for_file(tmp_path / "first_frame_current.mp4", process)
         os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANG_SECONDS)
     finally:
         process.kill()
     assert process.returncode == 130, err
@@ -148,6 +148,12 @@ def test_ctrl_c_ends_the_script_with_its_video(world, tmp_path):
     assert frames >= 9
     assert frames % 12 == 9
     assert f"first_frame.mp4 ({frames} frames)" in out
+
+
+def test_rates_are_frames_over_seconds():
+    milliseconds = np.array([[60, 20, 20], [40, 40, 20]])  # denoise, decode, transport of two blocks
+    assert rates(milliseconds, 12) == {"with_decode": 120.0, "denoise_only": 240.0}
+    assert percentiles(milliseconds)["total"] == {"p50": 100.0, "p95": 100.0}
 
 
 @pytest.mark.parametrize("random_weights", [False, True])
@@ -160,7 +166,6 @@ def test_benchmark_measures_every_stage_and_flat_memory(settings, tmp_path, caps
     )
     rate = figures["frames_per_second"]
     assert 0 < rate["with_decode"] < rate["denoise_only"]
-    assert rate["with_decode"] == pytest.approx(12000 / blocks["total"]["p50"], rel=0.9)
     memory = figures["memory"]
     assert memory["block_10"]["session_mib"] == memory["last_block"]["session_mib"] > 0
     assert "frames per second" in capsys.readouterr().out

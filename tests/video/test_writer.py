@@ -19,6 +19,7 @@ from mimicmotion.video.ffmpeg import ffmpeg_exe
 from mimicmotion.video.probe import probe_video
 from mimicmotion.video.source import open_video
 from mimicmotion.video.writer import VideoWriter
+from tests.conftest import HANG_SECONDS
 from tests.video.clips import HEIGHT, WIDTH, cut_file, make_clip, numbered_frame, read_index
 
 FRAMES = np.stack([numbered_frame(index) for index in range(30)])
@@ -276,7 +277,7 @@ def test_killed_writer_leaves_nothing_under_the_name(tmp_path, number):
     )
     assert process.stdout.readline() == b"written\n"
     process.send_signal(number)
-    process.wait(timeout=20)
+    process.wait(timeout=HANG_SECONDS)
     process.stdout.close()
     assert not (tmp_path / "out.mp4").exists()
     if number == signal.SIGINT:
@@ -305,9 +306,9 @@ def test_interrupt_that_the_program_handles_lets_it_finish_the_file(tmp_path):
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
-    process.stdout.readline()
+    assert process.stdout.readline() == b"written\n"
     os.killpg(process.pid, signal.SIGINT)
-    printed = process.communicate(timeout=30)[0]
+    printed = process.communicate(timeout=HANG_SECONDS)[0]
     assert process.returncode == 0
     assert probe_video(tmp_path / "out.mp4").num_frames == int(printed.split()[-1])
 

@@ -1,4 +1,4 @@
-"""The steps and the guidance that each sampler is made for. Nothing here imports torch."""
+"""How many steps and how much guidance each scheduler is made for; nothing here needs torch or diffusers."""
 
 from mimicmotion.config import TestCase, TurboSettings
 

@@ -1,0 +1,38 @@
+"""Command lines: flags that override settings, `path=value` pairs, and how a script starts and ends.
+
+flags: the flags that commands share; parser: what a command line says; run: start, log, errors, exit code. Nothing
+heavy is imported here: `--help` and a mistyped flag answer at once.
+"""
+
+from mimicmotion.cli.flags import DEVICE, MODEL, POSE, RECORDING, RUN, STREAMING, TURBO, Flag
+from mimicmotion.cli.parser import (
+    Groups,
+    HelpFormatter,
+    build_parser,
+    follow_scheduler,
+    parse_arguments,
+    parse_config,
+    settings_by_flag,
+)
+from mimicmotion.cli.run import exit_code_of, run_script, setup_logging
+
+__all__ = [
+    "DEVICE",
+    "MODEL",
+    "POSE",
+    "RECORDING",
+    "RUN",
+    "STREAMING",
+    "TURBO",
+    "Flag",
+    "Groups",
+    "HelpFormatter",
+    "build_parser",
+    "exit_code_of",
+    "follow_scheduler",
+    "parse_arguments",
+    "parse_config",
+    "run_script",
+    "settings_by_flag",
+    "setup_logging",
+]

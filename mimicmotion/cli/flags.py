@@ -1,0 +1,105 @@
+"""Flags that several commands share, by group.
+
+A flag only overrides the setting it names; its default is None, so that defaults live in the configuration alone.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A command-line flag and the setting that it overrides.
+
+    kind is a type, a list type ("list"), or a constant that the bare flag stands for. A path that begins with
+    "test_case[*]" means every test case.
+    """
+
+    name: str
+    path: str
+    kind: Any
+    help: str
+
+
+RUN = (
+    Flag("--batch_folder", "batch.video_folder", str, "folder of driving videos or of frame folders"),
+    Flag("--videos", "batch.videos", "list", "names within the folder to run instead of all"),
+    Flag("--output_dir", "output.output_dir", str, "folder for results"),
+    Flag("--ref_image_path", "test_case[*].ref_image_path", str, "picture of the person to animate"),
+    Flag("--resolution", "test_case[*].resolution", int, "short side in pixels, a multiple of 64"),
+    Flag("--num_frames", "test_case[*].num_frames", int, "frames per tile, the reference included"),
+    Flag("--frames_overlap", "test_case[*].frames_overlap", int, "nominal overlap of tiles"),
+    Flag("--sample_stride", "test_case[*].sample_stride", int, "take every n-th frame of the driving video"),
+    Flag("--fps", "test_case[*].fps", float, "frames per second of the result"),
+    Flag("--noise_aug_strength", "test_case[*].noise_aug_strength", float, "noise on the reference before the VAE"),
+    Flag("--seed", "test_case[*].seed", int, "seed of all random numbers"),
+    Flag("--overwrite", "output.overwrite", True, "run finished results again"),
+    Flag("--dry_run", "output.dry_run", True, "list what would run and its UNet calls, and stop"),
+    Flag("--comparison", "output.comparison", True, "also write driving, pose and result side by side"),
+    Flag("--audio", "output.audio", str, "the driving video's sound, where the speed is right"),
+)
+
+MODEL = (
+    Flag("--base_model_path", "base_model_path", str, "model in diffusers' layout: folder or hub id"),
+    Flag("--ckpt_path", "ckpt_path", str, "MimicMotion's own weights, unless that folder holds the whole model"),
+)
+
+DEVICE = (
+    Flag("--device", "runtime.device", str, "auto, cuda, cuda:1, mps or cpu"),
+    Flag("--dtype", "runtime.dtype", str, "precision of UNet, PoseNet and CLIP"),
+    Flag("--no_use_float16", "runtime.dtype", "fp32", "same as --dtype fp32"),
+    Flag("--vae_dtype", "runtime.vae_dtype", str, "precision of the VAE"),
+    Flag("--offload", "runtime.offload", str, "keep networks on the host: whole models, or layer by layer"),
+    Flag("--compile", "runtime.compile", True, "compile the UNet (slow first call)"),
+    Flag("--cfg_batch", "sampling.cfg_batch", str, "run both passes of guidance as one batch"),
+    Flag("--tile_layout", "sampling.tile_layout", str, "where tiles start"),
+    Flag("--decode_chunk_size", "sampling.decode_chunk_size", int, "frames per call of the VAE decoder"),
+    Flag("--decode_overlap", "sampling.decode_overlap", int, "frames that neighbouring decoder chunks share and blend"),
+)
+
+POSE = (
+    Flag("--pose_backend", "pose.backend", str, "where poses come from"),
+    Flag("--pose_folder", "pose.folder", str, "folder of saved poses for --pose_backend file"),
+    Flag("--save_pose", "pose.save_folder", str, "also write the driving poses there as .npz"),
+    Flag("--align", "pose.align", str, "fit of the driving skeleton to the reference"),
+)
+
+TURBO = (
+    Flag("--scheduler", "turbo.scheduler", str, "sampler"),
+    Flag("--num_inference_steps", "turbo.num_inference_steps", int, "denoising steps"),
+    Flag("--guidance_scale", "turbo.guidance_scale", float, "classifier-free guidance; 1 runs one pass per tile"),
+    Flag("--lcm_lora_path", "turbo.lcm_lora_path", str, "LCM weights: LoRA or complete UNet; file, folder or hub id"),
+    Flag("--lcm_weight_name", "turbo.lcm_weight_name", str, "file within --lcm_lora_path"),
+    Flag("--lcm_lora_scale", "turbo.lcm_lora_scale", float, "strength of the LCM weights"),
+    Flag("--no_fuse_lcm_lora", "turbo.fuse_lcm_lora", False, "keep the LoRA as a live adapter"),
+    Flag("--skip_lcm_scheduler", "turbo.skip_lcm_scheduler", True, "LCM weights with the model's own scheduler"),
+    Flag("--scheduler_sigma_min", "turbo.scheduler_sigma_min", float, "lowest noise level of the LCM grid"),
+    Flag("--scheduler_sigma_max", "turbo.scheduler_sigma_max", float, "highest noise level of the LCM grid"),
+    Flag("--scheduler_sigma_data", "turbo.scheduler_sigma_data", float, "data deviation of the LCM preconditioning"),
+    Flag("--scheduler_s_noise", "turbo.scheduler_s_noise", float, "factor on the noise added in LCM steps"),
+    Flag("--scheduler_rho", "turbo.scheduler_rho", float, "curvature of the LCM grid"),
+    Flag("--scheduler_clip_denoised", "turbo.scheduler_clip_denoised", True, "clamp predicted latents to -1..1"),
+    Flag("--lcm_num_train_timesteps", "turbo.lcm_num_train_timesteps", int, "points of the LCM grid"),
+)
+
+RECORDING = (
+    Flag("--save_step_latents", "latent_steps.folder", str, "record the latents of every step below this folder"),
+    Flag("--experiment_name", "latent_steps.experiment_name", str, "name of that recording; null: that of the videos"),
+)
+
+STREAMING = (
+    Flag("--config_path", "streaming.config_path", str, "world model: a file of configs/streaming"),
+    Flag("--checkpoint_path", "streaming.checkpoint_path", str, "weights of the transformer"),
+    Flag("--pretrained_model_path", "streaming.weights_folder", str, "folder of all weights"),
+    Flag("--img_path", "streaming.image", str, "first picture"),
+    Flag("--actions", "streaming.actions", str, "bench, a script such as 'W*12 W+L*24', or a file with one"),
+    Flag("--seed", "streaming.seed", int, "seed of the noise and of the bench actions"),
+    Flag("--fps", "streaming.fps", float, "frames per second of the videos"),
+    Flag("--output_dir", "output.output_dir", str, "folder for results"),
+    Flag("--device", "runtime.device", str, "auto, cuda, cuda:1, mps or cpu"),
+    Flag("--dtype", "runtime.dtype", str, "precision of transformer and CLIP; auto is bf16 on a GPU"),
+    Flag("--encode_dtype", "streaming.encode_dtype", str, "precision of the VAE's encoder"),
+    Flag("--decode_dtype", "streaming.decode_dtype", str, "precision of the VAE's decoder"),
+    Flag("--attention", "streaming.attention", str, "a diffusers attention back end, such as flash or _flash_3"),
+    Flag("--compile", "runtime.compile", True, "compile transformer and decoder (slow first blocks)"),
+)

@@ -1,0 +1,64 @@
+"""The commands: one file each with its help, its flags and its work, run as `mimicmotion NAME` or as a script.
+
+A help text names the commands of its examples in braces, so that both ways show what one types.
+"""
+
+import argparse
+import importlib
+import re
+import sys
+from types import ModuleType
+
+SCRIPTS = {
+    "turbo": "inference_raw_batch_turbo.py",
+    "cache": "inference_raw_batch_cache.py",
+    "concat": "inference_latent_concat.py",
+    "steps": "scripts/decode_latent_steps.py",
+    "causal": "scripts/inference_causal.py",
+    "stream": "scripts/inference_streaming.py",
+    "demo": "scripts/demo.sh",
+}
+EXIT_CODES = "exit codes: 0 done, 1 some items failed, 2 wrong use, 3 weights, disk or device, 130 interrupted"
+
+__all__ = ["SCRIPTS", "run_command", "run_console"]
+
+
+def run_console(argv: list[str] | None = None) -> int:
+    """The console program `mimicmotion COMMAND ...`; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    width = max(map(len, SCRIPTS))
+    lines = [f"  {name:{width}}  {_load(name).__doc__.partition(chr(10))[0]}" for name in SCRIPTS]
+    parser = argparse.ArgumentParser(
+        prog="mimicmotion",
+        usage="mimicmotion COMMAND ...",
+        description="Motion-driven video generation.",
+        epilog="\n".join(["commands:", *lines, "", "mimicmotion COMMAND --help shows its flags.", EXIT_CODES]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=tuple(SCRIPTS), metavar="COMMAND", help="one of those below")
+    name = parser.parse_args(argv[:1]).command
+    return run_command(name, argv[1:], console=True)
+
+
+def run_command(name: str, argv: list[str] | None = None, console: bool = False) -> int:
+    """Runs one command; returns the exit code.
+
+    Args:
+        argv: its arguments; None takes those of the process.
+        console: the help speaks of `mimicmotion NAME` instead of the scripts.
+    """
+    module = _load(name)
+    doc = re.sub(r"\{(\w+)\}", lambda match: _spelled(match[1], console), module.__doc__)
+    return module.main(argv, doc, f"mimicmotion {name}" if console else None)
+
+
+def _load(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def _spelled(name: str, console: bool) -> str:
+    """How a command is called."""
+    script = SCRIPTS[name]
+    if console:
+        return f"mimicmotion {name}"
+    return f"python {script}" if script.endswith(".py") else script

@@ -1,0 +1,34 @@
+"""Interactive mode of the action-driven world model: type the keys of each block and see it at once.
+
+examples:
+  {stream}   # asks for a picture, then for keys
+  {stream} --actions 'W*36 W+L*24'   # without typing
+  {stream} --save_state outputs/walk.safetensors
+  {stream} --resume_from outputs/walk.safetensors
+
+Each block appears as <picture>_current.mp4 (9 frames, then 12); the whole session is saved as <picture>.mp4
+and, with the keys drawn in, as <picture>_icon.mp4, also after Ctrl-C or the end of the input. There is no
+limit of length.
+"""
+
+from mimicmotion.cli import STREAMING, Flag, run_script
+from mimicmotion.config import Config
+
+SESSION = (
+    Flag("--max_num_output_frames", "streaming.max_latents", int, "end a session after so many latents"),
+    Flag("--resume_from", "streaming.resume_from", str, "go on with a session saved before"),
+    Flag("--save_state", "streaming.save_state", str, "save the session there at its end"),
+)
+GROUPS = {"streaming": STREAMING, "session": SESSION}
+
+
+def work(config: Config) -> int:
+    """Runs the session; imported here so that --help does not wait for torch."""
+    from mimicmotion.streaming import run_streaming
+
+    return run_streaming(config)
+
+
+def main(argv: list[str] | None, doc: str, prog: str | None) -> int:
+    """Runs the command; returns the exit code."""
+    return run_script(doc, GROUPS, work, argv, prog=prog)

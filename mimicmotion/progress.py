@@ -1,0 +1,95 @@
+"""How far a long stage is: a bar on a terminal, a line in the log every ten seconds elsewhere."""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 10.0
+
+Item = TypeVar("Item")
+
+
+class Progress:
+    """Counts the done units of a stage and shows them while the block runs: `with Progress(...) as progress`.
+
+    Args:
+        about: what is done, one word such as "decoding".
+        total: units in all.
+        unit: name of one.
+        terminal: show a bar instead of writing log lines; None asks stderr.
+        clock: seconds, ever growing.
+        wait: waits for that many seconds at most and says whether the stage has ended; None does so truly.
+    """
+
+    def __init__(
+        self,
+        about: str,
+        total: int,
+        unit: str = "it",
+        *,
+        terminal: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], bool] | None = None,
+    ):
+        self.about, self.total, self.unit = about, total, unit
+        self.done = 0
+        self._on_terminal = sys.stderr.isatty() if terminal is None else terminal
+        self._clock = clock
+        self._start = clock()
+        self._ended = threading.Event()
+        self._wait = wait or self._ended.wait
+        self._bar = self._teller = None
+
+    def __enter__(self) -> "Progress":
+        if self._on_terminal:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self.total, desc=self.about, unit=self.unit, leave=False)
+        else:
+            # A thread, since a single unit may take minutes.
+            self._teller = threading.Thread(target=self._tell, name=f"progress of {self.about}", daemon=True)
+            self._teller.start()
+        return self
+
+    def __exit__(self, *_error) -> None:
+        self._ended.set()
+        if self._bar is not None:
+            self._bar.close()
+        if self._teller is not None:
+            self._teller.join()
+
+    def update(self, count: int = 1) -> None:
+        """Notes that `count` more units are done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def line(self) -> str:
+        """Done, total and the time still needed if the rest goes as fast: "decoding: 24 of 96 frames, 30 s left"."""
+        text = f"{self.about}: {self.done} of {self.total} {self.unit}s"
+        if not self.done:
+            return text
+        seconds = (self._clock() - self._start) / self.done * max(self.total - self.done, 0)
+        return f"{text}, {_duration(seconds)} left"
+
+    def _tell(self) -> None:
+        while not self._wait(EVERY_SECONDS):
+            logger.info("%s", self.line())
+
+
+def track(items: Iterable[Item], about: str, total: int, unit: str = "it", **options) -> Iterator[Item]:
+    """The items one by one, each counted when the next one is asked for; `options` are those of `Progress`."""
+    with Progress(about, total, unit, **options) as progress:
+        for item in items:
+            yield item
+            progress.update()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,14 @@
+"""The parts of the package's description that pyproject.toml has no words for: folders that become part of it."""
+
+from setuptools import find_packages, setup
+
+DATA = {"mimicmotion.configs": "configs", "mimicmotion.assets": "assets"}
+
+setup(
+    packages=[*find_packages(include=["mimicmotion", "mimicmotion.*"]), *DATA],
+    package_dir=DATA,
+    package_data={
+        "mimicmotion.configs": ["*.yaml", "streaming/*.yaml"],
+        "mimicmotion.assets": ["models/puppet_pose_reader.*", "models/tiny/**/*", "streaming/*.png"],
+    },
+)
