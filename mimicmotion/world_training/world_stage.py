@@ -170,7 +170,9 @@ class WorldStage:
         return scale_mouse(state, self.model.params.dim, self.options.mouse_scale)
 
     def export(self) -> None:
-        """Writes the transformer in the published layout."""
+        """Writes the transformer in the published layout, but for a trial at another size."""
+        if self.options.height is not None:
+            return
         tensors = {f"model.{name}": tensor for name, tensor in self.exported().items()}
         write_part(tensors, self.options.out / self.world.model_file)
 

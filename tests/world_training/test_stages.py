@@ -120,8 +120,12 @@ class TestStages:
         for name, value in stage.model.state_dict().items():
             assert torch.allclose(again.model.state_dict()[name], value, atol=2e-3), name
 
-    def test_the_first_frame_comes_back_from_the_condition_alone(self, pool, tmp_path):
-        # A new model predicts the noise itself, so one step from noise gives clean latents near zero.
+    def test_a_trial_does_not_overwrite_the_model(self, tmp_path, pool, vae_folder):
+        options = GateOptions(run_dir=tmp_path, out=tmp_path / "out", height=HEIGHT, width=WIDTH, device="cpu")
+        WorldStage(options, WORLD, pool, pool, CPU).export()
+        assert not (tmp_path / "out").exists()
+
+    def test_every_kind_of_wrong_action_is_measured(self, pool, tmp_path):
         stage = WorldStage(world_options(tmp_path), WORLD, pool, pool, CPU)
         figures = stage.gaps(pool)
         assert set(figures) == {"right", "other", "mirrored", "none"}
