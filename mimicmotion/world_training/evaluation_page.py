@@ -48,8 +48,18 @@ published half-precision weights are the start:
     python scripts/train_world.py world --init_from assets/models/world --run_dir runs/more
 
 Both write `assets/models/world/model.safetensors` when they end or are stopped. `vae` trains the VAE anew; the
-transformer then has to be trained anew too, since it knows that VAE's latents. `gate` is the cheap check before a
-long run. A sheet of played keys and a line of `figures.jsonl` come every 25 minutes.
+transformer then has to be trained anew too, since it knows that VAE's latents. `vae --part decoder --init_from
+assets/models/world --run decoder` makes pictures sharper and leaves the latents, and so the transformer, as they are.
+A sheet of played keys and a line of `figures.jsonl` come every 25 minutes.
+
+## The gate
+
+    python scripts/train_world.py gate --clips 200 --steps 400
+
+trains the same stage on 32 x 48 frames of sessions that only turn. It passed with 22.77 dB for right actions, 1.65
+above another session's, 2.29 above mirrored and 1.24 above none, in 228 s of CPU time, rendering and export included.
+With all keys at that size the same steps, of six sessions instead of three, gave 0.34 dB in 590 s: walking sideways
+and looking around corners of pillars takes far longer to learn than turning.
 
 ## How it is trained
 

@@ -34,9 +34,14 @@ class VaeOptions(CourtyardOptions):
     columns: int = option(56, "width of a cut-out in pixels, a multiple of 8", fixed=True)
     latent_noise: float = option(0.05, "noise added to the latents, in their standard deviations", fixed=True)
     init_from: Path | None = option(None, "folder of a world model whose VAE to start from")
+    part: str = option(
+        "all", "the decoder alone leaves the latents as they are", fixed=True, choices=("all", "decoder")
+    )
 
     def __post_init__(self):
         super().__post_init__()
+        if self.part == "decoder" and self.init_from is None:
+            raise UsageError("--part decoder goes on from a finished VAE; name its folder with --init_from")
         if self.batch < 1 or self.frames < 5 or self.frames % 4 != 1 or self.columns % 8 or not self.columns >= 8:
             raise UsageError("--batch must be above 0, --frames 5, 9, 13 ..., --columns a multiple of 8")
 

@@ -12,7 +12,7 @@ from mimicmotion.streaming import WorldConfig, load_vae, to_uint8
 from mimicmotion.training import seeded
 from mimicmotion.world_training.carrying import carry_colours, carry_differences
 from mimicmotion.world_training.coding import decode, encode, psnr, to_pixels
-from mimicmotion.world_training.export import write_vae
+from mimicmotion.world_training.export import write_part, write_vae
 from mimicmotion.world_training.options import EVALUATION_SEED, VaeOptions
 from mimicmotion.worlds import draw_session, render
 
@@ -35,6 +35,9 @@ class VaeStage:
         else:
             carry_colours(vae)
             carry_differences(vae)
+        if options.part == "decoder":
+            vae.encoder.requires_grad_(False)
+            vae.quant_conv.requires_grad_(False)
         self.networks = nn.ModuleDict({"vae": vae})
 
     @property
@@ -76,7 +79,10 @@ class VaeStage:
         contact_sheet(path, rows, title=f"vae, {path.stem}, {psnr(decoded - pixels):.2f} dB")
 
     def export(self) -> None:
-        """Writes the VAE with white latents, see `export.write_vae`."""
+        """Writes the VAE with white latents, see `export.write_vae`, or with those it has if only its decoder learns."""
+        if self.options.part == "decoder":
+            write_part(self.vae.state_dict(), self.options.out / self.world.vae_file)
+            return
         stride = max(1, len(self.frames) // STATISTIC_CLIPS)
         pixels = to_pixels(np.stack([frames[:33] for frames in self.frames[::stride]][:STATISTIC_CLIPS]))
         write_vae(self.vae, pixels.to(self.device), self.options.out, self.world)

@@ -171,6 +171,7 @@ class TestSettings:
         "flags",
         [
             ["vae", "--frames", "12"],
+            ["vae", "--part", "decoder"],
             ["world", "--batch", "1"],
             ["world", "--height", "32"],
             ["evaluate", "--sessions", "0"],

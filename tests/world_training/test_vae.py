@@ -5,6 +5,7 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from mimicmotion.streaming import load_vae
+from mimicmotion.training import make_accelerator, train
 from mimicmotion.world_training.carrying import carry_colours, carry_differences
 from mimicmotion.world_training.coding import decode, encode, psnr, to_pixels
 from mimicmotion.world_training.vae_stage import VaeStage, unseen_frames
@@ -74,3 +75,13 @@ def test_another_run_can_start_from_an_exported_vae(tmp_path, clips, vae_folder)
     stage = VaeStage(options, WORLD, clips, torch.device("cpu"))
     exported = load_vae(vae_folder / "vae.safetensors", WORLD.vae).state_dict()
     assert all(torch.equal(value, exported[name]) for name, value in stage.vae.state_dict().items())
+
+
+def test_the_decoder_alone_leaves_the_latents_as_they_are(tmp_path, clips, vae_folder):
+    options = vae_options(tmp_path, columns=16, init_from=vae_folder, part="decoder", steps=2)
+    stage = VaeStage(options, WORLD, clips, torch.device("cpu"))
+    train(stage, make_accelerator(options))
+    before = load_vae(vae_folder / "vae.safetensors", WORLD.vae).state_dict()
+    after = load_vae(tmp_path / "out" / "vae.safetensors", WORLD.vae).state_dict()
+    changed = {name.partition(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {"decoder", "post_quant_conv"}
