@@ -71,7 +71,7 @@ def evaluate(options: EvaluateOptions) -> None:
     late = [entry for session in long for entry in judged_blocks(session) if entry["block"] >= SHORT]
     figures |= obedience(early, "1-5") | obedience(late, "6-20") | {"taken_for": taken_for(early)}
     figures |= above_repeating(short) | sharpness(short)
-    figures |= idle_drift(generator) | turned_back(generator)
+    figures |= idle_drift(generator, min(2, options.long_sessions)) | turned_back(generator, min(4, options.sessions))
     write_json(options.page.with_name(FIGURES), figures)
     contact_sheet(options.page.with_suffix(".jpg"), list(held_keys(generator)), title="held keys, made and true")
     write_page(options.page, figures, options.run_dir)
@@ -218,7 +218,7 @@ def gradient_energy(frames: np.ndarray) -> float:
     return float(np.square(np.diff(frames, axis=2)).mean() + np.square(np.diff(frames, axis=1)).mean())
 
 
-def idle_drift(generator: StreamingGenerator, places: int = 2) -> dict:
+def idle_drift(generator: StreamingGenerator, places: int) -> dict:
     """How far the mean colour goes in 20 blocks without a key, of 255, at worst; and what PSNR is left."""
     drifts, errors = [], []
     for place in range(places):
@@ -229,7 +229,7 @@ def idle_drift(generator: StreamingGenerator, places: int = 2) -> dict:
     return {"idle_drift": float(max(drifts)), "idle_psnr": decibels(np.mean(errors))}
 
 
-def turned_back(generator: StreamingGenerator, places: int = 4) -> dict:
+def turned_back(generator: StreamingGenerator, places: int) -> dict:
     """Turned 90 degrees to the left and back: is the picture nearer to the first one than to that at 90 degrees?"""
     again, errors = 0, []
     for place in range(places):

@@ -79,7 +79,7 @@ class VaeStage:
         contact_sheet(path, rows, title=f"vae, {path.stem}, {psnr(decoded - pixels):.2f} dB")
 
     def export(self) -> None:
-        """Writes the VAE with white latents, see `export.write_vae`, or with those it has if only its decoder learns."""
+        """Writes the VAE with white latents, see `export.write_vae`; with those it has if only its decoder learns."""
         if self.options.part == "decoder":
             write_part(self.vae.state_dict(), self.options.out / self.world.vae_file)
             return
