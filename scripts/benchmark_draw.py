@@ -1,6 +1,6 @@
 """Times the drawing of a pose against the plain way on the whole canvas, in turns, and compares the pictures.
 
-python scripts/benchmark_draw.py
+python scripts/benchmark_draw.py   # needs minutes
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """What a start costs: CPU seconds of runs that have nothing to do, and of the imports of one that has.
 
-    python scripts/benchmark_start.py
-    python scripts/benchmark_start.py --results 50 --repeats 5
+    python scripts/benchmark_start.py   # needs minutes
+    python scripts/benchmark_start.py --results 50 --repeats 5   # needs minutes
 
 Three starts of inference_raw_batch_turbo.py on drawn clips take turns, each a process of its own:
 

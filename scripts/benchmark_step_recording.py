@@ -1,6 +1,6 @@
 """Measures what recording step latents costs a run: the embedded model on the demo's clip, with and without.
 
-python scripts/benchmark_step_recording.py --repeats 3
+python scripts/benchmark_step_recording.py --repeats 3   # needs minutes
 
 Runs alternate, and the first pair is not counted. "waiting" is the time that sampling spends in the recorder, "beside"
 the processor time of the thread that compresses, which a machine without an idle core pays as well.

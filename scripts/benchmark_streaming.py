@@ -1,8 +1,8 @@
 """Times the action-driven world model: first frame, milliseconds per block by stage, frames per second, memory.
 
 examples:
-  python scripts/benchmark_streaming.py   # the tiny model
-  python scripts/benchmark_streaming.py --config_path configs/streaming/universal.yaml --random_weights --compile
+  python scripts/benchmark_streaming.py   # the tiny model; needs minutes
+  python scripts/benchmark_streaming.py --config_path configs/streaming/universal.yaml --random_weights   # needs gpu
 
 The table is printed and written to <output_dir>/benchmark_streaming.json.
 """

@@ -1,8 +1,8 @@
 """Measure what turbo saves: the whole main job with 25 Euler steps, 4 turbo steps and 10 AYS steps, interleaved.
 
-    python scripts/benchmark_turbo.py                     the demo's clip on the embedded model
-    python scripts/benchmark_turbo.py --memory            also peak memory for 100 and for 1000 frames
-    python scripts/benchmark_turbo.py --inference_config configs/mimicmotion.yaml --device cuda --compile
+    python scripts/benchmark_turbo.py             # the demo's clip on the embedded model; needs minutes
+    python scripts/benchmark_turbo.py --memory    # also peak memory for 100 and for 1000 frames; needs minutes
+    python scripts/benchmark_turbo.py --inference_config configs/mimicmotion.yaml --device cuda    # needs weights
 
 The variants share one set of networks and take turns, so that a machine that gets slower in between slows all of
 them; ratios are taken turn by turn. Results go to --json as well.

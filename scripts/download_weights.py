@@ -1,8 +1,8 @@
 """Fetches the published weights and verifies them; run again, it continues where it stopped.
 
-python scripts/download_weights.py                       # MimicMotion's; says how many GB before it starts
-python scripts/download_weights.py --only dwpose         # some: svd mimicmotion dwpose animatelcm matrixgame
-python scripts/download_weights.py --check               # verifies what is there, without a network
+python scripts/download_weights.py                   # MimicMotion's; says first how many GB; needs network
+python scripts/download_weights.py --only dwpose     # svd mimicmotion dwpose animatelcm matrixgame; needs network
+python scripts/download_weights.py --check           # verifies what is there, without a network; needs weights
 
 Stable Video Diffusion is gated: accept its licence on its page on huggingface.co while logged in, then run
 `hf auth login` on this machine. `--only svd` leaves its UNet out, which MimicMotion replaces; `--only animatelcm`

@@ -1,9 +1,9 @@
 """Draws people who do not exist, with exact poses: reference pictures and driving clips for the other scripts.
 
 examples:
-  python scripts/draw_puppets.py                             4 people, 8 clips of 4 s, into assets/demo/puppets
-  python scripts/draw_puppets.py --count 12 --kinds          people only
-  python scripts/draw_puppets.py --kinds wave dance --seconds 8 --sheet puppets.jpg
+  python scripts/draw_puppets.py                      # 4 people, 8 clips of 4 s; needs minutes
+  python scripts/draw_puppets.py --count 12 --kinds   # people only
+  python scripts/draw_puppets.py --kinds wave dance --seconds 8 --sheet puppets.jpg   # needs minutes
   python inference_raw_batch_turbo.py --batch_folder assets/demo/puppets/driving --pose_backend file \\
       --pose_folder assets/demo/puppets/driving --sample_stride 1
 

@@ -1,7 +1,7 @@
 """Makes a LoRA of what LCM training changed in a UNet.
 
 python scripts/extract_lcm_lora.py --lcm models/AnimateLCM/AnimateLCM-SVD-xt-1.1.safetensors \\
-    --base models/SVD/unet/diffusion_pytorch_model.safetensors --rank 64
+    --base models/SVD/unet/diffusion_pytorch_model.safetensors --rank 64   # needs weights
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Looks after a feature cache: what it holds, whether it is sound, and making it smaller.
 
 python scripts/feature_cache.py list
-python scripts/feature_cache.py verify                  read every entry; damaged ones are set aside (.corrupt)
-python scripts/feature_cache.py prune --max_gb 5        remove the least recently used above 5 GB
+python scripts/feature_cache.py verify                # read every entry; damaged ones are set aside (.corrupt)
+python scripts/feature_cache.py prune --max_gb 5      # remove the least recently used above 5 GB
 python scripts/feature_cache.py clear --level driving_pose
 
 prune, verify and clear only say what they would do with --dry_run. Entries in use stay, and so do files that the

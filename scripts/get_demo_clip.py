@@ -3,7 +3,7 @@
 They are cut from the demo video inside the sports2d package (BSD 3-Clause), which pip downloads but does not
 install.
 
-    python scripts/get_demo_clip.py
+    python scripts/get_demo_clip.py   # needs network
 """
 
 import argparse

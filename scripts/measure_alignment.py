@@ -1,6 +1,6 @@
 """Measures both alignment methods on a stick person whose true size is known; doc/pose.md shows the table.
 
-python scripts/measure_alignment.py
+python scripts/measure_alignment.py   # needs minutes
 """
 
 import argparse

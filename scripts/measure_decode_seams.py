@@ -1,7 +1,7 @@
 """Measure the seams between decoder chunks, and what blending neighbouring chunks does to them and costs.
 
-    python scripts/measure_decode_seams.py --untrained              the temporal decoder at a small size, random weights
-    python scripts/measure_decode_seams.py --inference_config configs/mimicmotion.yaml
+    python scripts/measure_decode_seams.py --untrained    # a small temporal decoder, random weights; needs minutes
+    python scripts/measure_decode_seams.py --inference_config configs/mimicmotion.yaml    # needs weights
 
 Decodes smooth random latents in chunks and compares the frame-to-frame change where chunks meet with the change
 inside chunks, against decoding all frames at once: 1.00 means that a seam cannot be told from the inside. The VAE of

@@ -1,12 +1,12 @@
 """Trains the embedded tiny model, stage by stage.
 
-python scripts/train_tiny.py vae        the autoencoder, on crops of rendered frames
-python scripts/train_tiny.py encoder    the image encoder
-python scripts/train_tiny.py unet       UNet and PoseNet
-python scripts/train_tiny.py lcm        the LoRA for few steps
-python scripts/train_tiny.py decoder    the decoder of the autoencoder once more, for sharper pictures
-python scripts/train_tiny.py reader     what poses are measured with
-python scripts/train_tiny.py evaluate   all ways to sample, measured; writes doc/embedded_model.md
+python scripts/train_tiny.py vae        # the autoencoder, on crops of rendered frames; needs minutes
+python scripts/train_tiny.py encoder    # the image encoder; needs minutes
+python scripts/train_tiny.py unet       # UNet and PoseNet; needs minutes
+python scripts/train_tiny.py lcm        # the LoRA for few steps; needs minutes
+python scripts/train_tiny.py decoder    # the decoder of the autoencoder once more, for sharper pictures; needs minutes
+python scripts/train_tiny.py reader     # what poses are measured with; needs minutes
+python scripts/train_tiny.py evaluate   # all ways to sample, measured; writes doc/embedded_model.md; needs minutes
 
 Clips are rendered into RUN_DIR/pool first. A run that was stopped (Ctrl-C, --stop_after_minutes, a crash) goes on from
 its last checkpoint when it is called again. Curves and sheets of samples are in RUN_DIR/STAGE. Exit codes: 0 done or

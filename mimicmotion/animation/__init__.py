@@ -1,7 +1,14 @@
 """One result and many results: a reference picture performs driving videos.
 
-animator puts the parts of one result together: models, inputs -> clip -> sampler -> writer, record; batch runs many,
-resumed, with a table at the end.
+animator   one result, from these parts: models, inputs -> clip -> sampler -> writer, record
+batch      many results: one bad video among good ones, the table, run.json, the dry run
+models     networks and detector that the results of a run share, opened when first needed
+inputs     what is found out about a picture or a video, one method each; a cache may stand in
+clip       a job made ready: frames chosen, poses followed and fitted, pixels cropped
+sampler    the call of the pipeline: clip -> latents
+writer     latents -> frames -> mp4 with sound, comparison; which rows the contact sheet has
+record     what a result depends on, whether it is finished, what its sidecar says
+recording  the latents of every step, written down beside a run
 """
 
 import lazy_loader

@@ -1,7 +1,10 @@
 """Command lines: flags that override settings, `path=value` pairs, and how a script starts and ends.
 
-flags: the flags that commands share; parser: what a command line says; run: start, log, errors, exit code. Nothing
-heavy is imported here: `--help` and a mistyped flag answer at once.
+flags   every flag that commands share, by group; a new flag of the main script goes here
+parser  what a command line says, as settings with their sources; how --help looks
+run     start, log, errors of the user, interrupts, exit code
+
+Nothing heavy is imported here: `--help` and a mistyped flag answer at once.
 """
 
 from mimicmotion.cli.flags import DEVICE, MODEL, POSE, RECORDING, RUN, STREAMING, TURBO, Flag

@@ -1,5 +1,13 @@
 """The commands: one file each with its help, its flags and its work, run as `mimicmotion NAME` or as a script.
 
+turbo   the main job: every driving video of a folder
+cache   the same with a feature cache
+demo    the same on inputs made for it
+concat  keeps latents of clips, and joins them
+steps   decodes the latents of every step
+causal  the world model, with prepared actions
+stream  the world model, with typed ones
+
 A help text names the commands of its examples in braces, so that both ways show what one types.
 """
 

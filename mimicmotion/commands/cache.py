@@ -3,7 +3,7 @@
 examples:
   {cache}   # the demo's clip; the second run finds its poses
   {cache} --batch_folder videos --ref_image_path person.png --num_inference_steps 4
-  {cache} --benchmark_cache   # cold and warm passes of the first result, timed
+  {cache} --benchmark_cache   # cold and warm passes of the first result, timed; needs minutes
 
 Results are those of {turbo} bit for bit, and finished ones are skipped in the same way; all its flags work. Many runs
 may share one cache. scripts/feature_cache.py lists, checks and empties it.

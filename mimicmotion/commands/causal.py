@@ -1,9 +1,9 @@
 """Batch mode of the action-driven world model: a picture and prepared actions to demo.mp4 and demo_icon.mp4.
 
 examples:
-  {causal}   # bench actions, 597 frames, on the tiny model
-  {causal} --img_path street.png --actions 'W*36 W+L*24 Q*12'
-  {causal} --config_path configs/streaming/universal.yaml --num_output_frames 150 --seed 1
+  {causal}   # bench actions, 597 frames, on the tiny model; needs minutes
+  {causal} --img_path person.png --actions 'W*36 W+L*24 Q*12'
+  {causal} --config_path configs/streaming/universal.yaml --seed 1   # needs weights
 
 The frames are those that {stream} makes with the same picture, actions and seed.
 """

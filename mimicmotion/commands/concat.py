@@ -1,10 +1,9 @@
 """Keep the latents of clips, and join them into one video without sampling again: does it show?
 
 examples:
-  {concat} --mode encode --video_folder videos --videos a.mp4 b.mp4 --cache_dir cache/latents
-  {concat} --mode decode --video_folder videos --videos a.mp4 b.mp4 --cache_dir cache/latents
-  {concat} --mode decode ... --interp_frames 4 --interp_mode slerp
-  {concat} --mode decode ... --bridge_frames 6 --report
+  {concat} --mode encode --video_folder videos --videos a.mp4 b.mp4
+  {concat} --mode decode --video_folder videos --videos a.mp4 b.mp4 --interp_frames 4
+  {concat} --mode decode --video_folder videos --videos a.mp4 b.mp4 --bridge_frames 2 --report   # needs minutes
 
 encode samples each clip as the turbo run does and writes <cache_dir>/<video>.pt; decode needs only the VAE.
 doc/latent_concat_experiment.md shows what comes of it.

@@ -1,8 +1,8 @@
 """Animate a drawn person with a real person's motion on the embedded model: the turbo run on inputs made for it.
 
 examples:
-  {demo}
-  {demo} --comparison --num_inference_steps 8
+  {demo}   # needs network
+  {demo} --comparison --num_inference_steps 8   # needs network
 
 The inputs are made in assets/demo. The clip is cut from a video that pip downloads; where it cannot be had, a drawn
 person drives, with exact poses. All flags of {turbo} work.

@@ -2,9 +2,9 @@
 
 examples:
   {turbo} --save_step_latents outputs --experiment_name MyExperiment   # records one
-  {steps} outputs/MyExperiment_20250901_120000/ --dry-run
-  {steps} outputs/MyExperiment_20250901_120000/ --step-filter step_000,step_019
-  {steps} outputs/MyExperiment_20250901_120000/ --preview x0 --contact-sheet
+  {steps} outputs/MyExperiment_*/ --dry-run
+  {steps} outputs/MyExperiment_*/ --step-filter step_000,step_003 --dry-run
+  {steps} outputs/MyExperiment_*/ --preview x0 --contact-sheet
 
 Videos go to <experiment>/latents_videos/<prompt>/<video>/<step>.mp4, with decode_summary.json and report.html.
 Filters are comma lists of names, ranges (step_000-step_009) and globs (step_01*). A second run goes on where the first

@@ -2,9 +2,8 @@
 
 examples:
   {stream}   # asks for a picture, then for keys
-  {stream} --actions 'W*36 W+L*24'   # without typing
-  {stream} --save_state outputs/walk.safetensors
-  {stream} --resume_from outputs/walk.safetensors
+  {stream} --actions 'W*12 W+L*12' --save_state outputs/walk.safetensors   # without typing
+  {stream} --actions 'S*12' --resume_from outputs/walk.safetensors
 
 Each block appears as <picture>_current.mp4 (9 frames, then 12); the whole session is saved as <picture>.mp4
 and, with the keys drawn in, as <picture>_icon.mp4, also after Ctrl-C or the end of the input. There is no

@@ -2,8 +2,9 @@
 
 examples:
   {turbo}   # the embedded tiny model on the demo's clip
-  {turbo} --batch_folder videos --ref_image_path person.png --comparison
-  {turbo} --inference_config configs/mimicmotion.yaml --batch_folder videos --dry_run
+  {turbo} --batch_folder videos --ref_image_path person.png
+  {turbo} --batch_folder videos --videos a.mp4 --ref_image_path person.png --comparison --dry_run
+  {turbo} --inference_config configs/mimicmotion.yaml --batch_folder videos   # needs weights
 
 Each result is <output_dir>/<folder>/<video>.mp4 with a contact sheet (.jpg) and a record of how it was made (.json).
 A second run skips what is finished. Where no input is named and the demo's are absent, they are made first.

@@ -1,7 +1,7 @@
 """The demo's inputs, made when a run needs some and none are named: a clip to be driven by, and a person to animate.
 
-clip: a real person's clip, cut from a video that a package holds; inputs: what a run takes, and a drawn person where
-that clip cannot be had.
+clip    a real person's clip, cut from a video that a package holds
+inputs  what a run takes, and a drawn person where that clip cannot be had
 """
 
 import lazy_loader

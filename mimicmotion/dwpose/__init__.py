@@ -1,4 +1,21 @@
-"""Poses: detectors, the keypoint dictionary and its file, following one person, fitting to the reference, drawing."""
+"""Poses, from finding them to drawing them.
+
+backends        which detector by name; a new one is chosen here and has a file of its own
+detector        DWPose: the two networks below, in OpenPose's order of joints
+onnxdet         its first network: people in a frame (YOLOX)
+onnxpose        its second network: 133 points of each (RTMPose)
+onnx_session    ONNX files checked and opened, for both
+mediapipe_pose  the embedded detector
+openpose        the detector of controlnet_aux
+sides           undoes MediaPipe's mirrored frames: left and right through time
+keypoints       the pose dictionary and its .npz file
+track           one person among several, gaps bridged
+lost_parts      hands and faces that come and go, carried over
+align           the clip's skeleton fitted to the reference's
+draw            what PoseNet sees: colours, limbs, confidence as brightness
+canvas          how wide the canvas is that draw draws on
+example_poses   a stick person of known size, for measuring align; draws nothing
+"""
 
 import lazy_loader
 

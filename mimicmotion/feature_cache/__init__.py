@@ -1,4 +1,10 @@
-"""What is costly to find out about inputs, kept on disk for later runs, and what that saves."""
+"""What is costly to find out about inputs, kept on disk for later runs, and what that saves.
+
+store            the folder: keys, locks, entries, pruning, verifying; knows nothing of videos
+safe_pt          one entry's file: pickle-free .pt, read with suspicion
+cached_features  which features are kept under which key; stands in for animation's inputs
+benchmark        cold and warm passes, timed
+"""
 
 import lazy_loader
 

@@ -1,4 +1,12 @@
-"""Latent concat: keep the latents of clips, join them, decode the whole, and compare the ways to join."""
+"""Latents of clips kept, joined and decoded as one video.
+
+run           the two modes, encode and decode; what fits together
+entries       the file of one clip's latents, checked
+join          arithmetic at a join: cut, linear or slerp frames between clips, overlap
+bridge        frames between clips that the model samples
+joined_video  joined latents -> frames -> mp4
+report        all ways to join in one picture
+"""
 
 import lazy_loader
 

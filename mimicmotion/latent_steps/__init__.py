@@ -1,9 +1,11 @@
-"""Latents of every sampling step: recording them beside a run, and decoding them to look at how a clip comes about.
+"""Latents of every sampling step: recorded beside a run, and decoded to look at how a clip comes about.
 
-StepRecorder              records one clip; the pipeline's `callback_on_step_end`
-StepExperiment            the folder of a run with one recorder per clip
-LatentDecoder             latents -> frames by the VAE of a model
-ExperimentLatentDecoder   an experiment's step files -> videos
+recorder            StepExperiment, a run's folder, and StepRecorder, the pipeline's callback_on_step_end
+step_files          names, writing, filtering and checked reading of step files
+vae_decoder         LatentDecoder: latents -> frames by the VAE of a model, any latents
+experiment_decoder  ExperimentLatentDecoder: an experiment's step files -> videos, resumable
+report              contact sheet, progress video and report.html of decoded steps
+options             defaults of decoding, apart so that --help needs no torch
 """
 
 import lazy_loader
@@ -12,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "recorder": ["StepExperiment", "StepRecorder"],
-        "files": ["require_name"],
+        "step_files": ["require_name"],
         "options": [
             "COMPRESS_PRESETS",
             "DEFAULT_DEVICE",
@@ -21,8 +23,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "DEFAULT_SCALE",
             "DEFAULT_WORKERS",
         ],
-        "decoder": ["ExperimentLatentDecoder", "summarize"],
-        "latent_decoder": ["LatentDecoder"],
+        "experiment_decoder": ["ExperimentLatentDecoder", "summarize"],
+        "vae_decoder": ["LatentDecoder"],
         "report": ["write_pictures", "write_report"],
     },
 )

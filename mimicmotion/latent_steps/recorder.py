@@ -11,7 +11,7 @@ import yaml
 
 from mimicmotion.errors import SetupError
 from mimicmotion.files import write_bytes
-from mimicmotion.latent_steps.files import CONFIG_NAME, LATENTS_FOLDER, require_name, write_step
+from mimicmotion.latent_steps.step_files import CONFIG_NAME, LATENTS_FOLDER, require_name, write_step
 
 logger = logging.getLogger(__name__)
 

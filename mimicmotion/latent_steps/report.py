@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mimicmotion.files import write_bytes
-from mimicmotion.latent_steps.decoder import ExperimentLatentDecoder, StepResult, by_clip, crf_of, summarize
-from mimicmotion.latent_steps.files import X0
+from mimicmotion.latent_steps.experiment_decoder import ExperimentLatentDecoder, StepResult, by_clip, crf_of, summarize
+from mimicmotion.latent_steps.step_files import X0
 from mimicmotion.results import comparison_frames, contact_sheet, evenly_spaced
 from mimicmotion.video import VideoWriter, open_video
 

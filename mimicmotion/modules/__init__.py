@@ -1,4 +1,7 @@
-"""Network parts that diffusers does not have."""
+"""Network parts that diffusers does not have.
+
+pose_net  PoseNet, and the hook that adds its features behind the UNet's conv_in
+"""
 
 import lazy_loader
 

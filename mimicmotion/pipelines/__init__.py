@@ -1,4 +1,17 @@
-"""The diffusion pipeline, its temporal tiles and its schedulers, in diffusers' terms."""
+"""The diffusion pipeline, its temporal tiles and its schedulers, in diffusers' terms.
+
+pipeline_mimicmotion  MimicMotionPipeline: conditions, the sampling loop over tiles
+call_checks           what the arguments of a call must be, refused before a network runs
+noise                 unit noise by seed, one generator for each video
+noise_levels          a scheduler asked for its levels; schedulers refused that this UNet does not know
+tiling                which frames a tile has
+tile_fusion           predictions of overlapping tiles weighted into one
+chunked_vae           latents -> frames in chunks, blended, again in float32 on overflow
+schedulers            every sampler by name; a new one is entered here
+lcm_scheduler         AnimateLCM-SVD's stochastic consistency steps
+ays_scheduler         Euler steps at Align Your Steps' noise levels
+made_for              steps and guidance that each sampler is made for
+"""
 
 import lazy_loader
 

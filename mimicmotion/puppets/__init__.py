@@ -1,6 +1,12 @@
 """Procedural people with exact ground truth: pictures, whole-body keypoints and a map of body parts.
 
-They train and measure the embedded model and serve tests and demos. person -> motion -> skeleton -> render -> clips.
+person     who: build, clothes, surroundings, camera, from a seed
+motion     angles over time, by kind of motion
+skeleton   angles -> points in space
+render     points -> pixels and the map of parts
+keypoints  what an ideal detector says, with confidences
+clips      all of these together: a clip or a still from a seed; ranges of seeds
+export     files for the scripts: pictures, clips, poses, sheet
 """
 
 import lazy_loader

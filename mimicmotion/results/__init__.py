@@ -1,4 +1,9 @@
-"""What is to be made and what lies beside it: jobs, the record of how a result was made, pictures to judge it by."""
+"""What is to be made and what lies beside it.
+
+jobs     which results a run makes, and their names
+sidecar  the JSON record beside a result: recipe, facts, versions, is it finished
+sheets   how labelled rows of frames become a picture, whatever the rows are
+"""
 
 import lazy_loader
 

@@ -1,5 +1,24 @@
 """Action-driven video, block by block: the causal generator of Matrix-Game-2, offline and live.
 
+run            what the commands do with their settings: load, play, record, save
+play           a session, with prepared or typed actions; every question to the terminal
+recording      a session's videos, written while it goes on
+overlay        keys and pointer drawn on frames: their places and colours
+generator      StreamingGenerator: action in, frames out; the session's state and its file
+schedule       noise levels and steps of few-step flow matching
+model          the causal transformer
+action_module  its layers for keyboard and mouse
+attention      its attention call, by back end
+rope           its rotary angles
+cache          its keys and values of earlier latents, in rings
+vae            the Wan VAE by the block, its memory held outside
+clip           the image's tokens by a CLIP vision tower; no video clip
+actions        keys -> numbers of each mode; scripts, bench sequences
+world          what a world model is: a file of configs/streaming
+loading        checkpoints -> generator; names of their tensors
+tiny           the embedded default with drawn weights
+benchmark      a session timed block by block
+
 In short: load_generator(read_world("configs/streaming/tiny.yaml")).stream(image, actions).
 """
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from mimicmotion.errors import UsageError
 from mimicmotion.places import find, looked_for
 
+FOLDER = Path("configs") / "streaming"
+
 
 @dataclass(frozen=True)
 class WorldConfig:
@@ -46,7 +48,7 @@ def read_world(path: str | Path) -> WorldConfig:
     try:
         values = OmegaConf.to_container(OmegaConf.load(find(path)), resolve=True)
     except FileNotFoundError as error:
-        raise UsageError(f"no streaming config {looked_for(path)}") from error
+        raise UsageError(f"no streaming config {looked_for(path)}; {_name_here(path)}") from error
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
         raise UsageError(f"cannot read the streaming config {path}: {error}") from error
     if not isinstance(values, dict):
@@ -58,3 +60,10 @@ def read_world(path: str | Path) -> WorldConfig:
     if unknown or missing:
         raise UsageError(f"{path}: unknown keys {unknown or 'none'}, missing keys {missing or 'none'}")
     return WorldConfig(**values | {"weights_folder": str(find(values["weights_folder"]))})
+
+
+def _name_here(path: str | Path) -> str:
+    """What to pass instead of a file that is not there; the published ones are called inference_universal.yaml etc."""
+    known = {file.stem: str(FOLDER / file.name) for file in sorted(find(FOLDER).glob("*.yaml"))}
+    mode = Path(path).stem.removeprefix("inference_")
+    return f"here it is {known[mode]}" if mode in known else f"there are {', '.join(known.values())}"

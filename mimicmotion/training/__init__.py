@@ -1,4 +1,27 @@
-"""Training of the embedded tiny model: a pool of rendered clips, and one loop for all stages.
+"""Training of the embedded tiny model, and how good it is.
+
+options              settings of every stage
+stages               one stage run from its settings
+loop                 the loop that all stages share
+checkpoint           where a stopped stage goes on
+pool                 rendered clips, drawn once
+latent_pool          the pool as the UNet sees it
+networks             the networks at a small size
+vae_stage            stage: the autoencoder
+encoder_stage        stage: the image encoder
+unet_stage           stage: UNet and PoseNet
+lcm_stage            stage: the LoRA for few steps
+decoder_stage        stage: the autoencoder's decoder once more
+reader               stage: the pose reader
+pose_reader          the pose reader itself: a network that finds joints in pictures
+evaluation           clips made in several ways, and measured
+evaluation_options   its settings
+evaluation_page      doc/embedded_model.md, its text and tables
+evaluation_pictures  its sheet and curves
+kept_results         what it has made so far
+metrics              pixels, gradients, motion
+perceptual           perceptual distances
+model_facts          parts and runs of a trained model, for the page
 
 vae -> encoder -> unet -> lcm; each stage reads what the earlier ones wrote to the model's folder and adds its part.
 """

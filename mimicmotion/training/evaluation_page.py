@@ -45,6 +45,8 @@ confidence as the detector's poses are.
 
 ## Training
 
+<!-- needs: minutes -->
+
 {commands}
     python scripts/train_tiny.py evaluate
 
@@ -92,7 +94,7 @@ by perceptual distance, sharpness and pose.
 ![Measures over the number of steps]({stem}_steps.png)
 
 Every number, clip by clip, is in `evaluation.json` of the output folder. The page is written by
-`python scripts/train_tiny.py evaluate`.
+the last of the commands above.
 """
 
 

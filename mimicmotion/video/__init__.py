@@ -1,4 +1,11 @@
-"""Video in and out: what a file holds, its frames one after the other, and an mp4 that is written whole or not."""
+"""Video in and out.
+
+probe          what a file really holds: size, rate, frames that decode, sound
+source         which videos a folder has, and their frames one after the other
+decord_worker  the process that decord reads in, so that its crashes end nothing else
+writer         frames -> H.264 mp4, whole or not at all, with the sound of another file
+ffmpeg         where the ffmpeg program is, naming a file to it, its complaints
+"""
 
 import lazy_loader
 

@@ -1,4 +1,14 @@
-"""Weight files and what becomes of them: read and checked, assembled into a pipeline, changed by a LoRA."""
+"""Weight files and what becomes of them: read and checked, assembled into a pipeline, changed by a LoRA.
+
+lookup           which file of a folder has the weights; files that are no weights are told by their first bytes
+hub              models of the hub: local copies first, what is said when one is gated or out of reach
+model_files      which files a configured model has, and the hashes that name it; loads nothing
+tensors          one weight file: recognised, read tensor by tensor, assigned with every key checked
+loading          files -> pipeline on a device; splits a checkpoint by its keys' prefixes
+lora             LCM weights in three forms, applied to a UNet; prefixes of LoRA keys
+lora_extraction  a LoRA made of the difference of two networks
+embedded         the embedded model: where and what it is
+"""
 
 import lazy_loader
 
@@ -14,24 +24,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "is_default_path",
             "require_embedded_model",
         ],
-        "files": ["Tensors", "assign_weights", "open_tensors", "quiet_transformers"],
+        "tensors": ["Tensors", "assign_weights", "open_tensors", "quiet_transformers"],
         "loading": ["SVD_VAES", "create_pipeline", "load_decoder", "load_vae", "place_pipeline"],
         "lora": ["ADAPTER", "apply_lcm_weights", "find_svd_unet"],
         "lora_extraction": ["extract_lora"],
         "model_files": ["pose_canvas", "read_json", "vae_sha256", "weights_fingerprint"],
-        "places": [
-            "FETCH",
-            "LORA_FILE",
-            "check_head",
-            "explain_hub_error",
-            "find_lcm_file",
-            "find_weights",
-            "from_hub",
-            "hub_errors",
-            "is_hub_id",
-            "listing",
-            "local_copy",
-            "strip_prefix",
-        ],
+        "hub": ["explain_hub_error", "from_hub", "hub_errors", "is_hub_id", "local_copy"],
+        "lookup": ["FETCH", "LORA_FILE", "check_head", "find_lcm_file", "find_weights", "listing", "strip_prefix"],
     },
 )

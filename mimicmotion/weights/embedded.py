@@ -102,7 +102,7 @@ def build_tiny_model(path: str | Path, seed: int = TINY_SEED) -> None:
 
     Its pictures are noise that moves with the pose.
     """
-    from mimicmotion.weights.files import quiet_transformers
+    from mimicmotion.weights.tensors import quiet_transformers
 
     path = Path(path)
     with quiet_transformers():

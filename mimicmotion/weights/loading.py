@@ -11,9 +11,9 @@ import torch
 
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.errors import SetupError, UsageError
-from mimicmotion.weights.files import Tensors, assign_weights, open_tensors, quiet_transformers
+from mimicmotion.weights.lookup import broken, find_weights, first_line, listing
 from mimicmotion.weights.model_files import CLIP_STEMS, POSE_NET_CONFIG, checkpoint_path, read_json, resolve_base
-from mimicmotion.weights.places import broken, find_weights, first_line, listing
+from mimicmotion.weights.tensors import Tensors, assign_weights, open_tensors, quiet_transformers
 
 log = logging.getLogger(__name__)
 

@@ -20,17 +20,9 @@ import torch
 from torch import nn
 
 from mimicmotion.errors import SetupError, UsageError
-from mimicmotion.weights.files import Tensors, check_shapes, open_tensors
-from mimicmotion.weights.places import (
-    broken,
-    find_lcm_file,
-    find_weights,
-    from_hub,
-    is_hub_id,
-    listing,
-    local_copy,
-    strip_prefix,
-)
+from mimicmotion.weights.hub import from_hub, is_hub_id, local_copy
+from mimicmotion.weights.lookup import broken, find_lcm_file, find_weights, listing, strip_prefix
+from mimicmotion.weights.tensors import Tensors, check_shapes, open_tensors
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 import torch
 
 from mimicmotion.errors import SetupError
-from mimicmotion.weights.files import Tensors, check_shapes
+from mimicmotion.weights.lookup import listing, strip_prefix
 from mimicmotion.weights.lora import PREFIXES
-from mimicmotion.weights.places import listing, strip_prefix
+from mimicmotion.weights.tensors import Tensors, check_shapes
 
 # Columns beyond the rank and power iterations that make the randomised SVD as good as an exact one in practice.
 OVERSAMPLING = 16

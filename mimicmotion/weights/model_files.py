@@ -10,7 +10,8 @@ from mimicmotion.errors import SetupError
 from mimicmotion.files import cached_sha256, sha256_json
 from mimicmotion.places import find, looked_for
 from mimicmotion.weights.embedded import is_default_path, require_embedded_model
-from mimicmotion.weights.places import FETCH, broken, find_weights, first_line, from_hub, is_hub_id, listing, local_copy
+from mimicmotion.weights.hub import from_hub, is_hub_id, local_copy
+from mimicmotion.weights.lookup import FETCH, broken, find_weights, first_line, listing
 
 CLIP_STEMS = ("model", "pytorch_model")
 CONFIGS = (

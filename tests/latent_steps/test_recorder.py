@@ -15,8 +15,8 @@ from mimicmotion.animation.batch import animate_folder
 from mimicmotion.config import load_config
 from mimicmotion.errors import NumericalError, SetupError, UsageError
 from mimicmotion.latent_steps import recorder as latent_steps
-from mimicmotion.latent_steps.files import Step, read_metadata, read_step
 from mimicmotion.latent_steps.recorder import StepExperiment, StepRecorder
+from mimicmotion.latent_steps.step_files import Step, read_metadata, read_step
 from mimicmotion.results import plan_jobs
 from tests.conftest import HANG_SECONDS
 

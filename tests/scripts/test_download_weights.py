@@ -82,7 +82,7 @@ def test_everything_lands_where_the_config_looks(hub, tmp_path):
 def test_the_layout_is_that_of_the_published_config():
     from omegaconf import OmegaConf
 
-    from mimicmotion.weights.places import SVD_FOLDER
+    from mimicmotion.weights.hub import SVD_FOLDER
 
     config = OmegaConf.load(download_weights.ROOT / "configs" / "mimicmotion.yaml")
     targets = {

@@ -196,8 +196,17 @@ def test_missing_keys_and_unreadable_files_are_named(tmp_path):
         path.write_text(content)
         with pytest.raises(UsageError, match=path.name):
             read_world(path)
-    with pytest.raises(UsageError, match="nowhere"):
+    with pytest.raises(UsageError, match=r"nowhere.*there are configs/streaming/gta_drive.yaml, .*universal.yaml"):
         read_world(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("mode", ["universal", "gta_drive", "templerun"])
+def test_a_published_config_name_is_answered_with_the_name_here(mode, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    published = f"configs/inference_yaml/inference_{mode}.yaml"
+    with pytest.raises(UsageError, match=f"{published} .*; here it is configs/streaming/{mode}.yaml$"):
+        read_world(published)
+    assert read_world(f"configs/streaming/{mode}.yaml").mode == mode
 
 
 def test_unknown_attention_backend_is_refused_before_loading(tmp_path):

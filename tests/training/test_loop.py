@@ -25,8 +25,8 @@ from mimicmotion.training.options import (
 from mimicmotion.training.pool import HEIGHT, WIDTH, open_pool, region_coverage
 from mimicmotion.training.unet_stage import UnetStage, draw_batch, make_pipeline, phase_of, predict
 from mimicmotion.training.vae_stage import VaeStage
+from mimicmotion.weights.lookup import LORA_FILE
 from mimicmotion.weights.lora import apply_lcm_weights
-from mimicmotion.weights.places import LORA_FILE
 from scripts import train_tiny
 from tests.training.standins import block_pose, make_clip
 

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from mimicmotion.errors import SetupError
+from mimicmotion.places import HOME
 from mimicmotion.weights import embedded, loading, model_files
 
 
@@ -109,8 +110,10 @@ def test_an_embedded_model_that_is_not_there_is_refused_with_the_way_to_get_it(b
 def test_only_the_default_path_means_the_embedded_model(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(model_files, "require_embedded_model", asked.append)
-    for path in ("assets/models/tiny", tmp_path / "assets" / "models" / "tiny", "assets/models/other"):
+    monkeypatch.chdir(tmp_path)
+    # From any folder the default path is the one beside the package.
+    assert model_files.resolve_base("assets/models/tiny") == HOME / "assets/models/tiny"
+    for path in (tmp_path / "assets" / "models" / "tiny", "assets/models/other"):
         with pytest.raises(SetupError):
-            monkeypatch.chdir(tmp_path)
             model_files.resolve_base(path)
     assert asked == ["assets/models/tiny", tmp_path / "assets" / "models" / "tiny"]

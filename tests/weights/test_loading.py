@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.weights import loading, model_files
-from mimicmotion.weights.files import Tensors
+from mimicmotion.weights.tensors import Tensors
 from tests.conftest import (
     make_image_encoder,
     make_pose_net,

@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mimicmotion.errors import SetupError, UsageError
-from mimicmotion.weights import lora, lora_extraction, places
-from mimicmotion.weights.files import open_tensors
+from mimicmotion.weights import lookup, lora, lora_extraction
+from mimicmotion.weights.tensors import open_tensors
 from tests.conftest import make_unet
 
 RANK = 4
@@ -257,19 +257,19 @@ def test_a_file_that_is_none_of_the_three(pipe, tmp_path):
 
 def test_folders_and_names(pipe, tmp_path):
     with pytest.raises(SetupError, match="no weight file"):
-        places.find_lcm_file(tmp_path)
+        lookup.find_lcm_file(tmp_path)
     one = saved(peft_state(pipe.unet), tmp_path / "one.safetensors")
-    assert places.find_lcm_file(one) == places.find_lcm_file(tmp_path) == one
+    assert lookup.find_lcm_file(one) == lookup.find_lcm_file(tmp_path) == one
     two = saved(peft_state(pipe.unet), tmp_path / "two.safetensors")
     with pytest.raises(SetupError, match=r"one.safetensors, two.safetensors.*--lcm_weight_name"):
-        places.find_lcm_file(tmp_path)
-    assert places.find_lcm_file(tmp_path, "two.safetensors") == two
+        lookup.find_lcm_file(tmp_path)
+    assert lookup.find_lcm_file(tmp_path, "two.safetensors") == two
     with pytest.raises(SetupError, match=r"no three.safetensors.*one.safetensors"):
-        places.find_lcm_file(tmp_path, "three.safetensors")
-    standard = saved(peft_state(pipe.unet), tmp_path / places.LORA_FILE)
-    assert places.find_lcm_file(tmp_path) == standard
+        lookup.find_lcm_file(tmp_path, "three.safetensors")
+    standard = saved(peft_state(pipe.unet), tmp_path / lookup.LORA_FILE)
+    assert lookup.find_lcm_file(tmp_path) == standard
     with pytest.raises(SetupError, match="does not exist"):
-        places.find_lcm_file(tmp_path / "none")
+        lookup.find_lcm_file(tmp_path / "none")
 
 
 def test_a_model_of_the_hub(tmp_path, monkeypatch):
@@ -285,11 +285,11 @@ def test_a_model_of_the_hub(tmp_path, monkeypatch):
         return str(tmp_path / filename)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    assert places.find_lcm_file("owner/lcm") == tmp_path / places.LORA_FILE
-    assert places.find_lcm_file("owner/lcm", "x.safetensors").name == "x.safetensors"
-    assert asked == [("owner/lcm", places.LORA_FILE), ("owner/lcm", "x.safetensors")]
+    assert lookup.find_lcm_file("owner/lcm") == tmp_path / lookup.LORA_FILE
+    assert lookup.find_lcm_file("owner/lcm", "x.safetensors").name == "x.safetensors"
+    assert asked == [("owner/lcm", lookup.LORA_FILE), ("owner/lcm", "x.safetensors")]
     with pytest.raises(SetupError, match="out of reach"):
-        places.find_lcm_file("owner/lcm", "absent")
+        lookup.find_lcm_file("owner/lcm", "absent")
 
 
 @pytest.fixture
@@ -372,7 +372,7 @@ def extracted(svd, tmp_path, rank, *options):
     lcm = saved(svd[1], tmp_path / "lcm.safetensors")
     arguments = ["--lcm", str(lcm), "--base", str(svd[2]), "--rank", str(rank), "--output", str(tmp_path / "out")]
     assert extract_lcm_lora.main([*arguments, *options]) == 0
-    return tmp_path / "out" / places.LORA_FILE
+    return tmp_path / "out" / lookup.LORA_FILE
 
 
 def test_extraction_at_full_rank_is_the_merge_of_all_matrices(svd, tmp_path, capsys):

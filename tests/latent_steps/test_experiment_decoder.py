@@ -16,11 +16,11 @@ import torch
 import yaml
 
 from mimicmotion.errors import InputError, SetupError, UsageError
-from mimicmotion.latent_steps import latent_decoder
-from mimicmotion.latent_steps.decoder import ExperimentLatentDecoder
-from mimicmotion.latent_steps.files import write_step
-from mimicmotion.latent_steps.latent_decoder import LatentDecoder
+from mimicmotion.latent_steps import vae_decoder as latent_decoder
+from mimicmotion.latent_steps.experiment_decoder import ExperimentLatentDecoder
 from mimicmotion.latent_steps.recorder import StepExperiment
+from mimicmotion.latent_steps.step_files import write_step
+from mimicmotion.latent_steps.vae_decoder import LatentDecoder
 from mimicmotion.video.probe import probe_video
 from mimicmotion.video.source import open_video
 from scripts import decode_latent_steps
@@ -343,7 +343,7 @@ def start_and_stop_in_the_third(experiment):
     """The script in a process of its own, with a decoder that says so and waits when it comes to the third step."""
     code = (
         "import signal, sys\n"
-        "from mimicmotion.latent_steps import latent_decoder\n"
+        "from mimicmotion.latent_steps import vae_decoder as latent_decoder\n"
         "from scripts import decode_latent_steps\n"
         "decode = latent_decoder.LatentDecoder._decode_once\n"
         "calls = []\n"

@@ -1,21 +1,20 @@
-"""Where weight files are: folders, names on the model hub, and what a file looks like before it is read.
+"""Which file in a folder has the weights, and what it looks like before it is read.
 
 Nothing here reads a tensor or imports torch.
 """
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from mimicmotion.errors import SetupError
 from mimicmotion.places import looked_for
+from mimicmotion.weights.hub import from_hub, is_hub_id
 
 log = logging.getLogger(__name__)
 
 REMEDY = "replace it; scripts/download_weights.py fetches the published files and verifies them"
 FETCH = "fetch it with scripts/download_weights.py or correct the path"
-SVD_FOLDER = Path("models") / "SVD"
 LISTED = 10
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
@@ -32,73 +31,6 @@ def find_weights(folder: Path, stems: tuple[str, ...] = ("diffusion_pytorch_mode
                 if path.exists() or path.is_symlink():
                     return path
     raise SetupError(f"no weights in {folder}: expected {stems[0]}.safetensors; {FETCH}")
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether `name` has the form owner/name of a model on the hub and is no path of this machine."""
-    parts = str(name).split("/")
-    return len(parts) == 2 and all(parts) and not set("\\:~") & set(str(name)) and parts[0] not in (".", "..")
-
-
-def local_copy(name: str) -> Path | None:
-    """Where scripts/download_weights.py puts the base model `name` of the hub, if it is there; says so in the log."""
-    folder = SVD_FOLDER / name.split("/")[-1]
-    if not folder.is_dir():
-        return None
-    log.info("%s: using the copy in %s", name, folder)
-    return folder
-
-
-def from_hub(
-    name: str, fetch: Callable[..., str], complete: Callable[[Path], bool] | None = None, **options
-) -> Path:
-    """Calls a download function of huggingface_hub for the model `name`, first without the network, then with.
-
-    Args:
-        fetch: `hf_hub_download` or `snapshot_download`, called with `name` and `options`.
-        complete: tells whether what the local cache has is enough; without it anything found is.
-
-    Raises: SetupError that says how to get access when the model is gated, absent or the hub out of reach.
-    """
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        with contextlib.suppress(LocalEntryNotFoundError):
-            path = Path(fetch(name, local_files_only=True, **options))
-            if complete is None or complete(path):
-                return path
-        log.info("%s is not, or not wholly, in the local cache; asking the hub", name)
-        return Path(fetch(name, **options))
-    except hub_errors() as error:
-        raise SetupError(explain_hub_error(name, error)) from error
-
-
-def hub_errors() -> tuple[type[Exception], ...]:
-    """What calls to the hub raise when the network, the access or the name is the trouble."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    transport_error = HfHubHTTPError.__bases__[0]  # the HTTP client's own base class; the client varies by version
-    return OSError, HFValidationError, transport_error
-
-
-def explain_hub_error(name: str, error: Exception) -> str:
-    """One sentence or two on why the hub did not give `name`, and what to do."""
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    page = f"https://huggingface.co/{name}"
-    if isinstance(error, GatedRepoError):
-        return f"{name} is gated: accept its licence on {page} while logged in, then run `hf auth login` here"
-    if isinstance(error, RepositoryNotFoundError):
-        return f"{name} is neither a local folder nor a model on the hub (or it is private: run `hf auth login`)"
-    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-        return f"{name} on the hub lacks the file that is needed: {error}"
-    where = "fetch the weights with scripts/download_weights.py on a machine with access and copy them here"
-    return f"{name} is neither a local folder nor cached, and the hub is out of reach; {where}, or correct the path"
 
 
 def find_lcm_file(path: str | Path, weight_name: str | None = None) -> Path:

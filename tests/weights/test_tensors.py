@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from mimicmotion import files as files_module
 from mimicmotion.errors import SetupError
-from mimicmotion.weights import files as weights
-from mimicmotion.weights import places
+from mimicmotion.weights import hub, lookup
+from mimicmotion.weights import tensors as weights
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)}
 
@@ -119,10 +119,10 @@ def test_shapes_are_compared_before_a_huge_tensor_is_made(tmp_path):
 def test_find_weights_prefers_full_precision_and_safetensors(tmp_path):
     names = ["diffusion_pytorch_model" + end for end in (".fp16.bin", ".fp16.safetensors", ".bin", ".safetensors")]
     with pytest.raises(SetupError, match="no weights in"):
-        places.find_weights(tmp_path)
+        lookup.find_weights(tmp_path)
     for name in names:
         (tmp_path / name).touch()
-        assert places.find_weights(tmp_path).name == name
+        assert lookup.find_weights(tmp_path).name == name
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_find_weights_prefers_full_precision_and_safetensors(tmp_path):
     ],
 )
 def test_hub_ids(name, expected):
-    assert places.is_hub_id(name) is expected
+    assert hub.is_hub_id(name) is expected
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_hub_errors_say_how_to_get_access(hub_error, name, message):
         raise LocalEntryNotFoundError("not cached") if local_files_only else hub_error(name)
 
     with pytest.raises(SetupError, match=message):
-        places.from_hub("owner/model", fetch)
+        hub.from_hub("owner/model", fetch)
 
 
 def test_a_machine_without_a_network_is_told_so():
@@ -182,7 +182,7 @@ def test_a_machine_without_a_network_is_told_so():
             raise LocalEntryNotFoundError("not cached") if local_files_only else error
 
         with pytest.raises(SetupError, match=r"out of reach.*download_weights.py"):
-            places.from_hub("owner/model", fetch)
+            hub.from_hub("owner/model", fetch)
 
 
 def test_the_cache_is_asked_before_the_network(tmp_path):
@@ -192,8 +192,8 @@ def test_the_cache_is_asked_before_the_network(tmp_path):
         calls.append(local_files_only)
         return str(tmp_path)
 
-    assert places.from_hub("owner/model", fetch) == tmp_path and calls == [True]
-    assert places.from_hub("owner/model", fetch, complete=lambda path: False) == tmp_path
+    assert hub.from_hub("owner/model", fetch) == tmp_path and calls == [True]
+    assert hub.from_hub("owner/model", fetch, complete=lambda path: False) == tmp_path
     assert calls == [True, True, False]
 
 

@@ -21,7 +21,14 @@ from mimicmotion.files import (
     sha256_json,
     write_json,
 )
-from mimicmotion.latent_steps.files import (
+from mimicmotion.latent_steps.options import (
+    DEFAULT_DEVICE,
+    DEFAULT_FPS,
+    DEFAULT_QUALITY,
+    DEFAULT_SCALE,
+    DEFAULT_WORKERS,
+)
+from mimicmotion.latent_steps.step_files import (
     CONFIG_NAME,
     LATENTS_FOLDER,
     X0,
@@ -31,14 +38,7 @@ from mimicmotion.latent_steps.files import (
     read_metadata,
     read_step,
 )
-from mimicmotion.latent_steps.latent_decoder import LatentDecoder, find_vae
-from mimicmotion.latent_steps.options import (
-    DEFAULT_DEVICE,
-    DEFAULT_FPS,
-    DEFAULT_QUALITY,
-    DEFAULT_SCALE,
-    DEFAULT_WORKERS,
-)
+from mimicmotion.latent_steps.vae_decoder import LatentDecoder, find_vae
 from mimicmotion.progress import Progress
 from mimicmotion.video import VideoWriter, as_fps
 from mimicmotion.weights import find_weights

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from mimicmotion.weights.places import broken, check_head, listing
+from mimicmotion.weights.lookup import broken, check_head, listing
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimicmotion.errors import InputError, NumericalError, UsageError
-from mimicmotion.latent_steps import files as step_files
-from mimicmotion.latent_steps.files import Step, choose, find_steps, pack, read_metadata, read_step, write_step
+from mimicmotion.latent_steps import step_files
+from mimicmotion.latent_steps.step_files import Step, choose, find_steps, pack, read_metadata, read_step, write_step
 
 
 def latents(shape=(1, 3, 4, 2, 2), scale=700.0, seed=0):
