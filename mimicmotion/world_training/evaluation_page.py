@@ -12,6 +12,8 @@ START = """# The embedded world
 block of 12 frames, the mouse turns 18 degrees. The true camera is known at every frame, so what the model shows can
 be judged. This page is written by
 
+<!-- needs: minutes -->
+
     python scripts/train_world.py evaluate
 
 {state}
@@ -39,20 +41,31 @@ WANTED = (
 END = """
 ## Going on with the training
 
-    nice -n 19 python scripts/train_world.py world --clips 2400
+<!-- needs: minutes -->
+
+    python scripts/train_world.py world --clips 2400
 
 goes on from `runs/world/world` where that folder exists, bit by bit as if it had never stopped; frames and latents of
 the sessions are made first where they are missing (about half an hour on one core for 2400). On another machine the
 published half-precision weights are the start:
 
+<!-- needs: minutes -->
+
     python scripts/train_world.py world --init_from assets/models/world --run_dir runs/more
 
 Both write `assets/models/world/model.safetensors` when they end or are stopped. `vae` trains the VAE anew; the
-transformer then has to be trained anew too, since it knows that VAE's latents. `vae --part decoder --init_from
-assets/models/world --run decoder` makes pictures sharper and leaves the latents, and so the transformer, as they are.
+transformer then has to be trained anew too, since it knows that VAE's latents. The decoder alone can become sharper
+and leave the latents, and so the transformer, as they are:
+
+<!-- needs: minutes -->
+
+    python scripts/train_world.py vae --part decoder --init_from assets/models/world --run decoder
+
 A sheet of played keys and a line of `figures.jsonl` come every 25 minutes.
 
 ## The gate
+
+<!-- needs: minutes -->
 
     python scripts/train_world.py gate --clips 200 --steps 400
 

@@ -1,5 +1,11 @@
 """A procedural first-person world whose camera is known, so that what a world model shows can be judged.
 
+courtyard  walls and pillars, and how a camera moves between them
+renderer   what a camera sees
+sessions   actions as a player would give them, and the path that follows
+tracker    where the camera of a picture is
+judge      which key was held: the one whose true video is nearest
+
 Everything is exact and follows from a seed: a session's actions, the camera's path and every pixel.
 """
 
