@@ -52,7 +52,7 @@ class Played:
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Measures, prints the figures and writes page, sheet and figures.
+    """Measures, prints the figures and writes page, sheet and figures. The sheet has the page's name and ends in .jpg.
 
     Raises: SetupError when a part of the model is missing.
     """
