@@ -23,7 +23,8 @@ be judged. This page is written by
 | figure | measured | wanted |
 |---|---|---|
 """
-STATE = """The training is work in progress: {steps} steps of the transformer are done, {misses} of {count} figures miss.
+STATE = """The training is work in progress: {steps} steps of the transformer are done, {misses} of {count} figures
+miss.
 A model that does not obey yet reaches some of the others for nothing: a picture that never turns is the first one
 again, and twenty steps are no better than three where neither shows anything. The default of the streaming scripts is
 another world as long as this one does not obey."""
@@ -106,7 +107,7 @@ def write_page(page: Path, figures: dict, run_dir: Path) -> None:
     state = STATE.format(steps=curve[-1]["step"] if curve else "an unknown number of", misses=misses, count=len(lines))
     if not misses:
         state = "All figures are reached."
-    parts = [START.format(state=state) + "\n".join(lines), beside(figures), keys_table(figures["taken_for"])]
+    parts = [START.format(state=textwrap.fill(state, WIDTH)) + "\n".join(lines), beside(figures), keys_table(figures["taken_for"])]
     parts += [f"![Each key held for five blocks from one place, made and true]({page.stem}.jpg)"]
     parts += [course(curve)] if curve else []
     parts += [END]
