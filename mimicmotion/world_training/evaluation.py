@@ -14,7 +14,7 @@ from mimicmotion.results import contact_sheet
 from mimicmotion.streaming import StreamingGenerator, WorldConfig, encode, get_mode, load_generator, read_world
 from mimicmotion.world_training.coding import decode, psnr, to_pixels
 from mimicmotion.world_training.coding import encode as encode_pixels
-from mimicmotion.world_training.evaluation_page import write_page
+from mimicmotion.world_training.evaluation_page import read_lines, write_page
 from mimicmotion.world_training.options import EVALUATION_SEED, EvaluateOptions
 from mimicmotion.worlds import (
     JUDGED_KEYS,
@@ -61,7 +61,8 @@ def evaluate(options: EvaluateOptions) -> None:
     world = dataclasses.replace(read_world(options.world), weights_folder=str(options.out))
     generator = load_generator(world)
     figures = {"sessions": options.sessions, "long_sessions": options.long_sessions}
-    figures |= teacher_forced(options)
+    curve = read_lines(options.run_dir / "world" / "figures.jsonl")
+    figures |= {"step": curve[-1]["step"] if curve else None} | teacher_forced(options)
     for measure in (vae_loss, steps_compared, times):
         figures |= measure(generator, world, options.sessions)
         log.info("%s", figures)

@@ -23,8 +23,7 @@ be judged. This page is written by
 | figure | measured | wanted |
 |---|---|---|
 """
-STATE = """The training is work in progress: {steps} steps of the transformer are done, {misses} of {count} figures
-miss.
+STATE = """The training is work in progress: after {steps} steps of the transformer {misses} of {count} figures miss.
 A model that does not obey yet reaches some of the others for nothing: a picture that never turns is the first one
 again, and twenty steps are no better than three where neither shows anything. The default of the streaming scripts is
 another world as long as this one does not obey."""
@@ -104,10 +103,14 @@ def write_page(page: Path, figures: dict, run_dir: Path) -> None:
     lines = [table_row(figures, *wanted) for wanted in WANTED]
     misses = sum("missed" in line for line in lines)
     curve = read_lines(run_dir / "world" / "figures.jsonl")
-    state = STATE.format(steps=curve[-1]["step"] if curve else "an unknown number of", misses=misses, count=len(lines))
+    state = STATE.format(steps=figures["step"] or "an unknown number of", misses=misses, count=len(lines))
     if not misses:
         state = "All figures are reached."
-    parts = [START.format(state=textwrap.fill(state, WIDTH)) + "\n".join(lines), beside(figures), keys_table(figures["taken_for"])]
+    parts = [
+        START.format(state=textwrap.fill(state, WIDTH)) + "\n".join(lines),
+        beside(figures),
+        keys_table(figures["taken_for"]),
+    ]
     parts += [f"![Each key held for five blocks from one place, made and true]({page.stem}.jpg)"]
     parts += [course(curve)] if curve else []
     parts += [END]

@@ -75,7 +75,7 @@ def test_the_page_tells_figures_misses_and_the_course(tmp_path):
         "obeyed_still_1-5", "obeyed_still_6-20", "locked_1-5", "psnr_block_1", "psnr_block_5", "idle_psnr",
         "turned_back_psnr", "denoise_cpu_ms", "decode_cpu_ms", "sessions", "long_sessions",
     )  # fmt: skip
-    figures |= dict.fromkeys(others, 3) | {"taken_for": taken_for([])}
+    figures |= dict.fromkeys(others, 3) | {"taken_for": taken_for([]), "step": 3900}
     (tmp_path / "world").mkdir()
     lines = [{"step": n, "right": 20, "other": 19, "mirrored": 18, "none": 17} for n in range(0, 4000, 100)]
     (tmp_path / "world" / "figures.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
