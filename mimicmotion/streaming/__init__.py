@@ -27,10 +27,16 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "actions": ["Actions", "encode", "get_mode", "join"],
+        "clip": ["ImageEncoder"],
         "generator": ["StreamState", "StreamingGenerator"],
-        "loading": ["load_generator"],
+        "loading": ["load_clip", "load_generator", "load_model", "load_vae"],
+        "model": ["PATCH", "CausalWanModel", "timestep_embedding", "unpatchify"],
+        "rope": ["action_rope", "rotate", "video_rope"],
         "run": ["run_benchmark", "run_causal", "run_streaming"],
-        "vae": ["frame_count"],
-        "world": ["read_world"],
+        "schedule": ["make_scheduler"],
+        "tiny": ["draw_weights"],
+        "vae": ["StreamingVAE", "frame_count", "new_memory", "to_uint8"],
+        "world": ["WorldConfig", "read_world"],
     },
 )

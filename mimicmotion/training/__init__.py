@@ -35,6 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evaluation_options": ["EvaluateOptions", "ReaderOptions"],
         "evaluation": ["evaluate"],
         "reader": ["train_reader"],
+        "networks": ["seeded"],
         "stages": ["run_stage"],
         "loop": ["make_accelerator", "train"],
     },

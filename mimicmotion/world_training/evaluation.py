@@ -1,0 +1,302 @@
+"""What a trained world model can do, in figures: on sessions of the courtyard that no stage trained on."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mimicmotion.files import write_json
+from mimicmotion.results import contact_sheet
+from mimicmotion.streaming import StreamingGenerator, WorldConfig, encode, get_mode, load_generator, read_world
+from mimicmotion.world_training.coding import decode, psnr, to_pixels
+from mimicmotion.world_training.coding import encode as encode_pixels
+from mimicmotion.world_training.evaluation_page import read_lines, write_page
+from mimicmotion.world_training.options import EVALUATION_SEED, EvaluateOptions
+from mimicmotion.worlds import (
+    JUDGED_KEYS,
+    LOCK,
+    hold,
+    locate,
+    move,
+    nearest_key,
+    open_place,
+    render,
+    squared_error,
+    true_videos,
+    walk,
+    yaw_difference,
+)
+
+log = logging.getLogger(__name__)
+
+SHORT, LONG = 6, 21  # blocks of a session, the first of 9 frames
+FIRST_BLOCK, BLOCK = 9, 12
+TURN_BLOCKS = 5  # 90 degrees
+MANY_STEPS = 20
+PLAYED_SEED = EVALUATION_SEED + 500_000
+FIGURES = "world_figures.json"
+
+
+@dataclass(frozen=True)
+class Played:
+    """A session of the generator: keys of each block, its frames and the true ones, uint8 (N, H, W, 3)."""
+
+    keys: list[str]
+    made: np.ndarray
+    true: np.ndarray
+    cameras: np.ndarray
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """Measures, prints the figures and writes page, sheet and figures. The sheet has the page's name and ends in .jpg.
+
+    Raises: SetupError when a part of the model is missing.
+    """
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    world = dataclasses.replace(read_world(options.world), weights_folder=str(options.out))
+    generator = load_generator(world)
+    figures = {"sessions": options.sessions, "long_sessions": options.long_sessions}
+    curve = read_lines(options.run_dir / "world" / "figures.jsonl")
+    figures |= {"step": curve[-1]["step"] if curve else None} | teacher_forced(options)
+    for measure in (vae_loss, steps_compared, times):
+        figures |= measure(generator, world, options.sessions)
+        log.info("%s", figures)
+    short = [play(generator, PLAYED_SEED + n, SHORT) for n in range(options.sessions)]
+    long = [play(generator, PLAYED_SEED + 1000 + n, LONG) for n in range(options.long_sessions)]
+    early = [entry for session in short for entry in judged_blocks(session)]
+    late = [entry for session in long for entry in judged_blocks(session) if entry["block"] >= SHORT]
+    figures |= obedience(early, "1-5") | obedience(late, "6-20") | {"taken_for": taken_for(early)}
+    figures |= above_repeating(short) | sharpness(short)
+    figures |= idle_drift(generator, min(2, options.long_sessions)) | turned_back(generator, min(4, options.sessions))
+    write_json(options.page.with_name(FIGURES), figures)
+    contact_sheet(options.page.with_suffix(".jpg"), list(held_keys(generator)), title="held keys, made and true")
+    write_page(options.page, figures, options.run_dir)
+    for name, value in figures.items():
+        print(f"{name}: {value}")
+
+
+def vae_loss(generator: StreamingGenerator, _world: WorldConfig, sessions: int) -> dict:
+    """PSNR of frames that the VAE alone encodes and decodes."""
+    errors = []
+    for n in range(sessions):
+        pixels = to_pixels(render(open_walk(PLAYED_SEED + n, 3)[1])[None])
+        with torch.no_grad():
+            latents = encode_pixels(generator.vae.vae, pixels)
+            errors.append((decode(generator.vae.vae, latents).clamp(-1, 1) - pixels).square().mean())
+    return {"vae_psnr": psnr(torch.stack(errors).sqrt())}
+
+
+def teacher_forced(options: EvaluateOptions) -> dict:
+    """PSNR of blocks 1 and later in one step from noise after true blocks, with right and with wrong actions."""
+    from mimicmotion.world_training.stages import unseen_stage
+
+    stage = unseen_stage(options)
+    return {f"forced_{name}": value for name, value in stage.gaps(stage.unseen).items()}
+
+
+def open_walk(seed: int, blocks: int) -> tuple[list[str], np.ndarray]:
+    """One key for each block, none of them blocked by a wall for most of it, and the cameras (N, 4) of all frames."""
+    draws = np.random.default_rng(seed)
+    start = camera = open_place(seed)
+    keys = []
+    for block in range(blocks):
+        frames = BLOCK if block else FIRST_BLOCK
+        for key in draws.permutation(JUDGED_KEYS):
+            end = hold(camera, key, frames + 1).cameras[-1]
+            if key not in "WSAD" or np.hypot(*(end - camera)[:2]) > 0.06 * frames:
+                break
+        keys.append(str(key))
+        camera = end
+    keyboard, mouse = actions_of(keys)
+    return keys, walk(start, keyboard, mouse)
+
+
+def actions_of(keys: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Keyboard (N, 4) and mouse (N, 2) of all frames of a session."""
+    mode, lengths = get_mode("universal"), [FIRST_BLOCK] + [BLOCK] * (len(keys) - 1)
+    held = [encode(mode, key).repeat(length) for key, length in zip(keys, lengths, strict=True)]
+    return np.concatenate([a.keyboard for a in held]), np.concatenate([a.mouse for a in held])
+
+
+def play(generator: StreamingGenerator, seed: int, blocks: int) -> Played:
+    """The session of a seed, free-running from its first true frame."""
+    keys, cameras = open_walk(seed, blocks)
+    true = render(cameras)
+    made = generator.generate(true[0], [encode(generator.mode, key) for key in keys], seed)
+    return Played(keys, made, true, cameras)
+
+
+def block_slice(block: int) -> slice:
+    """The frames of a block."""
+    return slice(0, FIRST_BLOCK) if block == 0 else slice(BLOCK * block - 3, BLOCK * block + 9)
+
+
+def judged_blocks(session: Played) -> Iterator[dict]:
+    """Every block after the first: which key it is taken for, and what the tracker says.
+
+    The videos that a block is compared with begin where the tracker sees the camera in the frame before it.
+    """
+    camera = session.cameras[FIRST_BLOCK - 1]
+    camera, _ = locate(session.made[FIRST_BLOCK - 1], camera, 2)
+    for block in range(1, len(session.keys)):
+        key, before = session.keys[block], session.keys[block - 1]
+        frames = session.made[block_slice(block)]
+        keyboard, mouse = (part[0] for part in actions_of([before]))
+        begin = move(camera, keyboard, mouse)
+        wanted = hold(begin, key, BLOCK).cameras[-1]
+        found, left = locate(frames[-1], camera, BLOCK, seed=block)
+        still = np.repeat(session.made[block_slice(block - 1)][-1:], BLOCK, 0)
+        videos = true_videos(begin, BLOCK)
+        yield {
+            "block": block,
+            "key": key,
+            "told": nearest_key(frames, videos),
+            "still": nearest_key(still, videos),
+            "locked": left < LOCK,
+            "moved_right": moved_right(camera, found, wanted),
+        }
+        camera = found
+
+
+def moved_right(start: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> bool:
+    """Whether the camera went where it should, within half of its true move."""
+    distance = np.hypot(*(wanted - start)[:2])
+    turn = abs(yaw_difference(wanted[2], start[2]))
+    return bool(
+        np.hypot(*(found - wanted)[:2]) <= max(distance / 2, 0.2)
+        and abs(yaw_difference(found[2], wanted[2])) <= max(turn / 2, 4.0)
+    )
+
+
+def obedience(judged: list[dict], name: str) -> dict:
+    """Shares of blocks that are taken for their key."""
+    locked = [entry for entry in judged if entry["locked"]]
+    return {
+        f"obeyed_{name}": float(np.mean([entry["told"] == entry["key"] for entry in judged])),
+        f"obeyed_still_{name}": float(np.mean([entry["still"] == entry["key"] for entry in judged])),
+        f"locked_{name}": len(locked) / len(judged),
+        f"moved_right_{name}": float(np.mean([entry["moved_right"] for entry in locked])) if locked else None,
+    }
+
+
+def taken_for(judged: list[dict]) -> dict[str, dict[str, int]]:
+    """How often each key is taken for which."""
+    table = {key: dict.fromkeys(JUDGED_KEYS, 0) for key in JUDGED_KEYS}
+    for entry in judged:
+        table[entry["key"]][entry["told"]] += 1
+    return table
+
+
+def above_repeating(sessions: list[Played]) -> dict:
+    """PSNR of blocks 1 and 5 above that of repeating the last true frame before them, in dB."""
+    found = {}
+    for block in (1, 5):
+        part = block_slice(block)
+        made = np.mean([squared_error(s.made[part], s.true[part]) for s in sessions])
+        copied = np.mean(
+            [squared_error(np.repeat(s.true[part.start - 1 : part.start], BLOCK, 0), s.true[part]) for s in sessions]
+        )
+        found[f"psnr_block_{block}"] = decibels(made)
+        found[f"above_repeating_block_{block}"] = decibels(made) - decibels(copied)
+    return found
+
+
+def sharpness(sessions: list[Played]) -> dict:
+    """Gradient energy of block 5 as a share of the truth's."""
+    part = block_slice(5)
+    made, true = (sum(gradient_energy(getattr(s, name)[part]) for s in sessions) for name in ("made", "true"))
+    return {"gradient_energy_block_5": made / true}
+
+
+def gradient_energy(frames: np.ndarray) -> float:
+    """Mean squared difference of neighbouring pixels, across plus down."""
+    frames = frames.astype(np.float32)
+    return float(np.square(np.diff(frames, axis=2)).mean() + np.square(np.diff(frames, axis=1)).mean())
+
+
+def idle_drift(generator: StreamingGenerator, places: int) -> dict:
+    """How far the mean colour goes in 20 blocks without a key, of 255, at worst; and what PSNR is left."""
+    drifts, errors = [], []
+    for place in range(places):
+        image = render(open_place(PLAYED_SEED + place)[None])[0]
+        made = generator.generate(image, [encode(generator.mode, "Q")] * LONG, place)
+        drifts.append(np.abs(made[-BLOCK:].mean((0, 1, 2)) - image.mean((0, 1))).max())
+        errors.append(squared_error(made[-BLOCK:], np.repeat(image[None], BLOCK, 0)))
+    return {"idle_drift": float(max(drifts)), "idle_psnr": decibels(np.mean(errors))}
+
+
+def turned_back(generator: StreamingGenerator, places: int) -> dict:
+    """Turned 90 degrees to the left and back: is the picture nearer to the first one than to that at 90 degrees?"""
+    again, errors = 0, []
+    for place in range(places):
+        camera = open_place(PLAYED_SEED + place)
+        keys = ["J"] * TURN_BLOCKS + ["L"] * TURN_BLOCKS
+        cameras = walk(camera, *actions_of(keys))
+        true = render(cameras[[BLOCK * TURN_BLOCKS - 4, -1]])
+        image = render(camera[None])[0]
+        last = generator.generate(image, [encode(generator.mode, key) for key in keys], place)[-1]
+        again += squared_error(last, true[1]) < squared_error(last, true[0])
+        errors.append(squared_error(last, true[1]))
+    return {"turned_back": again / places, "turned_back_psnr": decibels(np.mean(errors))}
+
+
+def steps_compared(generator: StreamingGenerator, world: WorldConfig, sessions: int) -> dict:
+    """Mean squared error of block 1 with the published steps and with many, for a quarter of the sessions."""
+    many = tuple(int(step) for step in np.linspace(1000, 1000 / MANY_STEPS, MANY_STEPS))
+    patient = StreamingGenerator(
+        generator.model,
+        generator.vae,
+        generator.image_encoder,
+        generator.mode,
+        height=world.height,
+        width=world.width,
+        steps=many,
+        shift=world.timestep_shift,
+        context_noise=world.context_noise,
+        frames_per_block=world.frames_per_block,
+    )
+    errors = {"few": [], "many": []}
+    for n in range(max(1, sessions // 4)):
+        for name, one in (("few", generator), ("many", patient)):
+            session = play(one, PLAYED_SEED + n, 2)
+            errors[name].append(squared_error(session.made[FIRST_BLOCK:], session.true[FIRST_BLOCK:]))
+    return {"mse_few_over_many_steps": float(np.mean(errors["few"]) / np.mean(errors["many"]))}
+
+
+def times(generator: StreamingGenerator, _world: WorldConfig, _sessions: int, blocks: int = 4) -> dict:
+    """Milliseconds of a block after the first, least of a few, of this process's CPU time."""
+    state = generator.start(render(open_place(PLAYED_SEED)[None])[0], 0)
+    action = encode(generator.mode, "W")
+    generator.step(state, action)
+    denoising, decoding = [], []
+    for _ in range(blocks):
+        keyboard, mouse = generator.action_history(state, action)
+        started = time.process_time()
+        latents = generator.denoise_block(state, keyboard, mouse)
+        between = time.process_time()
+        _, state.memory = generator.vae.decode(latents, state.memory)
+        denoising.append(between - started)
+        decoding.append(time.process_time() - between)
+        state.keyboard, state.mouse = keyboard, mouse
+        state.start += generator.frames_per_block
+    return {"denoise_cpu_ms": 1e3 * min(denoising), "decode_cpu_ms": 1e3 * min(decoding)}
+
+
+def held_keys(generator: StreamingGenerator) -> Iterator[tuple[str, np.ndarray]]:
+    """Rows of a sheet: each key held for five blocks from one place, made and true."""
+    camera = open_place(EVALUATION_SEED)
+    for key in JUDGED_KEYS:
+        true = render(hold(camera, key, FIRST_BLOCK + 4 * BLOCK).cameras)
+        made = generator.generate(true[0], [encode(generator.mode, key)] * 5, 0)
+        yield f"{key} made", made[8::6]
+        yield f"{key} true", true[8::6]
+
+
+def decibels(squared: float) -> float:
+    """PSNR of a mean squared error in grey levels."""
+    return float(-10 * np.log10(squared / 255**2))

@@ -1,0 +1,94 @@
+"""The VAE's stage: cut-outs of sessions through the Wan VAE and back, chunk by chunk as a session decodes them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from torch import nn
+
+from mimicmotion.results import contact_sheet
+from mimicmotion.streaming import WorldConfig, load_vae, to_uint8
+from mimicmotion.training import seeded
+from mimicmotion.world_training.carrying import carry_colours, carry_differences
+from mimicmotion.world_training.coding import decode, encode, psnr, to_pixels
+from mimicmotion.world_training.export import write_part, write_vae
+from mimicmotion.world_training.options import EVALUATION_SEED, VaeOptions
+from mimicmotion.worlds import draw_session, render
+
+CHARBONNIER = 1e-2
+GRADIENT_WEIGHT = 0.5
+LATENT_WEIGHT = 1e-4
+SHEET_CLIPS, SHEET_FRAMES = 4, 33
+STATISTIC_CLIPS = 32
+
+
+class VaeStage:
+    """See `mimicmotion.training.loop.Stage`. frames: uint8 (81, height, width, 3) of each session."""
+
+    def __init__(self, options: VaeOptions, world: WorldConfig, frames: list[np.ndarray], device: torch.device):
+        self.options, self.world, self.frames, self.device = options, world, frames, device
+        with seeded(options.step_seed(-1)):
+            vae = AutoencoderKLWan(**world.vae)
+        if options.init_from:
+            vae.load_state_dict(load_vae(options.init_from / world.vae_file, world.vae).state_dict())
+        else:
+            carry_colours(vae)
+            carry_differences(vae)
+        if options.part == "decoder":
+            vae.encoder.requires_grad_(False)
+            vae.quant_conv.requires_grad_(False)
+        self.networks = nn.ModuleDict({"vae": vae})
+
+    @property
+    def vae(self) -> AutoencoderKLWan:
+        """The network that is trained."""
+        return self.networks["vae"]
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        """Reconstruction loss of random cut-outs; beside it their PSNR in dB."""
+        pixels = self._cut_outs(generator).to(self.device)
+        latents = encode(self.vae, pixels)
+        size = latents.detach().std((0, 2, 3, 4), keepdim=True)
+        noise = torch.randn(latents.shape, generator=generator).to(latents) * size
+        error = decode(self.vae, latents + self.options.latent_noise * noise) - pixels
+        gradients = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        loss = (error.square() + CHARBONNIER**2).sqrt().mean() + GRADIENT_WEIGHT * gradients
+        return loss + LATENT_WEIGHT * latents.square().mean(), {"psnr": psnr(error.detach())}
+
+    def _cut_outs(self, generator: torch.Generator) -> torch.Tensor:
+        """(batch, 3, frames, height, columns) in -1..1."""
+        length, width = self.options.frames, self.options.columns
+        found = []
+        for clip, first, left in torch.randint(2**31, (self.options.batch, 3), generator=generator).tolist():
+            frames = self.frames[clip % len(self.frames)]
+            first %= frames.shape[0] - length + 1
+            left %= frames.shape[2] - width + 1
+            found.append(frames[first : first + length, :, left : left + width])
+        return to_pixels(np.stack(found))
+
+    @torch.no_grad()
+    def write_sheet(self, path: Path) -> None:
+        """Sessions that are never trained on, as they are and as they come back, with their PSNR."""
+        pixels = to_pixels(unseen_frames(SHEET_CLIPS, SHEET_FRAMES)).to(self.device)
+        decoded = decode(self.vae, encode(self.vae, pixels)).clamp(-1, 1)
+        rows = []
+        for true, back in zip(pixels, decoded, strict=True):
+            rows += [("as it is", to_uint8(true)[::4].numpy())]
+            rows += [(f"encoded and decoded, {psnr(back - true):.2f} dB", to_uint8(back)[::4].numpy())]
+        contact_sheet(path, rows, title=f"vae, {path.stem}, {psnr(decoded - pixels):.2f} dB")
+
+    def export(self) -> None:
+        """Writes the VAE with white latents, see `export.write_vae`; with those it has if only its decoder learns."""
+        if self.options.part == "decoder":
+            write_part(self.vae.state_dict(), self.options.out / self.world.vae_file)
+            return
+        stride = max(1, len(self.frames) // STATISTIC_CLIPS)
+        pixels = to_pixels(np.stack([frames[:33] for frames in self.frames[::stride]][:STATISTIC_CLIPS]))
+        write_vae(self.vae, pixels.to(self.device), self.options.out, self.world)
+
+
+def unseen_frames(clips: int, frames: int) -> np.ndarray:
+    """uint8 (clips, frames, height, width, 3) of sessions that no stage trains on."""
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + clips)
+    return np.stack([render(draw_session(seed, frames).cameras) for seed in seeds])

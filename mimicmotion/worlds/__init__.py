@@ -1,0 +1,23 @@
+"""A procedural first-person world whose camera is known, so that what a world model shows can be judged.
+
+courtyard  walls and pillars, and how a camera moves between them
+renderer   what a camera sees
+sessions   actions as a player would give them, and the path that follows
+tracker    where the camera of a picture is
+judge      which key was held: the one whose true video is nearest
+
+Everything is exact and follows from a seed: a session's actions, the camera's path and every pixel.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "courtyard": ["Camera", "HIGHEST_PITCH", "SIDE", "WALL_MARGIN", "is_free", "move", "walk"],
+        "judge": ["JUDGED_KEYS", "nearest_key", "open_place", "squared_error", "true_videos"],
+        "renderer": ["HEIGHT", "WIDTH", "render"],
+        "sessions": ["HELD", "TURNING", "Session", "draw_session", "hold"],
+        "tracker": ["LOCK", "follow", "locate", "yaw_difference"],
+    },
+)

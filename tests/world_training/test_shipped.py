@@ -1,0 +1,43 @@
+"""The world model that is part of the repository."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mimicmotion.streaming import encode, load_generator, read_world
+from mimicmotion.world_training.coding import decode, psnr, to_pixels
+from mimicmotion.world_training.coding import encode as encode_pixels
+from mimicmotion.world_training.vae_stage import unseen_frames
+
+ROOT = Path(__file__).resolve().parents[2]
+LARGEST = 15 * 2**20
+
+
+@pytest.fixture(scope="module")
+def generator():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return load_generator(read_world("configs/streaming/world.yaml"))
+
+
+def test_it_is_small():
+    files = list((ROOT / "assets/models/world").iterdir())
+    assert {file.suffix for file in files} == {".safetensors"}
+    assert sum(file.stat().st_size for file in files) <= LARGEST
+
+
+def test_its_vae_brings_unseen_frames_back(generator):
+    pixels = to_pixels(unseen_frames(4, 17))
+    with torch.no_grad():
+        latents = encode_pixels(generator.vae.vae, pixels)
+        assert psnr(decode(generator.vae.vae, latents).clamp(-1, 1) - pixels) > 27
+
+
+def test_it_plays(generator):
+    image = unseen_frames(1, 1)[0, 0]
+    frames = generator.generate(image, [encode(generator.mode, "W")] * 2)
+    assert frames.shape == (21, 64, 112, 3)
+    # The first frame is the picture that the session began with, as far as the VAE can show it.
+    error = (frames[0].astype(float) - image) / 127.5
+    assert psnr(torch.from_numpy(error)) > 15
