@@ -9,6 +9,6 @@ setup(
     package_dir=DATA,
     package_data={
         "mimicmotion.configs": ["*.yaml", "streaming/*.yaml"],
-        "mimicmotion.assets": ["models/puppet_pose_reader.*", "models/tiny/**/*", "streaming/*.png"],
+        "mimicmotion.assets": ["models/puppet_pose_reader.*", "models/tiny/**/*", "models/world/*", "streaming/*.png"],
     },
 )
