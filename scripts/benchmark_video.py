@@ -1,6 +1,6 @@
 """How fast driving videos are read: time to the first frame, then frames a second, by reader.
 
-    python scripts/benchmark_video.py CLIP.mp4 --readers pyav decord --against ../older_checkout
+    python scripts/benchmark_video.py clip.mp4 --readers pyav decord --against ../older_checkout    # needs minutes
 
 Each measurement is a process of its own, and all kinds take turns, so that a busy machine disturbs them alike. Beside
 the wall clock it gives seconds of a processor, which other programs disturb little.
@@ -46,12 +46,13 @@ print(json.dumps({
 
 def main() -> None:
     """Measures, and prints the median of each kind."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path)
-    parser.add_argument("--readers", nargs="+", default=["pyav", "decord"], help="of this checkout")
+    readers = ["pyav", "decord"]
+    parser.add_argument("--readers", nargs="+", default=readers, help="of this checkout (default: pyav decord)")
     parser.add_argument("--against", type=Path, help="another checkout, with the reader that it chooses itself")
-    parser.add_argument("--stride", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--stride", type=int, default=2, help="take every n-th frame (default: 2)")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each kind (default: 5)")
     arguments = parser.parse_args()
     kinds = [(ROOT, reader) for reader in arguments.readers]
     if arguments.against:

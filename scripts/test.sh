@@ -7,4 +7,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 count='import os
 memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**31
 print(max(1, int(min(os.cpu_count(), memory, 8))))'
-OMP_NUM_THREADS=1 "$PYTHON" -m pytest -n "$("$PYTHON" -c "$count")" "$@"
+OMP_NUM_THREADS=1 "$PYTHON" -m pytest -n "$("$PYTHON" -c "$count")" --dist worksteal "$@"

@@ -1,9 +1,9 @@
 """Trains the embedded world model, stage by stage.
 
-python scripts/train_world.py vae        the autoencoder, on cut-outs of rendered sessions
-python scripts/train_world.py gate       a cheap check: right actions must soon predict better than wrong ones
-python scripts/train_world.py world      the causal transformer, on latents of whole sessions
-python scripts/train_world.py evaluate   figures on sessions that no stage trained on; writes doc/world.md
+python scripts/train_world.py vae        # the autoencoder, on cut-outs of rendered sessions; needs minutes
+python scripts/train_world.py gate       # right actions must soon predict better than wrong ones; needs minutes
+python scripts/train_world.py world      # the causal transformer, on latents of whole sessions; needs minutes
+python scripts/train_world.py evaluate   # figures on sessions not trained on; writes doc/world.md; needs minutes
 
 A run that was stopped (Ctrl-C, --stop_after_minutes, a crash) goes on from its last checkpoint when it is called
 again. Curves and sheets of samples are in RUN_DIR/STAGE. Exit codes: 0 done or stopped as asked, 1 a file cannot be

@@ -50,6 +50,7 @@ def value_for(flag):
         "runtime.dtype": "bf16",
         "runtime.vae_dtype": "fp32",
         "runtime.offload": "model",
+        "video.reader": "decord",
         "pose.backend": "mediapipe",
         "pose.align": "linear",
         "output.audio": "drop",
