@@ -38,6 +38,10 @@ class Outcome:
     message: str = ""
     stages: dict[str, float] = field(default_factory=dict)
 
+    def skip(self) -> None:
+        """Notes that the result was there."""
+        self.status, self.message = "skipped", "finished before with the same settings"
+
 
 class Animator:
     """The parts that make a result, put together; each is made, and torch imported, when it is first needed.
@@ -99,7 +103,7 @@ class Animator:
         """
         job, made_from = outcome.job, self.recipe(outcome.job)
         if finished_before(self.models, job, made_from):
-            outcome.status, outcome.message = "skipped", "finished before with the same settings"
+            outcome.skip()
             return
         from mimicmotion.timing import StageClock
 

@@ -41,10 +41,11 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     check_recording(config)
     animator = animator or Animator(config)
     animator.models.check()
+    outcomes, work = [Outcome(job) for job in jobs], Outcome.skip
     if not all(animator.is_finished(job) for job in jobs):
         animator.models.resolve()
-    outcomes = [Outcome(job) for job in jobs]
-    code = run_all(outcomes, animator.animate)
+        work = animator.animate
+    code = run_all(outcomes, work)
     write_summary(Path(config.output.output_dir) / SUMMARY_NAME, outcomes, code)
     print(summary_table(outcomes, left_out(config)))
     return code
