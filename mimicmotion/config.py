@@ -249,14 +249,18 @@ class Origin:
 
     def differences(self) -> list[str]:
         """One line for each setting that is not as its default: path, value and source."""
-        default = Config(test_case=[TestCase() for _ in self.config.test_case])
-        _find_files(default)
-        defaults = dict(walk(default))
         return [
             f"{path}: {'null' if value is None else value} ({self.sources.get(path, 'set by the program')})"
-            for path, value in walk(self.config)
-            if value != defaults[path]
+            for path, value in different_settings(self.config).items()
         ]
+
+
+def different_settings(config: Config) -> dict[str, Any]:
+    """The settings that are not as their defaults, by path, as `walk` names them."""
+    default = Config(test_case=[TestCase() for _ in config.test_case])
+    _find_files(default)
+    defaults = dict(walk(default))
+    return {path: value for path, value in walk(config) if value != defaults[path]}
 
 
 def load_config(

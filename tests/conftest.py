@@ -9,10 +9,13 @@ import resource
 import signal
 import sys
 import time
+from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
+
+from mimicmotion.results.run_log import LOG_NAME, read_lines
 
 HANG_SECONDS = 900
 # Two workers held up to 1.2 GB each. A model or detector that every test leaves alive (140 MB each was
@@ -305,3 +308,9 @@ def project(tmp_path, micro_model, driving_clip):
     }
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings))
     return tmp_path
+
+
+def last_items(folder: Path) -> list[dict]:
+    """How each result of the last run into a folder ended, as its history says."""
+    records = list(read_lines(folder / LOG_NAME))
+    return [record for record in records if record["kind"] == "item" and record["run"] == records[-1]["run"]]

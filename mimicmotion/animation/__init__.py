@@ -1,7 +1,7 @@
 """One result and many results: a reference picture performs driving videos.
 
 animator   one result, from these parts: models, inputs -> clip -> sampler -> writer, record
-batch      many results: one bad video among good ones, the table, run.json, the dry run
+batch      many results: one bad video among good ones, the table, the dry run
 models     networks and detector that the results of a run share, opened when first needed
 inputs     what is found out about a picture or a video, one method each; a cache may stand in
 clip       a job made ready: frames chosen, poses followed and fitted, pixels cropped
@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "animator": ["Animator", "Outcome"],
-        "batch": ["animate_folder", "run_all", "summary_table", "write_summary"],
+        "batch": ["animate_folder", "run_all", "summary_table"],
         "clip": ["Clip"],
         "inputs": ["InputFeatures"],
         "models": ["Models"],

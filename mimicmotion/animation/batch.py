@@ -10,14 +10,13 @@ from mimicmotion.animation.recording import check_recording
 from mimicmotion.config import Config
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError
 from mimicmotion.features import frame_geometry, read_picture
-from mimicmotion.files import remove_stale_temporaries, require_writable, write_json
+from mimicmotion.files import remove_stale_temporaries, require_writable
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
-from mimicmotion.results import Job, left_out, plan_jobs
+from mimicmotion.results import Job, RunLog, left_out, plan_jobs, recorded
 from mimicmotion.video import effective_stride, open_video
 
 logger = logging.getLogger(__name__)
 
-SUMMARY_NAME = "run.json"
 NOT_A_VIDEO = "not a video"
 
 
@@ -42,17 +41,19 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     animator = animator or Animator(config)
     animator.models.check()
     outcomes, work = [Outcome(job) for job in jobs], Outcome.skip
-    if not all(animator.is_finished(job) for job in jobs):
-        animator.models.resolve()
-        work = animator.animate
-    code = run_all(outcomes, work)
-    write_summary(Path(config.output.output_dir) / SUMMARY_NAME, outcomes, code)
+    with recorded(config.output.output_dir, config) as log:
+        if not all(animator.is_finished(job) for job in jobs):
+            animator.models.resolve()
+            work = animator.animate
+        log.exit_code = run_all(outcomes, work, log)
     print(summary_table(outcomes, left_out(config)))
-    return code
+    return log.exit_code
 
 
-def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None]) -> int:
-    """Does `work` on one outcome after the other and notes how each ended; the exit code as `animate_folder`."""
+def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None], log: RunLog) -> int:
+    """Does `work` on one outcome after the other and notes how each ended, in the history too; the exit code as
+    `animate_folder`.
+    """
     for number, outcome in enumerate(outcomes, 1):
         name = f"[{number}/{len(outcomes)}] {outcome.job.video.name}"
         start = time.perf_counter()
@@ -70,6 +71,7 @@ def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None]) -> int:
                 return error.exit_code
         finally:
             outcome.seconds = time.perf_counter() - start
+            log.item(**_facts(outcome))
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 
@@ -82,25 +84,18 @@ def explain(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def write_summary(path: Path, outcomes: list[Outcome], code: int) -> None:
-    """Writes how every video ended as JSON; a disk that is full by now is only logged."""
-    items = [
-        {
-            "video": str(outcome.job.video),
-            "test_case": outcome.job.case_index,
-            "output": str(outcome.job.output),
-            "status": outcome.status,
-            "message": outcome.message,
-            "frames": outcome.frames,
-            "seconds": round(outcome.seconds, 3),
-            "stage_seconds": outcome.stages,
-        }
-        for outcome in outcomes
-    ]
-    try:
-        write_json(path, {"exit_code": code, "items": items})
-    except SetupError as error:
-        logger.error("%s", error)
+def _facts(outcome: Outcome) -> dict:
+    """How a video ended, as plain values."""
+    return {
+        "video": str(outcome.job.video),
+        "test_case": outcome.job.case_index,
+        "output": str(outcome.job.output),
+        "status": outcome.status,
+        "message": outcome.message,
+        "frames": outcome.frames,
+        "seconds": round(outcome.seconds, 3),
+        "stage_seconds": outcome.stages,
+    }
 
 
 def summary_table(outcomes: list[Outcome], others: Sequence[Path] = ()) -> str:

@@ -3,10 +3,12 @@
 flags   every flag that commands share, by group; a new flag of the main script goes here
 parser  what a command line says, as settings with their sources; how --help looks
 run     start, log, errors of the user, interrupts, exit code
+command_line  what was typed, for records
 
 Nothing heavy is imported here: `--help` and a mistyped flag answer at once.
 """
 
+from mimicmotion.cli.command_line import command_line, started_by
 from mimicmotion.cli.flags import DEVICE, MODEL, POSE, RECORDING, RUN, STREAMING, TURBO, Flag
 from mimicmotion.cli.parser import (
     Groups,
@@ -31,6 +33,7 @@ __all__ = [
     "Groups",
     "HelpFormatter",
     "build_parser",
+    "command_line",
     "exit_code_of",
     "follow_scheduler",
     "parse_arguments",
@@ -38,4 +41,5 @@ __all__ = [
     "run_script",
     "settings_by_flag",
     "setup_logging",
+    "started_by",
 ]

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
+from mimicmotion.cli.command_line import started_by
 from mimicmotion.cli.parser import Groups, build_parser, parse_arguments, parse_config
 from mimicmotion.config import Config, Origin, to_yaml
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError
@@ -41,7 +42,8 @@ def run_script(
             prepare(origin)
         for line in origin.differences():
             logger.info("%s", line)
-        return work(origin.config)
+        with started_by(prog, argv):
+            return work(origin.config)
 
     return exit_code_of(start)
 

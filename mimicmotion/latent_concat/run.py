@@ -10,7 +10,7 @@ import logging
 from functools import cached_property
 from pathlib import Path
 
-from mimicmotion.animation import Animator, Clip, Outcome, check_recording, run_all, summary_table, write_summary
+from mimicmotion.animation import Animator, Clip, Outcome, check_recording, run_all, summary_table
 from mimicmotion.config import Config
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.dwpose import save_poses
@@ -31,7 +31,7 @@ from mimicmotion.latent_concat.entries import (
 from mimicmotion.latent_concat.join import Part, join_clips, joins
 from mimicmotion.latent_concat.joined_video import write_video
 from mimicmotion.latent_concat.report import write_report
-from mimicmotion.results import Job, require_reference
+from mimicmotion.results import Job, recorded, require_reference
 from mimicmotion.video import VIDEO_SUFFIXES, find_videos, video_stem
 from mimicmotion.weights import load_decoder, vae_sha256
 
@@ -73,10 +73,10 @@ def encode_videos(config: Config) -> int:
     encoder = Encoder(animator)
     encoder.check_entries(jobs)
     outcomes = [Outcome(job) for job in jobs]
-    code = run_all(outcomes, encoder.encode)
-    write_summary(Path(settings.output_dir) / "encode.json", outcomes, code)
+    with recorded(settings.output_dir, config) as log:
+        log.exit_code = run_all(outcomes, encoder.encode, log)
     print(summary_table(outcomes))
-    return code
+    return log.exit_code
 
 
 class Encoder:
@@ -188,7 +188,16 @@ def decode_videos(config: Config) -> int:
     _require_vae(config, clips)
     folder = require_writable(settings.output_dir)
     remove_stale_temporaries(folder)
-    between = None
+    output = folder / f"{experiment_name(config, [clip.name for clip in clips])}.mp4"
+    with recorded(folder, config) as log:
+        frames = write_joined(config, clips, output)
+        log.item(output=str(output), status="done", frames=frames)
+    return 0
+
+
+def write_joined(config: Config, clips: list[ClipLatents], output: Path) -> int:
+    """Joins clips, decodes the whole and writes it with its record, and the report if wanted; the number of frames."""
+    settings, between = config.latent_concat, None
     if settings.bridge_frames and len(clips) > 1:
         between = bridges(config, clips)
     parts = join_clips(
@@ -200,14 +209,13 @@ def decode_videos(config: Config) -> int:
         isolate=settings.isolate_clips,
         between=between,
     )
-    output = folder / f"{experiment_name(config, [clip.name for clip in clips])}.mp4"
     decoder = open_decoder(config)
     frames = write_video(output, decoder, parts, clips[0].metadata["fps"], config, settings.isolate_clips)
     write_json(output.with_suffix(".json"), record(config, clips, parts, frames))
     print(f"{output}: {frames} frames of {len(clips)} clips")
     if settings.report:
-        write_report(config, clips, decoder, folder)
-    return 0
+        write_report(config, clips, decoder, output.parent)
+    return frames
 
 
 def _check_options(config: Config) -> None:

@@ -14,7 +14,7 @@ from mimicmotion.device import describe_device, resolve_device, resolve_dtype
 from mimicmotion.errors import INTERRUPTED, UsageError
 from mimicmotion.files import require_writable, sha256_file, write_json
 from mimicmotion.progress import track
-from mimicmotion.results import versions
+from mimicmotion.results import recorded, versions
 from mimicmotion.streaming.actions import (
     ActionMode,
     Actions,
@@ -54,8 +54,10 @@ def run_causal(config: Config) -> int:
     frames = itertools.chain(frames, itertools.repeat(idle(generator.mode)))
     actions = itertools.islice(by_block(frames, generator.mode, world.frames_per_block), blocks)
     state = generator.start(image, settings.seed)
-    play_batch(generator, state, recording, track(actions, "generating", blocks, "block"))
-    report(recording, generator, config, Path(settings.image))
+    with recorded(config.output.output_dir, config) as log:
+        play_batch(generator, state, recording, track(actions, "generating", blocks, "block"))
+        report(recording, generator, config, Path(settings.image))
+        log.item(output=str(recording.clean_path), status="done", frames=recording.frames)
     return 0
 
 

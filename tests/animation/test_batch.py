@@ -22,7 +22,7 @@ from mimicmotion.results import plan_jobs
 from mimicmotion.video import open_video
 from mimicmotion.video.probe import probe_video
 from mimicmotion.weights import create_pipeline
-from tests.conftest import HANG_SECONDS, dancing_poses, wait_for_line, write_clip, write_pose_file
+from tests.conftest import HANG_SECONDS, dancing_poses, last_items, wait_for_line, write_clip, write_pose_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,7 +45,7 @@ def record(project, name="a"):
 
 
 def summary(project):
-    items = json.loads((project / "outputs" / "run.json").read_text())["items"]
+    items = last_items(project / "outputs")
     return {Path(item["video"]).name: item["status"] for item in items}
 
 
@@ -175,7 +175,7 @@ def test_missing_poses_fail_one_video(project):
 def test_poses_of_another_sampling_are_refused(project):
     write_pose_file(project / "poses" / "a.npz", dancing_poses(4), stride=3)
     assert run(project, "batch.videos=[a.mp4]") == 1
-    items = json.loads((project / "outputs" / "run.json").read_text())["items"]
+    items = last_items(project / "outputs")
     assert "save the poses again" in items[0]["message"]
 
 
@@ -191,7 +191,7 @@ def test_not_finite_latents_are_no_black_video(project, monkeypatch):
     monkeypatch.setattr("mimicmotion.weights.create_pipeline", poisoned)
     assert animate_folder(config) == 1
     assert results(project) == {}
-    items = json.loads((project / "outputs" / "run.json").read_text())["items"]
+    items = last_items(project / "outputs")
     assert "sampling step 1 of 2" in items[0]["message"]
 
 

@@ -21,7 +21,7 @@ from mimicmotion.feature_cache.benchmark import benchmark_cache
 from mimicmotion.feature_cache.cached_features import animate_folder_cached, cached_animator
 from mimicmotion.feature_cache.store import FeatureCache, entry_path, load_entry, stored_files
 from mimicmotion.results.jobs import plan_jobs
-from tests.conftest import dancing_poses, write_clip
+from tests.conftest import dancing_poses, last_items, write_clip
 
 FEATURES = {"video", "driving_pose", "reference_pixels", "reference_pose"}
 LEVELS = FEATURES | {"clip_embedding", "vae_latents"}
@@ -335,7 +335,7 @@ def test_flags_choose_what_is_kept(dancers):
 def test_the_turbo_run_skips_what_the_cached_run_finished(dancers):
     assert animate_folder_cached(settings(dancers)) == 0
     assert animate_folder(settings(dancers)) == 0
-    items = json.loads((dancers / "outputs" / "run.json").read_text())["items"]
+    items = last_items(dancers / "outputs")
     assert [item["status"] for item in items] == ["skipped"]
 
 

@@ -26,7 +26,7 @@ from mimicmotion.latent_concat.run import open_decoder, run_latent_concat
 from mimicmotion.results import plan_jobs
 from mimicmotion.video import open_video
 from mimicmotion.video.probe import probe_video
-from tests.conftest import dancing_poses, write_clip, write_pose_file
+from tests.conftest import dancing_poses, last_items, write_clip, write_pose_file
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def frames_of(path):
 
 
 def statuses(project):
-    items = json.loads((project / "joined" / "encode.json").read_text())["items"]
+    items = last_items(project / "joined")
     return {item["video"].rsplit("/", 1)[-1]: item["status"] for item in items}
 
 

@@ -1,0 +1,107 @@
+"""What was run in an output folder, with what, and how it ended.
+
+examples:
+  {history}   # needs fragment
+  {history} outputs --since 2026-11-01 --grep scheduler=AYS   # needs fragment
+  {history} outputs --items last   # needs fragment
+  {history} outputs --diff 20261128-1845 last   # needs fragment
+  {history} outputs --rerun last   # needs fragment
+
+Runs are read from runs.jsonl in the folder and below it. A run is named by any part of its id that no other run has,
+or "last".
+
+exit codes: 0 done, 2 wrong use
+"""
+
+import argparse
+import json
+import shlex
+from dataclasses import asdict
+
+from mimicmotion.cli import HelpFormatter, exit_code_of, setup_logging
+from mimicmotion.config import OutputSettings
+from mimicmotion.errors import UsageError
+
+
+def build_parser(doc: str, prog: str | None = None) -> argparse.ArgumentParser:
+    """The command line."""
+    summary, _, rest = doc.partition("\n")
+    parser = argparse.ArgumentParser(
+        prog=prog, description=summary, epilog=rest.strip(), formatter_class=HelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("folder", nargs="?", default=OutputSettings.output_dir, metavar="DIR", help="output folder")
+    which = parser.add_argument_group("which runs are listed")
+    which.add_argument("--since", metavar="DATE", help="those that began on that day or later, such as 2026-11-28")
+    which.add_argument("--status", help="those with a result that ended so: done, skipped, failed, interrupted")
+    which.add_argument("--grep", metavar="TEXT", help="those with this text in their command or settings")
+    which.add_argument("--last", type=int, metavar="N", help="the newest N")
+    which.add_argument("--json", action="store_true", help="as JSON, with all that is known")
+    one = parser.add_argument_group("instead of the list").add_mutually_exclusive_group()
+    one.add_argument("--items", metavar="RUN", help="how each result of a run ended")
+    one.add_argument("--diff", nargs=2, metavar="RUN", help="in what two runs differ")
+    one.add_argument("--rerun", metavar="RUN", help="the command of a run, to be typed or piped into a shell")
+    return parser
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Prints what was asked for; the exit code. Raises: UsageError for a folder without a history, or no such run."""
+    from mimicmotion.results import compare, one_run, read_history
+
+    runs, damaged = read_history(arguments.folder, items=bool(arguments.items or arguments.json))
+    if arguments.rerun:
+        print(rerun_line(one_run(runs, arguments.rerun)))
+    elif arguments.diff:
+        one, other = (one_run(runs, part) for part in arguments.diff)
+        print("\n".join(compare(one, other)) or "the same settings, code, machine and versions")
+    elif arguments.items:
+        print("\n".join(map(item_line, one_run(runs, arguments.items).items)) or "no result was begun")
+    else:
+        chosen = [run for run in runs if is_chosen(run, arguments)][-(arguments.last or 0) :]
+        if arguments.json:
+            print(json.dumps([asdict(run) | {"log": str(run.log)} for run in chosen], indent=2))
+        else:
+            print("\n".join(line for run in chosen for line in described(run)) or "no run is like that")
+    for path, lines in damaged.items():
+        print(f"{path}: {lines} damaged lines were passed over")
+    return 0
+
+
+def is_chosen(run, arguments: argparse.Namespace) -> bool:
+    """Whether the flags let a run be listed."""
+    text = " ".join([*run.command, *(f"{path}={value}" for path, value in run.settings.items())])
+    return (
+        run.time >= (arguments.since or "")
+        and (arguments.status is None or arguments.status in run.counts)
+        and (arguments.grep is None or arguments.grep in text)
+    )
+
+
+def described(run) -> list[str]:
+    """The lines of one run: when, how it ended, its results, its command."""
+    results = ", ".join(f"{count} {status}" for status, count in run.counts.items()) or "no results"
+    seconds = f", {run.ended['seconds']:.0f} s" if isinstance(run.ended.get("seconds"), int | float) else ""
+    return [
+        f"{run.id}  {run.time}  exit code {run.end}{seconds}  {results}",
+        f"    {shlex.join(run.command) or 'from Python'}",
+    ]
+
+
+def item_line(item: dict) -> str:
+    """How one result ended."""
+    seconds = f"{item['seconds']:.1f} s" if isinstance(item.get("seconds"), int | float) else "-"
+    what = item.get("video", item.get("output", "-"))
+    return f"{item.get('status', '-')!s:12}{seconds:>10}  {what}  {item.get('message', '')}".rstrip()
+
+
+def rerun_line(run) -> str:
+    """What to type to run it again. Raises: UsageError for a run that had no command."""
+    if not run.command:
+        raise UsageError(f"run {run.id} was started from Python, not by a command; its settings: {run.settings}")
+    return f"cd {shlex.quote(str(run.begun.get('folder', '.')))} && {shlex.join(run.command)}"
+
+
+def main(argv: list[str] | None, doc: str, prog: str | None) -> int:
+    """Runs the command; returns the exit code."""
+    arguments = build_parser(doc, prog).parse_args(argv)
+    setup_logging()
+    return exit_code_of(lambda: show(arguments))

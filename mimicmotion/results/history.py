@@ -1,0 +1,121 @@
+"""What was run in the folders below a folder, with what, and how it ended: the run logs, read and compared."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mimicmotion.errors import UsageError
+from mimicmotion.results.run_log import LOG_NAME, read_lines
+
+# What tells two runs apart, beside their settings.
+CIRCUMSTANCES = ("folder", "code", "machine", "versions")
+RUNNING = "no end"
+
+
+@dataclass
+class Run:
+    """One run. `begun` and `ended` are its first and last line, empty where it has none; `items` those between, if
+    they were asked for; `counts` how many of them ended in which way.
+    """
+
+    id: str
+    log: Path
+    begun: dict = field(default_factory=dict)
+    ended: dict = field(default_factory=dict)
+    counts: Counter = field(default_factory=Counter)
+    items: list[dict] = field(default_factory=list)
+
+    @property
+    def time(self) -> str:
+        """When it began, ISO 8601."""
+        return self.begun.get("time") or self.ended.get("time") or ""
+
+    @property
+    def command(self) -> list[str]:
+        """The words of its command; empty where Python code called."""
+        words = self.begun.get("command")
+        return [str(word) for word in words] if isinstance(words, list) else []
+
+    @property
+    def settings(self) -> dict:
+        """The settings that were not as their defaults, by path."""
+        settings = self.begun.get("different_settings")
+        return settings if isinstance(settings, dict) else {}
+
+    @property
+    def end(self) -> str:
+        """Its exit code, or that it was killed or still runs."""
+        return str(self.ended["exit_code"]) if "exit_code" in self.ended else RUNNING
+
+
+def read_history(folder: str | Path, items: bool = False) -> tuple[list[Run], dict[Path, int]]:
+    """All runs of all histories in and below `folder`, oldest first, and how many lines of which file are damaged.
+
+    Args:
+        items: keep the lines of single results, too.
+
+    Raises: UsageError where there is no history.
+    """
+    runs, damaged = {}, {}
+    for path in run_logs(folder):
+        for record in read_lines(path):
+            if record is None:
+                damaged[path] = damaged.get(path, 0) + 1
+                continue
+            run = runs.setdefault(record["run"], Run(record["run"], path))
+            if record["kind"] == "run":
+                run.begun = record
+            elif record["kind"] == "end":
+                run.ended = record
+            elif record["kind"] == "item":
+                run.counts[str(record.get("status"))] += 1
+                if items:
+                    run.items.append(record)
+    if not runs and not damaged:
+        raise UsageError(f"no {LOG_NAME} in or below {folder}: nothing was run there yet, or it is another folder")
+    return sorted(runs.values(), key=lambda run: run.time), damaged
+
+
+def run_logs(folder: str | Path) -> Iterator[Path]:
+    """The histories in and below `folder`. Raises: UsageError when there is no such folder."""
+    if not Path(folder).is_dir():
+        raise UsageError(f"no such folder: {folder}; name the folder that results were written to (--output_dir)")
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        if LOG_NAME in files:
+            yield Path(place) / LOG_NAME
+
+
+def one_run(runs: list[Run], part: str) -> Run:
+    """The run whose id has `part` in it; "last" is the newest. Raises: UsageError for none or many."""
+    if part == "last":
+        return runs[-1]
+    found = [run for run in runs if part in run.id]
+    if len(found) != 1:
+        which = ", ".join(run.id for run in found[-5:]) or "the newest are " + ", ".join(r.id for r in runs[-5:])
+        raise UsageError(f"{len(found)} runs are called '{part}': {which}")
+    return found[0]
+
+
+def compare(one: Run, other: Run) -> list[str]:
+    """In words, how two runs differ in settings and circumstances; a setting that one does not name is its default."""
+    lines = [
+        f"{path}: {one.settings.get(path, 'default')}, then {other.settings.get(path, 'default')}"
+        for path in sorted({*one.settings, *other.settings})
+        if one.settings.get(path, "default") != other.settings.get(path, "default")
+    ]
+    for name in CIRCUMSTANCES:
+        before, after = one.begun.get(name), other.begun.get(name)
+        if before != after:
+            lines.append(f"{name}: {_shown(before, after)}, then {_shown(after, before)}")
+    return lines
+
+
+def _shown(value: object, beside: object) -> str:
+    """A value; of a dictionary only what differs from the one `beside`."""
+    if not isinstance(value, dict):
+        return str(value)
+    other = beside if isinstance(beside, dict) else {}
+    return ", ".join(f"{key} {item}" for key, item in value.items() if item != other.get(key)) or "nothing else"
