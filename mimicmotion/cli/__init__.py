@@ -3,12 +3,11 @@
 flags   every flag that commands share, by group; a new flag of the main script goes here
 parser  what a command line says, as settings with their sources; how --help looks
 run     start, log, errors of the user, interrupts, exit code
-command_line  what was typed, for records
+typed   what was typed, for records
 
 Nothing heavy is imported here: `--help` and a mistyped flag answer at once.
 """
 
-from mimicmotion.cli.command_line import command_line, started_by
 from mimicmotion.cli.flags import DEVICE, MODEL, POSE, RECORDING, RUN, STREAMING, TURBO, Flag
 from mimicmotion.cli.parser import (
     Groups,
@@ -20,6 +19,7 @@ from mimicmotion.cli.parser import (
     settings_by_flag,
 )
 from mimicmotion.cli.run import exit_code_of, run_script, setup_logging
+from mimicmotion.cli.typed import command_line, started_by
 
 __all__ = [
     "DEVICE",

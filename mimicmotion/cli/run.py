@@ -7,8 +7,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
-from mimicmotion.cli.command_line import started_by
 from mimicmotion.cli.parser import Groups, build_parser, parse_arguments, parse_config
+from mimicmotion.cli.typed import started_by
 from mimicmotion.config import Config, Origin, to_yaml
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError
 

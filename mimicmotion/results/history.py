@@ -1,7 +1,6 @@
 """What was run in the folders below a folder, with what, and how it ended: the run logs, read and compared."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ class Run:
     log: Path
     begun: dict = field(default_factory=dict)
     ended: dict = field(default_factory=dict)
-    counts: Counter = field(default_factory=Counter)
+    counts: dict[str, int] = field(default_factory=dict)
     items: list[dict] = field(default_factory=list)
 
     @property
@@ -70,7 +69,8 @@ def read_history(folder: str | Path, items: bool = False) -> tuple[list[Run], di
             elif record["kind"] == "end":
                 run.ended = record
             elif record["kind"] == "item":
-                run.counts[str(record.get("status"))] += 1
+                status = str(record.get("status"))
+                run.counts[status] = run.counts.get(status, 0) + 1
                 if items:
                     run.items.append(record)
     if not runs and not damaged:
