@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mimicmotion.config import Config, TestCase
 from mimicmotion.errors import InputError
-from mimicmotion.files import content_sha256, is_sealed, read_record, sealed, sha256_json, write_json
+from mimicmotion.files import is_sealed, read_record, sealed, sha256_json, write_json
 from mimicmotion.results.belongings import describe_file, difference
 
 logger = logging.getLogger(__name__)
