@@ -7,17 +7,20 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from mimicmotion.errors import SetupError
+from mimicmotion.errors import InputError, SetupError
 
 log = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".tmp-"
 STALE_SECONDS = 3600
+MAX_RECORD = 64 * 2**20
+SEAL = "record_sha256"
 DISK_ERRORS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -102,20 +105,23 @@ def cached_sha256(path: str | Path) -> str:
     """The SHA-256 of a file, remembered between runs for as long as its size and times stay as they are.
 
     Hashing 10 GB takes seconds to minutes. The memory is a JSON file in the user's cache folder; the change time
-    is part of its key, so that a file swapped for another with the same size and date is noticed too. Where the
-    folder cannot be written the file is hashed each time.
+    is part of its key, so that a file swapped for another with the same size and date is noticed too. What the memory
+    says counts only where its own checksum is right. Where the folder cannot be written the file is hashed each time.
+    A file whose content is not that of its last use is named in the log.
     """
     path = Path(path).resolve()
     status = path.stat()
     stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     known = _read_hashes()
     entry = known.get(str(path))
-    if isinstance(entry, dict) and entry.get("stamp") == stamp:
+    if entry and entry["stamp"] == stamp:
         return entry["sha256"]
     digest = sha256_file(path)
-    known = _read_hashes() | {str(path): {"stamp": stamp, "sha256": digest}}
+    if entry and entry["sha256"] != digest:
+        log.warning("%s has another content than when it was last used: its SHA-256 is %s now", path, digest)
+    known = _read_hashes() | {str(path): sealed({"path": str(path), "stamp": stamp, "sha256": digest})}
     try:
-        write_json(_hashes_path(), {name: value for name, value in known.items() if Path(name).exists()})
+        write_json(_hashes_path(), {name: value for name, value in known.items() if os.path.exists(name)})
     except (SetupError, OSError) as error:
         log.debug("the hash of %s is not remembered: %s", path, error)
     return digest
@@ -126,12 +132,59 @@ def _hashes_path() -> Path:
     return Path(root) / "mimicmotion" / "sha256.json"
 
 
-def _read_hashes() -> dict:
+def _read_hashes() -> dict[str, dict]:
+    """The remembered hashes by path, those whose checksum is right."""
     try:
-        known = json.loads(_hashes_path().read_text())
-    except (OSError, ValueError):
+        known = read_record(_hashes_path()) or {}
+    except InputError as error:
+        log.debug("remembered hashes are not used: %s", error)
         return {}
-    return known if isinstance(known, dict) else {}
+    return {name: entry for name, entry in known.items() if _is_memory_of(name, entry)}
+
+
+def _is_memory_of(name: str, entry: object) -> bool:
+    if not isinstance(entry, dict) or set(entry) != {"path", "stamp", "sha256", SEAL}:
+        return False
+    return entry["path"] == name and isinstance(entry["sha256"], str) and is_sealed(entry)
+
+
+def read_record(path: str | Path) -> dict | None:
+    """The JSON object in a file that anything may have happened to; None where there is no file.
+
+    Raises: InputError with the reason for anything but one JSON object in a regular file of at most 64 MiB.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is a folder or no regular file")
+        if status.st_size > MAX_RECORD:
+            raise InputError(f"{path} has {status.st_size} bytes; at most {MAX_RECORD} are read")
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except RecursionError:
+        raise InputError(f"{path} is nested too deeply") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path} holds a {type(record).__name__}, not a JSON object")
+    return record
+
+
+def sealed(record: dict) -> dict:
+    """`record` with a checksum over itself, by which `is_sealed` knows it after it was written and read as JSON."""
+    # The checksum is that of the record as it will be read: JSON makes lists of tuples and texts of all keys.
+    return record | {SEAL: _seal_of(json.loads(json.dumps(record)))}
+
+
+def is_sealed(record: dict) -> bool:
+    """Whether a record, read as JSON, is to the last value what `sealed` made."""
+    return record.get(SEAL) == _seal_of(record)
+
+
+def _seal_of(record: dict) -> str:
+    return sha256_json({name: value for name, value in record.items() if name != SEAL})
 
 
 def sha256_json(value: object) -> str:

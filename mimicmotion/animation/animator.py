@@ -8,15 +8,17 @@
 An Animator holds what the jobs of a run share; `batch` runs many of them. Its parts can be used without it.
 """
 
+import logging
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimicmotion.animation.models import Models
-from mimicmotion.animation.record import finished_before, job_recipe, write_record
+from mimicmotion.animation.record import job_recipe, still_to_make, write_record
 from mimicmotion.config import Config
 from mimicmotion.errors import MimicMotionError
-from mimicmotion.results import Job
+from mimicmotion.results import Job, add_to_sidecar
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from mimicmotion.animation.inputs import InputFeatures
     from mimicmotion.animation.sampler import Sampler
     from mimicmotion.animation.writer import ResultWriter
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -92,18 +96,27 @@ class Animator:
     def is_finished(self, job: Job) -> bool:
         """Whether `animate` would skip the job; False for one that will fail."""
         try:
-            return finished_before(self.models, job, self.recipe(job))
+            return not still_to_make(self.models, job, self.recipe(job))
         except MimicMotionError:
             return False
 
     def animate(self, outcome: Outcome) -> None:
         """Makes one result and writes it with contact sheet and sidecar, or skips it when it is finished.
 
+        Of a finished result whose companions are missing or belong to another, these alone are made anew.
+
         Raises: InputError for what is wrong with the input, NumericalError, SetupError.
         """
         job, made_from = outcome.job, self.recipe(outcome.job)
-        if finished_before(self.models, job, made_from):
+        missing = still_to_make(self.models, job, made_from)
+        if not missing:
             outcome.skip()
+            return
+        for path, reason in missing.items():
+            if reason:
+                logger.warning("%s is made anew: %s", path, reason)
+        if job.output not in missing:
+            self._complete(outcome, list(missing))
             return
         from mimicmotion.timing import StageClock
 
@@ -119,6 +132,15 @@ class Animator:
         outcome.status, outcome.frames, outcome.message = "done", clip.num_frames, str(job.output)
         outcome.stages = clock.rounded()
         write_record(self.models, clip, made_from, {"stage_seconds": outcome.stages})
+
+    def _complete(self, outcome: Outcome, missing: list[Path]) -> None:
+        """Makes the companions of a finished result, for which nothing has to be sampled."""
+        clip = self.prepare(outcome.job)
+        self.writer.complete(clip, missing)
+        add_to_sidecar(outcome.job.output, missing)
+        names = ", ".join(path.name for path in missing)
+        outcome.status, outcome.frames = "done", clip.num_frames
+        outcome.message = f"{outcome.job.output} was finished before; made for it: {names}"
 
     def prepare(self, job: Job) -> "Clip":
         """As `ClipMaker.prepare`."""

@@ -9,11 +9,13 @@ from mimicmotion.errors import InputError
 from mimicmotion.features import SIDECAR_SUFFIX
 from mimicmotion.files import content_sha256
 from mimicmotion.pipelines import turbo_steps_and_guidance
-from mimicmotion.results import Job, is_finished, recipe, write_sidecar
+from mimicmotion.results import Job, recipe, require_places, sidecar_path, unfinished, write_sidecar
 from mimicmotion.video import video_stem
 
 if TYPE_CHECKING:
     from mimicmotion.animation.clip import Clip
+
+SHEET, COMPARISON = ".jpg", "_comparison.mp4"
 
 
 def job_recipe(models: Models, job: Job) -> dict:
@@ -35,21 +37,29 @@ def job_recipe(models: Models, job: Job) -> dict:
     return recipe(config, job.case, inputs, models.weights, detector)
 
 
-def finished_before(models: Models, job: Job, made_from: dict) -> bool:
-    """Whether the job's result, made from the same recipe, lies there whole and nothing asks for it anew."""
+def companions(models: Models, job: Job) -> list[Path]:
+    """The files that this run wants beside the job's result."""
     output = models.config.output
+    wanted = ((SHEET, output.contact_sheet), (COMPARISON, output.comparison))
+    return [job.beside(ending) for ending, asked in wanted if asked]
+
+
+def still_to_make(models: Models, job: Job, made_from: dict) -> dict[Path, str]:
+    """Which files of the job are still to be made, as `results.unfinished`; all of them where that was asked for.
+
+    Raises: InputError when something lies in their place that no file can replace.
+    """
+    beside = companions(models, job)
+    require_places(job.output, sidecar_path(job.output), *beside)
     # A recording belongs to one run: whoever asks for it wants the steps sampled.
-    if output.overwrite or models.config.latent_steps.folder:
-        return False
-    companions = ((".jpg", output.contact_sheet), ("_comparison.mp4", output.comparison))
-    return is_finished(job.output, made_from) and all(
-        job.beside(suffix).is_file() for suffix, wanted in companions if wanted
-    )
+    if models.config.output.overwrite or models.config.latent_steps.folder:
+        return {job.output: ""}
+    return unfinished(job.output, made_from, beside)
 
 
 def write_record(models: Models, clip: "Clip", made_from: dict, more: dict | None = None) -> None:
     """Writes the sidecar of a finished result: what it was made from, what came of it, and `more`."""
-    write_sidecar(clip.job.output, made_from, facts(models, clip) | (more or {}))
+    write_sidecar(clip.job.output, made_from, facts(models, clip) | (more or {}), companions(models, clip.job))
 
 
 def facts(models: Models, clip: "Clip") -> dict:

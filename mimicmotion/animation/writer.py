@@ -1,19 +1,22 @@
 """Latents -> frames -> files: the mp4 while the VAE decodes, the comparison, the contact sheet."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from mimicmotion.animation.clip import Clip
 from mimicmotion.animation.models import Models
+from mimicmotion.animation.record import COMPARISON, SHEET
 from mimicmotion.config import SamplingSettings
+from mimicmotion.errors import InputError
 from mimicmotion.features import DrawnPoses
 from mimicmotion.progress import Progress
 from mimicmotion.results import comparison_frames, contact_sheet, evenly_spaced
-from mimicmotion.video import VideoWriter
+from mimicmotion.video import VideoWriter, open_video
 
 logger = logging.getLogger(__name__)
 
@@ -32,25 +35,41 @@ class ResultWriter:
 
         Raises: NumericalError for frames that are not finite, SetupError for a full disk.
         """
-        picks = self._write_video(clip, latents)
-        if self.output.contact_sheet:
+        job, output = clip.job, self.output
+        audio = clip.video.path if output.audio == "keep" and sound_fits(clip) else None
+        with VideoWriter(job.output, job.case.fps, crf=output.crf, audio_from=audio) as writer:
+            frames = written(writer, decode_frames(self.models.pipeline, latents, self.sampling))
+            picks = self._follow(clip, frames, output.comparison)
+        if output.contact_sheet:
             write_sheet(clip, picks)
 
-    def _write_video(self, clip: Clip, latents: torch.Tensor) -> list[np.ndarray]:
-        """Writes the mp4(s) piece by piece; returns the frames for the contact sheet."""
-        output, job = self.output, clip.job
-        audio = clip.video.path if output.audio == "keep" and sound_fits(clip) else None
+    def complete(self, clip: Clip, missing: Collection[Path]) -> None:
+        """Makes the companions `missing` of a finished result from its mp4.
+
+        Raises: InputError when the mp4 is not as long as the clip; SetupError for a full disk.
+        """
+        job = clip.job
+        result = open_video(job.output)
+        if result.num_frames != clip.num_frames:
+            what = f"{job.output} has {result.num_frames} frames, its driving video gives {clip.num_frames}"
+            raise InputError(f"{what}; pass --overwrite to make it again")
+        picks = self._follow(clip, (frame[None] for _, frame in result.frames()), job.beside(COMPARISON) in missing)
+        if job.beside(SHEET) in missing:
+            write_sheet(clip, picks)
+
+    def _follow(self, clip: Clip, result: Iterable[np.ndarray], comparison: bool) -> list[np.ndarray]:
+        """Takes the result's frames piece by piece; returns those for the contact sheet, writes a comparison if asked
+        for.
+        """
         wanted, picks, position = set(evenly_spaced(clip.num_frames, SHEET_COLUMNS)), [], 0
         with ExitStack() as stack:
-            writer = stack.enter_context(VideoWriter(job.output, job.case.fps, crf=output.crf, audio_from=audio))
             side = None
-            if output.comparison:
-                path = job.beside("_comparison.mp4")
-                side = stack.enter_context(VideoWriter(path, job.case.fps, crf=output.crf))
+            if comparison:
+                path = clip.job.beside(COMPARISON)
+                side = stack.enter_context(VideoWriter(path, clip.job.case.fps, crf=self.output.crf))
                 driving_frames = (frame for _, frame in clip.video.frames(clip.driving.stride))
             bar = stack.enter_context(Progress("decoding", clip.num_frames, "frame"))
-            for frames in decode_frames(self.models.pipeline, latents, self.sampling):
-                writer.write(frames)
+            for frames in result:
                 bar.update(len(frames))
                 for frame in frames:
                     if position in wanted:
@@ -59,6 +78,13 @@ class ResultWriter:
                     if side:
                         side.write(comparison_frames(next(driving_frames), drawn_frame(clip.drawn, position), frame))
         return picks
+
+
+def written(writer: VideoWriter, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yields pieces of frames that have just been written."""
+    for frames in pieces:
+        writer.write(frames)
+        yield frames
 
 
 def write_sheet(clip: Clip, picks: list[np.ndarray]) -> None:
@@ -72,7 +98,7 @@ def write_sheet(clip: Clip, picks: list[np.ndarray]) -> None:
         ("poses, fitted to the reference", [drawn_frame(clip.drawn, place + 1) for place in places]),
         ("result", picks),
     ]
-    contact_sheet(clip.job.beside(".jpg"), rows, title=clip.job.output.stem)
+    contact_sheet(clip.job.beside(SHEET), rows, title=clip.job.output.stem)
 
 
 def sound_fits(clip: Clip) -> bool:

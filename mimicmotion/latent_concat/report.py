@@ -26,6 +26,7 @@ from mimicmotion.latent_concat.joined_video import joined_frames
 
 logger = logging.getLogger(__name__)
 
+FILES = ("joins.json", "joins.png")
 TRANSITION_FRAMES = 4  # where no number was asked for
 AROUND = 4  # frames of either clip that the picture shows beside a join
 MAX_JOINS = 6  # that the picture shows
@@ -60,15 +61,15 @@ class ModeResult:
     strips: list[Strip]
 
 
-def write_report(config: Config, clips: list[ClipLatents], decoder, folder: Path) -> None:
-    """Decodes the clips joined in every mode and writes joins.json and joins.png into `folder`.
+def write_report(config: Config, clips: list[ClipLatents], decoder, folder: Path) -> list[Path]:
+    """Decodes the clips joined in every mode and writes joins.json and joins.png into `folder`; their paths.
 
     Bridges and the continuous sampling need the model; where it, the reference or the poses are missing the report
     says so and goes without them. Raises: SetupError when the files cannot be written.
     """
     if len(clips) < 2:
         logger.warning("one clip has no join to report on")
-        return
+        return []
     results, absent = [], {}
     for label, parts, isolate in _plain_modes(config, clips):
         results.append(measure(label, parts, joined_frames(decoder, parts, config.sampling, isolate)))
@@ -77,10 +78,12 @@ def write_report(config: Config, clips: list[ClipLatents], decoder, folder: Path
     except MimicMotionError as error:
         logger.warning("the report goes without bridges and continuous sampling: %s", error)
         absent["bridge, continuous sampling"] = str(error)
-    write_json(folder / "joins.json", summary(results, absent))
-    write_bytes(folder / "joins.png", picture(results))
-    print(f"{folder / 'joins.png'}, {folder / 'joins.json'}: {len(results)} ways to join {len(clips)} clips")
+    numbers, drawn = (folder / name for name in FILES)
+    write_json(numbers, summary(results, absent))
+    write_bytes(drawn, picture(results))
+    print(f"{drawn}, {numbers}: {len(results)} ways to join {len(clips)} clips")
     print(table(results))
+    return [numbers, drawn]
 
 
 def transition_frames(config: Config) -> int:

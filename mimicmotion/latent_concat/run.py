@@ -15,7 +15,14 @@ from mimicmotion.config import Config
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.dwpose import save_poses
 from mimicmotion.errors import InputError, UsageError
-from mimicmotion.files import remove_stale_temporaries, require_writable, sha256_file, write_json
+from mimicmotion.files import (
+    content_sha256,
+    remove_stale_temporaries,
+    require_writable,
+    sealed,
+    sha256_file,
+    write_json,
+)
 from mimicmotion.latent_concat.bridge import JoinSampler
 from mimicmotion.latent_concat.entries import (
     ClipLatents,
@@ -30,8 +37,18 @@ from mimicmotion.latent_concat.entries import (
 )
 from mimicmotion.latent_concat.join import Part, join_clips, joins
 from mimicmotion.latent_concat.joined_video import write_video
+from mimicmotion.latent_concat.report import FILES as REPORT_FILES
 from mimicmotion.latent_concat.report import write_report
-from mimicmotion.results import Job, recorded, require_reference
+from mimicmotion.results import (
+    Job,
+    describe_file,
+    recorded,
+    require_places,
+    require_reference,
+    sidecar_path,
+    unfinished,
+    write_sidecar,
+)
 from mimicmotion.video import VIDEO_SUFFIXES, find_videos, video_stem
 from mimicmotion.weights import load_decoder, vae_sha256
 
@@ -125,15 +142,16 @@ class Encoder:
     def encode(self, outcome: Outcome) -> None:
         """Samples one clip and keeps its latents, its poses and, if wanted, its mp4. Raises: as `Animator.animate`."""
         job, entry = outcome.job, self._entry(outcome.job)
+        require_places(entry, poses_path(entry), job.output, sidecar_path(job.output))
         kept = entry.exists() and not self.settings.overwrite_cache
         if not kept:
             job.output.unlink(missing_ok=True)  # of other latents
             self._sample(job, entry)
         clip = load_latents(entry)
-        if self.settings.individual_videos and not job.output.is_file():
-            decoder = self._decoder if kept else self.animator.models.pipeline
-            parts = join_clips([clip.latents], [clip.name])
-            write_video(job.output, decoder, parts, clip.metadata["fps"], self.animator.config)
+        if kept:
+            self._restore_poses(job, clip)
+        if self.settings.individual_videos:
+            self._write_individual(job, clip, kept)
         outcome.status, outcome.frames = "skipped" if kept else "done", clip.metadata["num_frames"]
         outcome.message = f"{entry} is there" if kept else str(entry)
 
@@ -144,14 +162,57 @@ class Encoder:
         if len(clip.drawn) < len(whole.drawn):
             logger.info("%s: %d of %d frames (max_pose_frames)", job.video.name, len(clip.drawn), len(whole.drawn))
         latents = self.animator.sample(clip)
+        poses_hash = self._save_poses(job, entry, clip)
+        metadata = describe(recipe, job.case, job.video, len(whole.drawn))
+        save_latents(entry, latents, metadata | {"poses_hash": poses_hash})
+
+    def _write_individual(self, job: Job, clip: ClipLatents, kept: bool) -> None:
+        """Decodes the clip by itself, unless that was done with the same latents and settings and is there whole."""
+        config = self.animator.config
+        made_from = {
+            "latents": content_sha256(clip.path),
+            "crf": config.output.crf,
+            "decode_chunk_size": config.sampling.decode_chunk_size,
+            "decode_overlap": config.sampling.decode_overlap,
+            "vae_dtype": config.runtime.vae_dtype,
+        }
+        missing = unfinished(job.output, made_from)
+        if not missing:
+            return
+        for path, reason in missing.items():
+            if reason:
+                logger.warning("%s is made anew: %s", path, reason)
+        decoder = self._decoder if kept else self.animator.models.pipeline
+        parts = join_clips([clip.latents], [clip.name])
+        frames = write_video(job.output, decoder, parts, clip.metadata["fps"], config)
+        write_sidecar(job.output, made_from, {"frames": frames, "fps": clip.metadata["fps"]})
+
+    def _restore_poses(self, job: Job, kept: ClipLatents) -> None:
+        """Finds the poses of kept latents anew where their file is missing or damaged.
+
+        Raises: InputError when they are not those that the latents were sampled with.
+        """
+        path, digest = kept.poses_path, kept.metadata.get("poses_hash")
+        if path.is_file() and sha256_file(path) == digest:
+            return
+        logger.warning("%s is missing or damaged; the poses of %s are found anew", path, kept.path)
+        clip = first_frames(self.animator.prepare(job), self.settings.max_pose_frames)
+        if self._save_poses(job, kept.path, clip) != digest:
+            path.unlink()
+            raise InputError(
+                f"{path} is missing or damaged, and the poses found now are not those of {kept.path}; "
+                "pass --overwrite_cache to sample the clip again"
+            )
+
+    def _save_poses(self, job: Job, entry: Path, clip: Clip) -> str:
+        """Writes the poses beside an entry; the file's SHA-256."""
         height, width = clip.reference.pixels.shape[:2]
-        poses = poses_path(entry)
+        path = poses_path(entry)
         save_poses(
-            poses, clip.drawn.poses, frame_indices=range(len(clip.drawn)), fps=job.case.fps, height=height, width=width,
+            path, clip.drawn.poses, frame_indices=range(len(clip.drawn)), fps=job.case.fps, height=height, width=width,
             source=job.video.name, detector="fitted to the reference",
         )  # fmt: skip
-        metadata = describe(recipe, job.case, job.video, len(whole.drawn))
-        save_latents(entry, latents, metadata | {"poses_hash": sha256_file(poses)})
+        return sha256_file(path)
 
     def _entry(self, job: Job) -> Path:
         return entry_path(self.settings.cache_dir, video_stem(job.video))
@@ -189,6 +250,8 @@ def decode_videos(config: Config) -> int:
     folder = require_writable(settings.output_dir)
     remove_stale_temporaries(folder)
     output = folder / f"{experiment_name(config, [clip.name for clip in clips])}.mp4"
+    report = [folder / name for name in REPORT_FILES] if settings.report else []
+    require_places(output, sidecar_path(output), *report)
     with recorded(folder, config) as log:
         frames = write_joined(config, clips, output)
         log.item(output=str(output), status="done", frames=frames)
@@ -211,11 +274,17 @@ def write_joined(config: Config, clips: list[ClipLatents], output: Path) -> int:
     )
     decoder = open_decoder(config)
     frames = write_video(output, decoder, parts, clips[0].metadata["fps"], config, settings.isolate_clips)
-    write_json(output.with_suffix(".json"), record(config, clips, parts, frames))
+    made = record(config, clips, parts, frames)
+    write_json(sidecar_path(output), sealed(made | _files(output)))
     print(f"{output}: {frames} frames of {len(clips)} clips")
     if settings.report:
-        write_report(config, clips, decoder, output.parent)
+        written = write_report(config, clips, decoder, output.parent)
+        write_json(sidecar_path(output), sealed(made | _files(output, *written)))
     return frames
+
+
+def _files(*paths: Path) -> dict:
+    return {"files": {path.name: describe_file(path) for path in paths}}
 
 
 def _check_options(config: Config) -> None:

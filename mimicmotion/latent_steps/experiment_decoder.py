@@ -1,7 +1,6 @@
 """An experiment's step latents -> one mp4 per step, in the same tree; resumable, and no bad step stops the others."""
 
 import dataclasses
-import json
 import logging
 import threading
 import time
@@ -12,11 +11,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mimicmotion.errors import MimicMotionError, SetupError, UsageError
+from mimicmotion.errors import InputError, MimicMotionError, SetupError, UsageError
 from mimicmotion.files import (
+    SEAL,
     cached_sha256,
+    content_sha256,
+    is_sealed,
+    read_record,
     remove_stale_temporaries,
     require_writable,
+    sealed,
     sha256_file,
     sha256_json,
     write_json,
@@ -40,7 +44,8 @@ from mimicmotion.latent_steps.step_files import (
 )
 from mimicmotion.latent_steps.vae_decoder import LatentDecoder, find_vae
 from mimicmotion.progress import Progress
-from mimicmotion.video import VideoWriter, as_fps
+from mimicmotion.results import difference, require_places
+from mimicmotion.video import VideoWriter, as_fps, open_video
 from mimicmotion.weights import find_weights
 
 logger = logging.getLogger(__name__)
@@ -78,7 +83,7 @@ class Task:
 class StepResult:
     """How a task ended: status "done", "skipped" (finished before), "failed" or "not run"; message has the reason.
 
-    `bytes` is the size of the mp4, `sigma` the noise level of the latents where it was recorded.
+    `bytes` and `sha256` are those of the mp4, `sigma` is the noise level of the latents where it was recorded.
     """
 
     status: str = "not run"
@@ -90,6 +95,7 @@ class StepResult:
     timestep: float | None = None
     message: str = ""
     recipe: str = ""
+    sha256: str = ""
 
     @property
     def is_whole(self) -> bool:
@@ -138,7 +144,7 @@ class ExperimentLatentDecoder:
         self.overwrite, self.preview_x0 = overwrite, preview_x0
         self.decoder = LatentDecoder(model or self._model_id(), device, self._chunk_size())
         self._lock = threading.Lock()
-        self._entries: dict[str, dict] = {}
+        self._entries: dict[str, StepResult] = {}
 
     def __enter__(self) -> "ExperimentLatentDecoder":
         return self
@@ -196,13 +202,15 @@ class ExperimentLatentDecoder:
         Raises: SetupError for a missing model or a full disk; KeyboardInterrupt. The summary is written all the same.
         """
         require_writable(self.output_dir)
+        require_places(self.output_dir / SUMMARY_NAME)
         for folder in {task.output.parent for task in tasks}:
             remove_stale_temporaries(folder)
         results = {task.name: StepResult(output=str(task.output), recipe=task.recipe) for task in tasks}
         start = time.perf_counter()
         for task in tasks:
             if task.finished:
-                results[task.name] = dataclasses.replace(self._earlier(task.name), status="skipped")
+                earlier, digest = self._entries[task.name], content_sha256(task.output)
+                results[task.name] = dataclasses.replace(earlier, status="skipped", sha256=digest)
         waiting = [task for task in tasks if not task.finished]
         try:
             if waiting:
@@ -243,11 +251,12 @@ class ExperimentLatentDecoder:
             metadata = read_metadata(task.step)
             result.sigma, result.timestep = (number(metadata.get(key)) for key in ("sigma", "timestep"))
             latents = read_step(task.latents)
+            require_places(task.output)
             with VideoWriter(task.output, self.fps, crf=crf_of(self.quality)) as writer:
                 for frames in self.decoder.decode(latents, metadata.get("layout")):
                     writer.write(scaled(frames, self.scale))
             result.status, result.frames = "done", writer.frames_written
-            result.bytes = task.output.stat().st_size
+            result.bytes, result.sha256 = task.output.stat().st_size, content_sha256(task.output)
         except SetupError:
             raise
         # Whatever is wrong with one step, the others still get their turn.
@@ -265,13 +274,8 @@ class ExperimentLatentDecoder:
             raise UsageError(f"{output} leads out of {self.output_dir}; remove the link")
         task = Task(step, is_x0, output, "", False)
         recipe = sha256_json(fingerprint | {"latents": sha256_file(task.latents), "metadata": _metadata_hash(step)})
-        earlier = self._entries.get(task.name, {})
-        finished = (
-            not self.overwrite
-            and earlier.get("recipe") == recipe
-            and output.is_file()
-            and output.stat().st_size == earlier.get("bytes")
-        )
+        earlier = self._entries.get(task.name)
+        finished = bool(earlier) and not self.overwrite and earlier.recipe == recipe and _is_there(output, earlier)
         return dataclasses.replace(task, recipe=recipe, finished=finished)
 
     def _fingerprint(self) -> dict:
@@ -308,23 +312,25 @@ class ExperimentLatentDecoder:
             raise UsageError(f"{self.experiment}: video_settings.decode_chunk_size is {size!r}, not a number above 0")
         return size
 
-    def _read_entries(self) -> dict[str, dict]:
-        """The steps of an earlier summary; {} where there is none that can be read."""
+    def _read_entries(self) -> dict[str, StepResult]:
+        """The steps of an earlier summary, those whose entry is as it was written."""
+        path = self.output_dir / SUMMARY_NAME
         try:
-            steps = json.loads((self.output_dir / SUMMARY_NAME).read_text(encoding="utf-8"))["steps"]
-            return {name: entry for name, entry in steps.items() if isinstance(entry, dict)}
-        except FileNotFoundError:
+            summary = read_record(path)
+        except InputError as error:
+            logger.warning("All steps are decoded again: %s", error)
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            logger.warning("%s is not readable: all steps are decoded again", self.output_dir / SUMMARY_NAME)
+        if summary is None:
             return {}
-
-    def _earlier(self, name: str) -> StepResult:
-        known = {field.name for field in dataclasses.fields(StepResult)}
-        return StepResult(**{key: value for key, value in self._entries[name].items() if key in known})
+        steps = summary.get("steps")
+        steps = steps if isinstance(steps, dict) else {}
+        entries = {name: result for name, entry in steps.items() if (result := as_result(entry))}
+        if len(entries) < len(steps) or not steps:
+            logger.warning("%s: %d entries are damaged; their steps are decoded again", path, len(steps) - len(entries))
+        return entries
 
     def _write_summary(self, results: dict[str, StepResult], start: float) -> None:
-        entries = {name: dataclasses.asdict(result) for name, result in results.items() if result.status != "not run"}
+        known = self._entries | {name: result for name, result in results.items() if result.status != "not run"}
         totals = summarize(results) | {"total_seconds": round(time.perf_counter() - start, 3)}
         summary = {
             "format_version": FORMAT_VERSION,
@@ -333,7 +339,7 @@ class ExperimentLatentDecoder:
             "device": str(self.decoder.device),
             "settings": {"fps": self.fps, "quality": self.quality, "crf": crf_of(self.quality), "scale": self.scale},
             **totals,
-            "steps": self._entries | entries,
+            "steps": {name: sealed(dataclasses.asdict(result)) for name, result in known.items()},
         }
         write_json(self.output_dir / SUMMARY_NAME, summary)
 
@@ -386,6 +392,42 @@ def scaled(frames: np.ndarray, scale: float) -> np.ndarray:
 def number(value) -> float | None:
     """`value` as a number, None where it is none."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def as_result(entry: object) -> StepResult | None:
+    """An entry of a summary; None for one that was changed after it was written, or is none."""
+    if not isinstance(entry, dict):
+        return None
+    # Entries of earlier versions have neither a checksum nor the hash of their mp4.
+    if (SEAL in entry or "sha256" in entry) and not is_sealed(entry):
+        return None
+    kinds = {field.name: field.type for field in dataclasses.fields(StepResult)}
+    values = {name: value for name, value in entry.items() if name in kinds}
+    if not all(isinstance(value, kinds[name]) and not isinstance(value, bool) for name, value in values.items()):
+        return None
+    return StepResult(**values)
+
+
+def _is_there(output: Path, earlier: StepResult) -> bool:
+    """Whether the mp4 of an earlier run is, to the last byte, what that run wrote.
+
+    Of an mp4 whose hash was not noted size and number of frames have to do.
+    """
+    if not earlier.is_whole or not earlier.bytes:
+        return False
+    if not earlier.sha256:
+        return output.is_file() and output.stat().st_size == earlier.bytes and _num_frames(output) == earlier.frames
+    reason = difference(output, {"bytes": earlier.bytes, "sha256": earlier.sha256})
+    if reason:
+        logger.info("%s is decoded again: %s", output, reason)
+    return not reason
+
+
+def _num_frames(path: Path) -> int | None:
+    try:
+        return open_video(path).num_frames
+    except MimicMotionError:
+        return None
 
 
 def _metadata_hash(step: Step) -> str | None:

@@ -1,11 +1,12 @@
 """What is to be made and what lies beside it.
 
-jobs     which results a run makes, and their names
-sidecar  the JSON record beside a result: recipe, facts, versions, is it finished
-sheets   how labelled rows of frames become a picture, whatever the rows are
+jobs        which results a run makes, and their names
+belongings  the files of a result by size and hash: are they what was written
+sidecar     the JSON record beside a result: recipe, facts, versions, is it finished
+sheets      how labelled rows of frames become a picture, whatever the rows are
 provenance  the command, code and machine that a result comes from
-run_log  runs.jsonl: a line per run and per result, appended by any number of processes
-history  the run logs below a folder, read and compared
+run_log     runs.jsonl: a line per run and per result, appended by any number of processes
+history     the run logs below a folder, read and compared
 """
 
 import lazy_loader
@@ -13,11 +14,20 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "belongings": ["describe_file", "difference", "require_places"],
         "history": ["Run", "compare", "one_run", "read_history"],
         "jobs": ["Job", "left_out", "plan_jobs", "require_reference"],
         "provenance": ["machine", "now", "provenance"],
         "run_log": ["LOG_NAME", "RunLog", "recorded"],
         "sheets": ["comparison_frames", "contact_sheet", "evenly_spaced"],
-        "sidecar": ["is_finished", "package_versions", "recipe", "versions", "write_sidecar"],
+        "sidecar": [
+            "add_to_sidecar",
+            "package_versions",
+            "recipe",
+            "sidecar_path",
+            "unfinished",
+            "versions",
+            "write_sidecar",
+        ],
     },
 )

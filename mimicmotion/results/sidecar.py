@@ -2,15 +2,20 @@
 
 import dataclasses
 import importlib.metadata
-import json
+import logging
 import platform
 from collections.abc import Iterable
 from pathlib import Path
 
 from mimicmotion.config import Config, TestCase
-from mimicmotion.files import content_sha256, sha256_file, sha256_json, write_json
+from mimicmotion.errors import InputError
+from mimicmotion.files import is_sealed, read_record, sealed, sha256_json, write_json
+from mimicmotion.results.belongings import describe_file, difference
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
+RESULT = ".mp4"
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "onnxruntime-gpu", "mediapipe", "peft")
 # Settings that name places, or choose what is run and what is written beside the result: they change no pixel of it.
 NO_PIXELS = {
@@ -43,34 +48,94 @@ def recipe(config: Config, case: TestCase, inputs: dict[str, str], weights: dict
     return {"settings": settings, "inputs": inputs, "weights": weights, "detector": detector}
 
 
-def write_sidecar(output: Path, made_from: dict, facts: dict) -> None:
+def write_sidecar(output: Path, made_from: dict, facts: dict, companions: Iterable[Path] = ()) -> None:
     """Writes the sidecar of a finished result. It is written last: where it is, the result is whole.
+
+    Args:
+        companions: files that were made with the result; their names begin with its stem. Those of the result that
+            was here before, and of it alone, go with it.
 
     Raises: SetupError when it cannot be written.
     """
+    files = {_ending(output, path): describe_file(path) for path in (output, *companions)}
+    _remove_outdated(output, files)
     record = {
         "format_version": FORMAT_VERSION,
         "output": output.name,
-        "output_sha256": sha256_file(output),
+        "output_sha256": files[RESULT]["sha256"],
+        "files": files,
         "recipe_sha256": sha256_json(made_from),
         **made_from,
         **facts,
         "versions": versions(),
     }
-    write_json(sidecar_path(output), record)
+    write_json(sidecar_path(output), sealed(record))
 
 
-def is_finished(output: Path, made_from: dict) -> bool:
-    """Whether `output` exists whole and was made from the same recipe."""
+def add_to_sidecar(output: Path, companions: Iterable[Path]) -> None:
+    """Notes companions that were made later, from the finished result. Raises: SetupError when it cannot be written."""
+    record = read_record(sidecar_path(output))
+    files = record.get("files") or {RESULT: describe_file(output)}
+    files |= {_ending(output, path): describe_file(path) | {"made_from": output.name} for path in companions}
+    write_json(sidecar_path(output), sealed(record | {"files": files}))
+
+
+def unfinished(output: Path, made_from: dict, companions: Iterable[Path] = ()) -> dict[Path, str]:
+    """Which files of a result are still to be made, each with what is wrong with it, "" where that is nothing odd.
+
+    Nothing is, and the result is finished, where `output` and its `companions` are, to the last byte, those that were
+    made from this recipe. `output` among the files means that the result itself has to be made.
+    """
+    if not output.exists():
+        return {output: ""}
     try:
-        record = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
-        return (
-            record["format_version"] == FORMAT_VERSION
-            and record["recipe_sha256"] == sha256_json(made_from)
-            and record["output_sha256"] == content_sha256(output)
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        record = read_record(sidecar_path(output))
+    except InputError as error:
+        return {output: str(error)}
+    if record is None:
+        return {output: ""}
+    files = _recorded_files(record)
+    if files is None:
+        return {output: f"its record {sidecar_path(output)} is damaged"}
+    if record.get("format_version") != FORMAT_VERSION or record.get("recipe_sha256") != sha256_json(made_from):
+        return {output: ""}
+    if reason := difference(output, files.get(RESULT)):
+        return {output: reason}
+    # What was made once and lies there belongs to the result as well, asked for or not.
+    there = [path for ending in files if (path := _beside(output, ending)) and path != output and path.is_file()]
+    reasons = {path: difference(path, files.get(_ending(output, path))) for path in {*companions, *there}}
+    return {path: reason for path, reason in sorted(reasons.items()) if reason}
+
+
+def _recorded_files(record: dict) -> dict | None:
+    """What a record says of the files of its result, by their endings; None where the record was changed."""
+    if "files" in record:
+        return record["files"] if is_sealed(record) and isinstance(record["files"], dict) else None
+    # Records of earlier versions know the result's hash alone.
+    return {RESULT: {"sha256": record.get("output_sha256")}}
+
+
+def _remove_outdated(output: Path, files: dict[str, dict]) -> None:
+    """Removes companions of the result before, so that none shows another result than the one it lies beside."""
+    try:
+        before = _recorded_files(read_record(sidecar_path(output)) or {}) or {}
+    except InputError:
+        return
+    for ending, described in before.items():
+        path = None if ending in files else _beside(output, ending)
+        if path and not difference(path, described):
+            path.unlink()
+            logger.info("%s is removed: it belonged to the result that was here before", path)
+
+
+def _ending(output: Path, path: Path) -> str:
+    return path.name.removeprefix(output.stem)
+
+
+def _beside(output: Path, ending: str) -> Path | None:
+    """The file of a result with this ending; None for an ending that leads elsewhere."""
+    name = output.stem + ending
+    return output.with_name(name) if ending and Path(name).name == name else None
 
 
 def versions() -> dict[str, str]:

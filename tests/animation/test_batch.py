@@ -18,6 +18,7 @@ from mimicmotion.animation.animator import Animator
 from mimicmotion.animation.batch import animate_folder
 from mimicmotion.config import load_config
 from mimicmotion.errors import SetupError, UsageError
+from mimicmotion.files import sha256_file
 from mimicmotion.results import plan_jobs
 from mimicmotion.video import open_video
 from mimicmotion.video.probe import probe_video
@@ -124,14 +125,50 @@ def test_order_and_company_change_no_frame(project):
     assert results(project) == together
 
 
-def test_comparison_is_written_and_asking_for_it_later_runs_again(project):
-    run(project, "batch.videos=[a.mp4]")
-    run(project, "batch.videos=[a.mp4]", "output.comparison=true")
-    info = probe_video(project / "outputs" / "videos" / "a_comparison.mp4")
-    assert info.num_frames == 6
-    assert info.width > 2 * info.height
-    run(project, "batch.videos=[a.mp4]")
-    assert summary(project) == {"a.mp4": "skipped"}
+def test_what_lies_beside_a_result_always_shows_that_result(project, monkeypatch):
+    """One result through a life of changed wishes and damaged companions; it is sampled only where it must be."""
+    folder, sampled, sample = project / "outputs" / "videos", [], Animator.sample
+    monkeypatch.setattr(Animator, "sample", lambda *given: sampled.append(1) or sample(*given))
+
+    def make(*overrides):
+        sampled.clear()
+        assert run(project, "batch.videos=[a.mp4]", *overrides) == 0
+        files = record(project)["files"]
+        for ending in {path.name.removeprefix("a") for path in folder.iterdir()} - {".json"}:
+            assert files[ending]["sha256"] == sha256_file(folder / f"a{ending}")
+        return summary(project)["a.mp4"], len(sampled), set(files)
+
+    assert make("output.comparison=true") == ("done", 1, {".mp4", ".jpg", "_comparison.mp4"})
+    first = (folder / "a_comparison.mp4").read_bytes()
+    # The comparison of the result before goes with it.
+    assert make("test_case[0].seed=9") == ("done", 1, {".mp4", ".jpg"})
+    assert not (folder / "a_comparison.mp4").exists()
+    # As an earlier version left it.
+    (folder / "a_comparison.mp4").write_bytes(first)
+    wanted = ("test_case[0].seed=9", "output.comparison=true")
+    assert make(*wanted) == ("done", 0, {".mp4", ".jpg", "_comparison.mp4"})
+    mine = (folder / "a_comparison.mp4").read_bytes()
+    assert mine != first and probe_video(folder / "a_comparison.mp4").num_frames == 6
+    assert record(project)["files"]["_comparison.mp4"]["made_from"] == "a.mp4"
+    assert make(*wanted)[:2] == ("skipped", 0)
+    (folder / "a_comparison.mp4").write_bytes(b"")
+    (folder / "a.jpg").write_bytes((folder / "a.jpg").read_bytes()[:100])
+    assert make("test_case[0].seed=9")[:2] == ("done", 0)
+    assert (folder / "a_comparison.mp4").read_bytes() == mine
+    with PIL.Image.open(folder / "a.jpg") as sheet:
+        sheet.load()
+    # Whoever deletes what is not asked for any more gets no more of it.
+    (folder / "a_comparison.mp4").unlink()
+    assert make("test_case[0].seed=9")[:2] == ("skipped", 0)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.json", "a.jpg"])
+def test_a_folder_in_the_place_of_a_file_fails_its_item_before_any_work(project, monkeypatch, name):
+    (project / "outputs" / "videos" / name).mkdir(parents=True)
+    monkeypatch.setattr(Animator, "prepare", lambda *_: pytest.fail("work was done"))
+    assert run(project, "batch.videos=[a.mp4]") == 1
+    item = json.loads((project / "outputs" / "run.json").read_text())["items"][0]
+    assert f"{name} is a folder" in item["message"]
 
 
 def test_one_bad_video_does_not_stop_the_others(project, capsys):

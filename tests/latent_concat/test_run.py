@@ -115,6 +115,38 @@ def test_individual_videos_can_be_left_out_and_made_later_without_sampling(encod
     assert statuses(encoded) == {"a.mp4": "skipped", "b.mp4": "skipped"}
 
 
+@pytest.mark.parametrize("damage", ["cut", "flipped", "record"])
+def test_a_damaged_individual_video_is_decoded_again(encoded, monkeypatch, damage):
+    video = encoded / "joined" / "individual" / "a.mp4"
+    content = video.read_bytes()
+    broken = {"cut": content[:50], "flipped": content[:-1] + bytes([content[-1] ^ 1]), "record": content}
+    video.write_bytes(broken[damage])
+    if damage == "record":
+        video.with_suffix(".json").write_text("[" * 100_000)
+    monkeypatch.setattr("mimicmotion.weights.create_pipeline", lambda *_: pytest.fail("a UNet was loaded"))
+    assert run(encoded, "encode", videos="a.mp4") == 0
+    assert video.read_bytes() == content
+    assert json.loads(video.with_suffix(".json").read_text())["files"][".mp4"]["bytes"] == len(content)
+    date = video.stat().st_mtime_ns
+    assert run(encoded, "encode", videos="a.mp4") == 0
+    assert video.stat().st_mtime_ns == date
+
+
+def test_lost_poses_of_kept_latents_are_found_again_or_the_clip_is_named(encoded, monkeypatch):
+    monkeypatch.setattr(Animator, "sample", lambda *_: pytest.fail("sampled"))
+    poses = encoded / "latents" / "a.poses.npz"
+    before = poses.read_bytes()
+    poses.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    assert run(encoded, "encode", videos="a.mp4") == 0
+    assert poses.read_bytes() == before
+    poses.unlink()
+    change_metadata(encoded / "latents" / "a.pt", poses_hash="0" * 64)
+    assert run(encoded, "encode", videos="a.mp4") == 1
+    items = json.loads((encoded / "joined" / "encode.json").read_text())["items"]
+    assert "--overwrite_cache" in items[0]["message"]
+    assert not poses.exists()
+
+
 def test_only_what_is_missing_is_sampled(encoded):
     before = (encoded / "latents" / "a.pt").read_bytes()
     (encoded / "latents" / "b.pt").unlink()

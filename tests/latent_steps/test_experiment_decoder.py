@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ import torch
 import yaml
 
 from mimicmotion.errors import InputError, SetupError, UsageError
+from mimicmotion.files import sealed, sha256_file
 from mimicmotion.latent_steps import vae_decoder as latent_decoder
-from mimicmotion.latent_steps.experiment_decoder import ExperimentLatentDecoder
+from mimicmotion.latent_steps.experiment_decoder import ExperimentLatentDecoder, StepResult, as_result
 from mimicmotion.latent_steps.recorder import StepExperiment
 from mimicmotion.latent_steps.step_files import write_step
 from mimicmotion.latent_steps.vae_decoder import LatentDecoder
@@ -300,10 +302,71 @@ def test_other_weights_or_a_damaged_video_decode_again(experiment, models):
 def test_an_unreadable_summary_is_written_anew(experiment):
     run(experiment, "--step-filter", "step_000")
     before = videos(experiment)
-    (experiment / "latents_videos" / "decode_summary.json").write_text("[]")
-    assert run(experiment, "--step-filter", "step_000") == 0
-    assert summary(experiment)["decoded"] == 2
+    for text in ("[]", "[" * 100_000):
+        (experiment / "latents_videos" / "decode_summary.json").write_text(text)
+        assert run(experiment, "--step-filter", "step_000") == 0
+        assert summary(experiment)["decoded"] == 2
     assert videos(experiment) == before
+
+
+def edit_summary(experiment, change):
+    path = experiment / "latents_videos" / "decode_summary.json"
+    content = json.loads(path.read_text())
+    change(content["steps"]["prompt_000/vid_001/step_000"])
+    path.write_text(json.dumps(content))
+
+
+def test_a_tampered_summary_is_not_believed(experiment):
+    run(experiment, "--step-filter", "step_000")
+    before, frames = videos(experiment), summary(experiment)["steps"]["prompt_000/vid_001/step_000"]["frames"]
+    edit_summary(experiment, lambda entry: entry.update(frames=999))
+    run(experiment, "--step-filter", "step_000")
+    assert (summary(experiment)["decoded"], summary(experiment)["skipped"]) == (1, 1)
+    assert videos(experiment) == before
+    assert summary(experiment)["steps"]["prompt_000/vid_001/step_000"]["frames"] == frames
+
+
+@pytest.mark.parametrize("value", [None, -1, 1e30, "x", [], {}, [[]], True])
+def test_no_entry_counts_that_was_changed_or_has_other_types(value):
+    whole = StepResult("done", "a.mp4", 0.5, 6, 1000, sigma=0.1, timestep=2.5, message="m", recipe="r")
+    kinds = {name: type(entry) for name, entry in asdict(whole).items()}
+    for field in kinds:
+        old = {name: entry for name, entry in asdict(whole).items() if name != "sha256"}
+        assert as_result(sealed(asdict(whole)) | {field: value}) is None
+        if field != "sha256" and not isinstance(value, kinds[field]) and value is not None:
+            assert as_result(old | {field: value}) is None
+    assert as_result(value) in (None, StepResult())
+    assert as_result(json.loads(json.dumps(sealed(asdict(whole))))) == whole
+
+
+def test_a_video_of_the_same_size_is_not_taken_for_the_finished_one(experiment):
+    run(experiment, "--step-filter", "step_000")
+    video = experiment / "latents_videos" / "prompt_000" / "vid_001" / "step_000.mp4"
+    content = video.read_bytes()
+    video.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    run(experiment, "--step-filter", "step_000")
+    assert summary(experiment)["decoded"] == 1 and video.read_bytes() == content
+
+
+def test_summaries_of_earlier_versions_keep_sound_videos(experiment):
+    run(experiment, "--step-filter", "step_000")
+    old = lambda entry: [entry.pop(name) for name in ("sha256", "record_sha256")]  # noqa: E731
+    edit_summary(experiment, old)
+    run(experiment, "--step-filter", "step_000")
+    assert summary(experiment)["skipped"] == 2
+    video = experiment / "latents_videos" / "prompt_000" / "vid_001" / "step_000.mp4"
+    assert summary(experiment)["steps"]["prompt_000/vid_001/step_000"]["sha256"] == sha256_file(video)
+    edit_summary(experiment, old)
+    video.write_bytes(bytes(video.stat().st_size))
+    run(experiment, "--step-filter", "step_000")
+    assert summary(experiment)["decoded"] == 1
+
+
+def test_a_folder_in_the_place_of_a_video_fails_that_step(experiment):
+    (experiment / "latents_videos" / "prompt_000" / "vid_001" / "step_000.mp4").mkdir(parents=True)
+    assert run(experiment, "--step-filter", "step_000") == 1
+    assert (summary(experiment)["decoded"], summary(experiment)["failed"]) == (1, 1)
+    assert "is a folder" in summary(experiment)["failures"][0]["reason"]
 
 
 def test_workers_give_the_same_files(experiment, tmp_path):
