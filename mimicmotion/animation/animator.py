@@ -8,7 +8,9 @@
 An Animator holds what the jobs of a run share; `batch` runs many of them. Its parts can be used without it.
 """
 
+import contextlib
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +20,7 @@ from mimicmotion.animation.models import Models
 from mimicmotion.animation.record import job_recipe, still_to_make, write_record
 from mimicmotion.config import Config
 from mimicmotion.errors import MimicMotionError
-from mimicmotion.results import Job, add_to_sidecar
+from mimicmotion.results import Job, add_to_sidecar, require_kept
 
 if TYPE_CHECKING:
     import torch
@@ -99,6 +101,16 @@ class Animator:
             return not still_to_make(self.models, job, self.recipe(job))
         except MimicMotionError:
             return False
+
+    def require_kept(self, jobs: Iterable[Job]) -> None:
+        """Raises: UsageError where finished results, made differently, lie in the places of these jobs."""
+        if not self.config.output.overwrite:
+            require_kept(self._recipes(jobs))
+
+    def _recipes(self, jobs: Iterable[Job]) -> Iterator[tuple[Path, dict]]:
+        for job in jobs:
+            with contextlib.suppress(MimicMotionError):  # it will fail in its turn
+                yield job.output, self.recipe(job)
 
     def animate(self, outcome: Outcome) -> None:
         """Makes one result and writes it with contact sheet and sidecar, or skips it when it is finished.

@@ -40,6 +40,7 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     check_recording(config)
     animator = animator or Animator(config)
     animator.models.check()
+    animator.require_kept(jobs)
     outcomes, work = [Outcome(job) for job in jobs], Outcome.skip
     with recorded(config.output.output_dir, config) as log:
         if not all(animator.is_finished(job) for job in jobs):

@@ -31,7 +31,8 @@ CONCAT = (
     Flag("--isolate_clips", "latent_concat.isolate_clips", True, "decode each clip by itself"),
     Flag("--bridge_frames", "latent_concat.bridge_frames", int, "frames between clips that the model samples"),
     Flag("--bridge_strength", "latent_concat.bridge_strength", float, "share of the steps that sample a bridge, 0..1"),
-    Flag("--report", "latent_concat.report", True, "also compare all ways to join: joins.json, joins.png"),
+    Flag("--report", "latent_concat.report", True, "also compare all ways to join: <name>_joins.json and .png"),
+    Flag("--overwrite", "output.overwrite", True, "decode: replace a joined mp4 that was made differently"),
     *(flag for flag in RUN if flag.path.startswith("test_case")),
 )
 GROUPS = {

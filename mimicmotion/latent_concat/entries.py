@@ -15,6 +15,7 @@ import torch
 from mimicmotion.errors import InputError, NumericalError
 from mimicmotion.feature_cache import load_pt, save_pt
 from mimicmotion.files import sha256_json
+from mimicmotion.results import differences
 
 logger = logging.getLogger(__name__)
 
@@ -200,20 +201,3 @@ def stale_because(metadata: dict, recipe: dict, max_frames: int) -> list[str]:
     if isinstance(total, int) and metadata["num_frames"] != min(total, max_frames):
         changes.append(f"max_pose_frames: {metadata['num_frames']} of {total} frames are kept, {max_frames} are wanted")
     return changes
-
-
-def differences(old: object, new: object, name: str = "") -> list[str]:
-    """Every leaf in which two nested dictionaries differ, as "turbo.scheduler: 'AYS', now 'AnimateLCM_SVD'"."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        return [
-            line
-            for key in keys
-            for line in differences(old.get(key), new.get(key), f"{name}.{key}".strip(".").removeprefix("settings."))
-        ]
-    return [] if old == new else [f"{name}: {_short(old)}, now {_short(new)}"]
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:12]}...'"

@@ -1,7 +1,8 @@
 """Which way to join clips shows least: every mode in one picture, with what true continuous sampling would give.
 
-    joins.json   frame-to-frame differences of every mode, whole and at each join
-    joins.png    for each join and mode the frames around it, and under each frame its difference to the one before
+    <stem>_joins.json   frame-to-frame differences of every mode, whole and at each join
+    <stem>_joins.png    for each join and mode the frames around it, and under each frame its difference to the one
+                        before
 """
 
 import io
@@ -26,7 +27,6 @@ from mimicmotion.latent_concat.joined_video import joined_frames
 
 logger = logging.getLogger(__name__)
 
-FILES = ("joins.json", "joins.png")
 TRANSITION_FRAMES = 4  # where no number was asked for
 AROUND = 4  # frames of either clip that the picture shows beside a join
 MAX_JOINS = 6  # that the picture shows
@@ -61,8 +61,13 @@ class ModeResult:
     strips: list[Strip]
 
 
-def write_report(config: Config, clips: list[ClipLatents], decoder, folder: Path) -> list[Path]:
-    """Decodes the clips joined in every mode and writes joins.json and joins.png into `folder`; their paths.
+def report_files(output: Path) -> list[Path]:
+    """Where the report that belongs to the joined video `output` lies: numbers, picture."""
+    return [output.with_name(f"{output.stem}_joins.{ending}") for ending in ("json", "png")]
+
+
+def write_report(config: Config, clips: list[ClipLatents], decoder, output: Path) -> list[Path]:
+    """Decodes the clips joined in every mode and writes the report of the joined video `output`; its paths.
 
     Bridges and the continuous sampling need the model; where it, the reference or the poses are missing the report
     says so and goes without them. Raises: SetupError when the files cannot be written.
@@ -78,7 +83,7 @@ def write_report(config: Config, clips: list[ClipLatents], decoder, folder: Path
     except MimicMotionError as error:
         logger.warning("the report goes without bridges and continuous sampling: %s", error)
         absent["bridge, continuous sampling"] = str(error)
-    numbers, drawn = (folder / name for name in FILES)
+    numbers, drawn = report_files(output)
     write_json(numbers, summary(results, absent))
     write_bytes(drawn, picture(results))
     print(f"{drawn}, {numbers}: {len(results)} ways to join {len(clips)} clips")
@@ -185,7 +190,7 @@ def typical(result: ModeResult) -> float:
 
 
 def summary(results: list[ModeResult], absent: dict[str, str]) -> dict:
-    """What joins.json holds."""
+    """What the numbers of a report are."""
     return {
         "difference": "mean absolute difference to the frame before, 0..255",
         "modes": [

@@ -19,9 +19,7 @@ from mimicmotion.files import (
     content_sha256,
     remove_stale_temporaries,
     require_writable,
-    sealed,
     sha256_file,
-    write_json,
 )
 from mimicmotion.latent_concat.bridge import JoinSampler
 from mimicmotion.latent_concat.entries import (
@@ -37,12 +35,12 @@ from mimicmotion.latent_concat.entries import (
 )
 from mimicmotion.latent_concat.join import Part, join_clips, joins
 from mimicmotion.latent_concat.joined_video import write_video
-from mimicmotion.latent_concat.report import FILES as REPORT_FILES
-from mimicmotion.latent_concat.report import write_report
+from mimicmotion.latent_concat.report import report_files, write_report
 from mimicmotion.results import (
     Job,
-    describe_file,
+    recipe,
     recorded,
+    require_kept,
     require_places,
     require_reference,
     sidecar_path,
@@ -55,6 +53,8 @@ from mimicmotion.weights import load_decoder, vae_sha256
 logger = logging.getLogger(__name__)
 
 NAME_LIMIT = 100
+# Settings of latent_concat that change the joined video.
+JOINING = ("drop_first", "interp_frames", "interp_mode", "isolate_clips", "bridge_frames", "bridge_strength")
 
 
 def run_latent_concat(config: Config) -> int:
@@ -250,41 +250,53 @@ def decode_videos(config: Config) -> int:
     folder = require_writable(settings.output_dir)
     remove_stale_temporaries(folder)
     output = folder / f"{experiment_name(config, [clip.name for clip in clips])}.mp4"
-    report = [folder / name for name in REPORT_FILES] if settings.report else []
+    report = report_files(output) if settings.report and len(clips) > 1 else []
     require_places(output, sidecar_path(output), *report)
+    made_from = joined_recipe(config, clips)
+    if not config.output.overwrite:
+        require_kept([(output, made_from)])
+        if not unfinished(output, made_from, report):
+            print(f"{output}: finished before with the same settings")
+            return 0
     with recorded(folder, config) as log:
-        frames = write_joined(config, clips, output)
+        decoder = open_decoder(config)
+        parts = joined_parts(config, clips)
+        frames = write_video(output, decoder, parts, clips[0].metadata["fps"], config, settings.isolate_clips)
+        print(f"{output}: {frames} frames of {len(clips)} clips")
+        if report:
+            write_report(config, clips, decoder, output)
+        write_sidecar(output, made_from, facts(clips, parts, frames), report)
         log.item(output=str(output), status="done", frames=frames)
     return 0
 
 
-def write_joined(config: Config, clips: list[ClipLatents], output: Path) -> int:
-    """Joins clips, decodes the whole and writes it with its record, and the report if wanted; the number of frames."""
-    settings, between = config.latent_concat, None
-    if settings.bridge_frames and len(clips) > 1:
-        between = bridges(config, clips)
-    parts = join_clips(
+def joined_recipe(config: Config, clips: list[ClipLatents]) -> dict:
+    """All that a joined video depends on."""
+    inputs = {f"{number}: {clip.name}": content_sha256(clip.path) for number, clip in enumerate(clips)}
+    whole = recipe(config, config.test_case[0], inputs, {"vae": vae_sha256(config)}, "none")
+    settings, own = whole["settings"], dataclasses.asdict(config.latent_concat)
+    used = {
+        "latent_concat": {name: own[name] for name in JOINING},
+        "sampling": {name: settings["sampling"][name] for name in ("decode_chunk_size", "decode_overlap")},
+        "output": {"crf": settings["output"]["crf"]},
+        "runtime": {"vae_dtype": settings["runtime"]["vae_dtype"]},
+    }
+    # A bridge is sampled as the settings say; else no network but the VAE is asked.
+    return whole | {"settings": used | {"bridge": settings} if config.latent_concat.bridge_frames else used}
+
+
+def joined_parts(config: Config, clips: list[ClipLatents]) -> list[Part]:
+    """The latents of clips in order with what lies between them. Raises: InputError when a bridge cannot be sampled."""
+    settings = config.latent_concat
+    return join_clips(
         [clip.latents for clip in clips],
         [clip.name for clip in clips],
         drop_first=settings.drop_first,
         interp_frames=settings.interp_frames,
         interp_mode=settings.interp_mode,
         isolate=settings.isolate_clips,
-        between=between,
+        between=bridges(config, clips) if settings.bridge_frames and len(clips) > 1 else None,
     )
-    decoder = open_decoder(config)
-    frames = write_video(output, decoder, parts, clips[0].metadata["fps"], config, settings.isolate_clips)
-    made = record(config, clips, parts, frames)
-    write_json(sidecar_path(output), sealed(made | _files(output)))
-    print(f"{output}: {frames} frames of {len(clips)} clips")
-    if settings.report:
-        written = write_report(config, clips, decoder, output.parent)
-        write_json(sidecar_path(output), sealed(made | _files(output, *written)))
-    return frames
-
-
-def _files(*paths: Path) -> dict:
-    return {"files": {path.name: describe_file(path) for path in paths}}
 
 
 def _check_options(config: Config) -> None:
@@ -379,20 +391,15 @@ def experiment_name(config: Config, names: list[str]) -> str:
     return joined + ending
 
 
-def record(config: Config, clips: list[ClipLatents], parts: list[Part], frames: int) -> dict:
-    """What the JSON beside a joined mp4 says."""
+def facts(clips: list[ClipLatents], parts: list[Part], frames: int) -> dict:
+    """What the record of a joined video says beside the recipe."""
     return {
         "frames": frames,
         "fps": clips[0].metadata["fps"],
-        "clips": [
-            {"entry": str(clip.path), "sha256": sha256_file(clip.path), "seed": clip.metadata["seed"]} for clip in clips
-        ],
+        "clips": [{"entry": str(clip.path), "seed": clip.metadata["seed"]} for clip in clips],
         "joins": [
             {"name": name, "first_frame": first, "transition_frames": count} for name, first, count in joins(parts)
         ],
-        "latent_concat": dataclasses.asdict(config.latent_concat),
-        "decode_chunk_size": config.sampling.decode_chunk_size,
-        "decode_overlap": config.sampling.decode_overlap,
     }
 
 

@@ -3,6 +3,7 @@
 jobs        which results a run makes, and their names
 belongings  the files of a result by size and hash: are they what was written
 sidecar     the JSON record beside a result: recipe, facts, versions, is it finished
+replacing   finished results that a run would replace, and in what they differ
 sheets      how labelled rows of frames become a picture, whatever the rows are
 provenance  the command, code and machine that a result comes from
 run_log     runs.jsonl: a line per run and per result, appended by any number of processes
@@ -18,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "history": ["Run", "compare", "one_run", "read_history"],
         "jobs": ["Job", "left_out", "plan_jobs", "require_reference"],
         "provenance": ["machine", "now", "provenance"],
+        "replacing": ["differences", "made_differently", "require_kept"],
         "run_log": ["LOG_NAME", "RunLog", "recorded"],
         "sheets": ["comparison_frames", "contact_sheet", "evenly_spaced"],
         "sidecar": [

@@ -94,7 +94,7 @@ def unfinished(output: Path, made_from: dict, companions: Iterable[Path] = ()) -
         return {output: str(error)}
     if record is None:
         return {output: ""}
-    files = _recorded_files(record)
+    files = recorded_files(record)
     if files is None:
         return {output: f"its record {sidecar_path(output)} is damaged"}
     if record.get("format_version") != FORMAT_VERSION or record.get("recipe_sha256") != sha256_json(made_from):
@@ -107,7 +107,7 @@ def unfinished(output: Path, made_from: dict, companions: Iterable[Path] = ()) -
     return {path: reason for path, reason in sorted(reasons.items()) if reason}
 
 
-def _recorded_files(record: dict) -> dict | None:
+def recorded_files(record: dict) -> dict | None:
     """What a record says of the files of its result, by their endings; None where the record was changed."""
     if "files" in record:
         return record["files"] if is_sealed(record) and isinstance(record["files"], dict) else None
@@ -118,7 +118,7 @@ def _recorded_files(record: dict) -> dict | None:
 def _remove_outdated(output: Path, files: dict[str, dict]) -> None:
     """Removes companions of the result before, so that none shows another result than the one it lies beside."""
     try:
-        before = _recorded_files(read_record(sidecar_path(output)) or {}) or {}
+        before = recorded_files(read_record(sidecar_path(output)) or {}) or {}
     except InputError:
         return
     for ending, described in before.items():

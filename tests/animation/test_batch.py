@@ -89,25 +89,40 @@ def test_a_second_run_skips_and_changes_nothing(project, monkeypatch):
     assert set(summary(project).values()) == {"skipped"}
 
 
-@pytest.mark.parametrize("change", ["test_case[0].seed=4", "turbo.num_inference_steps=1", "pose.align=linear"])
-def test_other_settings_run_again(project, change):
-    run(project, "batch.videos=[a.mp4]")
-    before = results(project)
-    assert run(project, "batch.videos=[a.mp4]", change) == 0
-    assert summary(project) == {"a.mp4": "done"}
-    assert results(project) != before or change == "pose.align=linear"
-
-
 def test_changed_inputs_and_damaged_results_run_again(project):
     run(project, "batch.videos=[a.mp4]")
     write_clip(project / "videos" / "a.mp4", count=12, fps=25)
     write_pose_file(project / "poses" / "a.npz", dancing_poses(6), stride=2, fps=25.0)
-    run(project, "batch.videos=[a.mp4]")
+    with pytest.raises(UsageError, match="inputs.video"):
+        run(project, "batch.videos=[a.mp4]")
+    run(project, "batch.videos=[a.mp4]", "output.overwrite=true")
     assert summary(project) == {"a.mp4": "done"}
     (project / "outputs" / "videos" / "a.mp4").write_bytes(b"broken")
     run(project, "batch.videos=[a.mp4]")
     assert summary(project) == {"a.mp4": "done"}
     assert probe_video(project / "outputs" / "videos" / "a.mp4").num_frames == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("test_case[0].seed=4", "seed: 3, now 4"),
+        ("turbo.num_inference_steps=1", "num_inference_steps: 2, now 1"),
+        ("turbo.scheduler=AYS", "scheduler: 'AnimateLCM_SVD', now 'AYS'"),
+        ("output.crf=30", "crf: 18, now 30"),
+        ("pose.align=linear", "align: 'robust', now 'linear'"),
+    ],
+)
+def test_a_finished_result_is_not_replaced_by_another(project, monkeypatch, change, told):
+    assert run(project, "batch.videos=[a.mp4]") == 0
+    before = results(project)
+    with monkeypatch.context() as patch:
+        patch.setattr("mimicmotion.weights.create_pipeline", lambda *_: pytest.fail("a model was loaded"))
+        with pytest.raises(UsageError, match=f"(?s)a.mp4: .*{re.escape(told)}.*--overwrite"):
+            run(project, change)
+    assert results(project) == before
+    assert run(project, "batch.videos=[a.mp4]", change, "output.overwrite=true") == 0
+    assert results(project) != before or change == "pose.align=linear"
 
 
 def test_overwrite_gives_the_same_bytes(project):
@@ -141,7 +156,7 @@ def test_what_lies_beside_a_result_always_shows_that_result(project, monkeypatch
     assert make("output.comparison=true") == ("done", 1, {".mp4", ".jpg", "_comparison.mp4"})
     first = (folder / "a_comparison.mp4").read_bytes()
     # The comparison of the result before goes with it.
-    assert make("test_case[0].seed=9") == ("done", 1, {".mp4", ".jpg"})
+    assert make("test_case[0].seed=9", "output.overwrite=true") == ("done", 1, {".mp4", ".jpg"})
     assert not (folder / "a_comparison.mp4").exists()
     # As an earlier version left it.
     (folder / "a_comparison.mp4").write_bytes(first)
@@ -167,7 +182,7 @@ def test_a_folder_in_the_place_of_a_file_fails_its_item_before_any_work(project,
     (project / "outputs" / "videos" / name).mkdir(parents=True)
     monkeypatch.setattr(Animator, "prepare", lambda *_: pytest.fail("work was done"))
     assert run(project, "batch.videos=[a.mp4]") == 1
-    item = json.loads((project / "outputs" / "run.json").read_text())["items"][0]
+    item = last_items(project / "outputs")[0]
     assert f"{name} is a folder" in item["message"]
 
 
@@ -262,9 +277,9 @@ def test_sound_is_kept_only_at_the_right_speed(project):
     write_pose_file(project / "poses" / "a.npz", dancing_poses(30), stride=2)
     run(project, "batch.videos=[a.mp4]")
     assert probe_video(project / "outputs" / "videos" / "a.mp4").has_audio
-    run(project, "batch.videos=[a.mp4]", "test_case[0].fps=10")
+    run(project, "batch.videos=[a.mp4]", "test_case[0].fps=10", "output.overwrite=true")
     assert not probe_video(project / "outputs" / "videos" / "a.mp4").has_audio
-    run(project, "batch.videos=[a.mp4]", "output.audio=drop")
+    run(project, "batch.videos=[a.mp4]", "output.audio=drop", "output.overwrite=true")
     assert not probe_video(project / "outputs" / "videos" / "a.mp4").has_audio
 
 

@@ -142,7 +142,7 @@ def test_lost_poses_of_kept_latents_are_found_again_or_the_clip_is_named(encoded
     poses.unlink()
     change_metadata(encoded / "latents" / "a.pt", poses_hash="0" * 64)
     assert run(encoded, "encode", videos="a.mp4") == 1
-    items = json.loads((encoded / "joined" / "encode.json").read_text())["items"]
+    items = last_items(encoded / "joined")
     assert "--overwrite_cache" in items[0]["message"]
     assert not poses.exists()
 
@@ -279,6 +279,19 @@ def without_unet(monkeypatch):
 def test_a_join_of_one_is_the_clip(encoded, without_unet):
     assert run(encoded, "decode", videos="a.mp4") == 0
     assert (encoded / "joined" / "a.mp4").read_bytes() == (encoded / "joined" / "individual" / "a.mp4").read_bytes()
+
+
+def test_a_joined_video_is_not_replaced_by_another(encoded, without_unet):
+    named = "latent_concat.experiment_name=sentence"
+    assert run(encoded, "decode", named) == 0
+    before = (encoded / "joined" / "sentence.mp4").read_bytes()
+    with pytest.raises(UsageError, match=r"(?s)interp_frames: 0, now 2.*--overwrite"):
+        run(encoded, "decode", named, "latent_concat.interp_frames=2")
+    with pytest.raises(UsageError, match="inputs"):
+        run(encoded, "decode", named, videos="b.mp4,a.mp4")
+    assert (encoded / "joined" / "sentence.mp4").read_bytes() == before
+    assert run(encoded, "decode", named, "output.overwrite=true", "latent_concat.interp_frames=2") == 0
+    assert (encoded / "joined" / "sentence.mp4").read_bytes() != before
 
 
 def test_isolated_clips_are_decoded_as_alone(encoded, without_unet):
@@ -473,7 +486,7 @@ def test_a_bridge_needs_the_same_reference_and_poses(encoded):
 
 def test_the_report_compares_every_mode(encoded):
     assert run(encoded, "decode", "latent_concat.report=true", "latent_concat.interp_frames=2") == 0
-    facts = json.loads((encoded / "joined" / "joins.json").read_text())
+    facts = json.loads((encoded / "joined" / "a+b_linear2_joins.json").read_text())
     frames = {mode["mode"].split(",")[0] + ("!" if "apart" in mode["mode"] else ""): mode for mode in facts["modes"]}
     counts = {name: mode["frames"] for name, mode in frames.items() if name != "cut"}
     assert counts == {"cut!": 12, "linear": 14, "slerp": 14, "smooth": 10, "bridge": 14, "sampled continuously": 2}
@@ -481,7 +494,7 @@ def test_the_report_compares_every_mode(encoded):
     assert [len(mode["joins"][0]) for mode in facts["modes"]] == [1, 1, 1, 3, 3, 3, 3, 1]
     for mode in facts["modes"]:
         assert mode["peak_at_joins"] == max(mode["joins"][0])
-    with PIL.Image.open(encoded / "joined" / "joins.png") as sheet:
+    with PIL.Image.open(encoded / "joined" / "a+b_linear2_joins.png") as sheet:
         assert sheet.width > 600
 
 
@@ -502,7 +515,7 @@ def test_steps_at_a_join_are_measured_at_the_right_frames():
 def test_the_report_goes_without_the_model_where_it_must(encoded):
     (encoded / "latents" / "b.poses.npz").unlink()
     assert run(encoded, "decode", "latent_concat.report=true") == 0
-    facts = json.loads((encoded / "joined" / "joins.json").read_text())
+    facts = json.loads((encoded / "joined" / "a+b_joins.json").read_text())
     assert len(facts["modes"]) == 6
     assert "b.poses.npz" in facts["absent"]["bridge, continuous sampling"]
 
