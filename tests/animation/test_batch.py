@@ -93,7 +93,7 @@ def test_changed_inputs_and_damaged_results_run_again(project):
     run(project, "batch.videos=[a.mp4]")
     write_clip(project / "videos" / "a.mp4", count=12, fps=25)
     write_pose_file(project / "poses" / "a.npz", dancing_poses(6), stride=2, fps=25.0)
-    with pytest.raises(UsageError, match="inputs.video"):
+    with pytest.raises(UsageError, match=r"inputs\.video"):
         run(project, "batch.videos=[a.mp4]")
     run(project, "batch.videos=[a.mp4]", "output.overwrite=true")
     assert summary(project) == {"a.mp4": "done"}
