@@ -9,6 +9,12 @@ setup(
     package_dir=DATA,
     package_data={
         "mimicmotion.configs": ["*.yaml", "streaming/*.yaml"],
-        "mimicmotion.assets": ["models/puppet_pose_reader.*", "models/tiny/**/*", "models/world/*", "streaming/*.png"],
+        "mimicmotion.assets": [
+            "models/weights.json",
+            "models/puppet_pose_reader.*",
+            "models/tiny/**/*",
+            "models/world/*",
+            "streaming/*.png",
+        ],
     },
 )

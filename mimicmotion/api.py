@@ -45,6 +45,7 @@ def animate(
     require_reference(case, 0)
     job = Job(Path(video), case, 0, Path(output or f"{Path(video).stem}.mp4"))
     animator.models.check()
+    animator.models.resolve()
     made_from = animator.recipe(job)
     clip = animator.prepare(job)
     latents = animator.sample(clip)

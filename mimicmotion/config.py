@@ -110,6 +110,7 @@ class RuntimeSettings:
     vae_dtype: str = setting("auto", choices=PRECISIONS)
     offload: str = setting("none", choices=("none", "model", "sequential"))
     compile: bool = False
+    verify_weights: bool = False  # read every weight file anew to compare it with its hash; small ones always are
 
 
 @dataclass

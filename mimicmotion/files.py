@@ -110,10 +110,7 @@ def cached_sha256(path: str | Path) -> str:
     A file whose content is not that of its last use is named in the log.
     """
     path = Path(path).resolve()
-    status = path.stat()
-    stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-    known = _read_hashes()
-    entry = known.get(str(path))
+    stamp, entry = _stamp(path), _read_hashes().get(str(path))
     if entry and entry["stamp"] == stamp:
         return entry["sha256"]
     digest = sha256_file(path)
@@ -125,6 +122,18 @@ def cached_sha256(path: str | Path) -> str:
     except (SetupError, OSError) as error:
         log.debug("the hash of %s is not remembered: %s", path, error)
     return digest
+
+
+def remembered_sha256(path: str | Path) -> str | None:
+    """What `cached_sha256` would say without reading the file; None where it would have to."""
+    path = Path(path).resolve()
+    entry = _read_hashes().get(str(path))
+    return entry["sha256"] if entry and entry["stamp"] == _stamp(path) else None
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _hashes_path() -> Path:

@@ -2,12 +2,12 @@
 
 import logging
 from functools import cached_property
+from pathlib import Path
 
 from mimicmotion.config import Config
 from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detector
-from mimicmotion.files import cached_sha256
 from mimicmotion.progress import Progress
-from mimicmotion.weights import find_lcm_file, weights_fingerprint
+from mimicmotion.weights import find_lcm_file, weights_fingerprint, weights_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +24,25 @@ class Models:
         _ = self.detector_fingerprint
 
     def resolve(self) -> None:
-        """Raises: UsageError or SetupError when the device or the precision asked for cannot be had."""
+        """Raises: UsageError or SetupError when the device or the precision asked for cannot be had, or LCM weights
+        that cannot be applied.
+        """
         _ = self.device, self.dtype, self.vae_dtype
+        if self.config.turbo.lcm_lora_path:
+            from mimicmotion.weights import check_lcm_weights, empty_unet
+
+            check_lcm_weights(empty_unet(self.config), **self._lcm)
+
+    @property
+    def _lcm(self) -> dict:
+        """Which LCM weights are applied, and how."""
+        turbo = self.config.turbo
+        return {
+            "path": turbo.lcm_lora_path,
+            "weight_name": turbo.lcm_weight_name,
+            "fuse": turbo.fuse_lcm_lora,
+            "svd_base": turbo.lcm_base_path or self.config.base_model_path,
+        }
 
     @cached_property
     def device(self):
@@ -50,10 +67,14 @@ class Models:
 
     @cached_property
     def weights(self) -> dict[str, str]:
-        """Content hashes of all networks, LCM weights included. Raises: SetupError when a file is missing."""
-        hashes, turbo = weights_fingerprint(self.config), self.config.turbo
+        """Content hashes of all networks, LCM weights included.
+
+        Raises: SetupError when a file is missing or is not what was noted of it.
+        """
+        turbo, verify = self.config.turbo, self.config.runtime.verify_weights
+        hashes = weights_fingerprint(self.config, verify)
         if turbo.lcm_lora_path:
-            hashes["lcm"] = cached_sha256(find_lcm_file(turbo.lcm_lora_path, turbo.lcm_weight_name))
+            hashes["lcm"] = weights_sha256(find_lcm_file(turbo.lcm_lora_path, turbo.lcm_weight_name), verify)
         return hashes
 
     @cached_property
@@ -68,7 +89,12 @@ class Models:
     @cached_property
     def detector_fingerprint(self) -> str:
         """What the detector's poses depend on. Raises: SetupError when its files or its package are missing."""
-        return detector_fingerprint(self.backend, self.config.pose.model_det, self.config.pose.model_pose)
+        pose = self.config.pose
+        fingerprint = detector_fingerprint(self.backend, pose.model_det, pose.model_pose)
+        if self.backend == "dwpose":
+            for path in (pose.model_det, pose.model_pose):
+                weights_sha256(Path(path), self.config.runtime.verify_weights)
+        return fingerprint
 
     @cached_property
     def detector(self):
@@ -91,14 +117,7 @@ class Models:
         load_device = torch.device("cpu") if runtime.offload != "none" else self.device
         pipeline = create_pipeline(config, load_device, self.dtype, self.vae_dtype)
         if turbo.lcm_lora_path:
-            apply_lcm_weights(
-                pipeline,
-                turbo.lcm_lora_path,
-                weight_name=turbo.lcm_weight_name,
-                scale=turbo.lcm_lora_scale,
-                fuse=turbo.fuse_lcm_lora,
-                svd_base=turbo.lcm_base_path or config.base_model_path,
-            )
+            apply_lcm_weights(pipeline, scale=turbo.lcm_lora_scale, **self._lcm)
         if not turbo.skip_lcm_scheduler:
             pipeline.scheduler = make_scheduler(turbo.scheduler, pipeline.scheduler.config, turbo)
         place_pipeline(pipeline, self.device, runtime.offload, runtime.compile)

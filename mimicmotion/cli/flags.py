@@ -44,6 +44,7 @@ RUN = (
 MODEL = (
     Flag("--base_model_path", "base_model_path", str, "model in diffusers' layout: folder or hub id"),
     Flag("--ckpt_path", "ckpt_path", str, "MimicMotion's own weights, unless that folder holds the whole model"),
+    Flag("--verify_weights", "runtime.verify_weights", True, "compare every weight file with its hash before the run"),
 )
 
 DEVICE = (
@@ -93,6 +94,7 @@ STREAMING = (
     Flag("--config_path", "streaming.config_path", str, "world model: a file of configs/streaming"),
     Flag("--checkpoint_path", "streaming.checkpoint_path", str, "weights of the transformer"),
     Flag("--pretrained_model_path", "streaming.weights_folder", str, "folder of all weights"),
+    Flag("--verify_weights", "runtime.verify_weights", True, "compare every weight file with its hash before the run"),
     Flag("--img_path", "streaming.image", str, "first picture"),
     Flag("--actions", "streaming.actions", str, "bench, a script such as 'W*12 W+L*24', or a file with one"),
     Flag("--seed", "streaming.seed", int, "seed of the noise and of the bench actions"),

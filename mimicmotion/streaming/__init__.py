@@ -4,7 +4,8 @@ run            what the commands do with their settings: load, play, record, sav
 play           a session, with prepared or typed actions; every question to the terminal
 recording      a session's videos, written while it goes on
 overlay        keys and pointer drawn on frames: their places and colours
-generator      StreamingGenerator: action in, frames out; the session's state and its file
+generator      StreamingGenerator: action in, frames out; the session's state
+session_file   a session in a file: checksum, what its values can be
 schedule       noise levels and steps of few-step flow matching
 model          the causal transformer
 action_module  its layers for keyboard and mouse

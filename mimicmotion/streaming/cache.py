@@ -109,6 +109,15 @@ class ModelCache:
             self.end = start + frames
             self._place(start - self.first, frames)
 
+    def _check_context(self, context: dict[str, torch.Tensor]) -> None:
+        """Raises: ValueError unless keys and values of the image context are there for every layer, in one shape."""
+        if set(context) != {f"{index}.cross.{part}" for index in range(len(self.layers)) for part in ("k", "v")}:
+            raise ValueError("the saved image context belongs to a model with other layers")
+        shapes = {tuple(tensor.shape) for tensor in context.values()}
+        batch, _, *heads = next(iter(shapes)) if len(shapes) == 1 else (0, 0)
+        if (batch, *heads) != (self.batch_size, *self.layers[0].attention.k.shape[-2:]):
+            raise ValueError(f"the image context has shapes {sorted(shapes)}")
+
     def _place(self, offset: int, frames: int) -> None:
         slots = ring_slots(offset, frames, self.window, self.sink)
         action_slots = ring_slots(offset, frames, self.window, 0)
@@ -139,6 +148,8 @@ class ModelCache:
         for name, tensor in own.items():
             if tensor.shape != tensors[name].shape:
                 raise ValueError(f"{name} has shape {list(tensors[name].shape)}, not {list(tensor.shape)}")
+        self._check_context({name: tensor for name, tensor in tensors.items() if ".cross." in name})
+        for name, tensor in own.items():
             tensor.copy_(tensors[name])
         for index, layer in enumerate(self.layers):
             layer.cross = tuple(tensors[f"{index}.cross.{part}"].to(self.device, copy=True) for part in ("k", "v"))

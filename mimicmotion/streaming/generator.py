@@ -7,7 +7,6 @@ them can take turns. There is no user interface in here.
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,17 @@ from mimicmotion.streaming.cache import ModelCache
 from mimicmotion.streaming.clip import ImageEncoder
 from mimicmotion.streaming.model import CausalWanModel
 from mimicmotion.streaming.schedule import block_generator, denoise, make_scheduler
-from mimicmotion.streaming.vae import FRAMES_PER_LATENT, StreamingVAE, frame_count, to_uint8
+from mimicmotion.streaming.session_file import describe, read_session
+from mimicmotion.streaming.vae import (
+    CONDITION_LATENTS,
+    FRAMES_PER_LATENT,
+    StreamingVAE,
+    frame_count,
+    new_memory,
+    to_uint8,
+)
 from mimicmotion.timing import StageClock
 
-STATE_VERSION = 1
 MASK_CHANNELS = 4
 REPEAT_MARK = "Rep"  # diffusers' decoder writes this into a memory slot that has seen one latent
 
@@ -176,7 +182,10 @@ class StreamingGenerator:
         self.vae.vae.decoder.compile()
 
     def save_state(self, state: StreamState, path: str | Path) -> None:
-        """Writes a session to `path` (safetensors), from which `load_state` goes on with the same frames."""
+        """Writes a session to `path` (safetensors), from which `load_state` goes on with the same frames.
+
+        The file has a checksum over all of it.
+        """
         from safetensors.torch import save_file
 
         tensors = {f"cache.{name}": tensor for name, tensor in state.cache.tensors().items()}
@@ -185,7 +194,6 @@ class StreamingGenerator:
         memory = state.memory or []
         tensors |= {f"memory.{i}": item for i, item in enumerate(memory) if isinstance(item, torch.Tensor)}
         meta = {
-            "version": STATE_VERSION,
             "fingerprint": self.fingerprint(),
             "seed": state.seed,
             "start": state.start,
@@ -198,20 +206,22 @@ class StreamingGenerator:
             save_file(
                 {name: tensor.contiguous() for name, tensor in tensors.items()},
                 temporary,
-                {"stream_state": json.dumps(meta)},
+                describe(tensors, meta),
             )
 
     def load_state(self, path: str | Path) -> StreamState:
         """A session that `save_state` wrote, for a generator with the same weights and settings.
 
-        Raises: InputError when the file cannot be read or belongs to other weights or settings.
+        Raises: InputError when the file is damaged to any bit, cannot be read, or belongs to other weights or settings.
         """
-        tensors, meta = _read_state(Path(path))
-        if meta.get("version") != STATE_VERSION or meta.get("fingerprint") != self.fingerprint():
+        slots = len(new_memory(self.vae.vae.decoder))
+        tensors, meta = read_session(Path(path), self.frames_per_block, slots)
+        if meta["fingerprint"] != self.fingerprint():
             raise InputError(f"{path} was saved with other weights or settings; start a new session")
         ratio = self.vae.spatial_ratio
         cache = self.model.new_cache(1, self.height // ratio, self.width // ratio)
         try:
+            self._check_tensors(tensors, meta)
             cached = {k.removeprefix("cache."): v for k, v in tensors.items() if k.startswith("cache.")}
             cache.restore(cached, meta["first"], meta["end"])
             own = {
@@ -256,6 +266,28 @@ class StreamingGenerator:
         if history is None:
             history = new[:, :1].expand(-1, length - new.shape[1], -1)
         return torch.cat((history, new), dim=1)[:, -length:]
+
+    def _check_tensors(self, tensors: dict[str, torch.Tensor], meta: dict) -> None:
+        """Raises: ValueError unless the tensors of a saved session beside the cache are those that it needs."""
+        ratio, dtype = self.vae.spatial_ratio, self.model.dtype
+        channels = MASK_CHANNELS + self.model.params.out_dim
+        shapes = {"cond": (1, channels, CONDITION_LATENTS, self.height // ratio, self.width // ratio)}
+        if meta["start"]:
+            frames = self.model.params.action_config.frames_for(self.frames_per_block) + 1
+            shapes["keyboard"] = (1, frames, self.mode.keyboard_dim)
+            if self.mode.has_mouse:
+                shapes["mouse"] = (1, frames, 2)
+        memory = {f"memory.{slot}" for slot in set(range(meta["memory"])) - set(meta["repeat_marks"])}
+        unknown = {name for name in tensors if not name.startswith("cache.")} - set(shapes) - memory
+        if unknown:
+            raise ValueError(f"it holds {', '.join(sorted(unknown))}, which no session has here")
+        for name, shape in shapes.items():
+            if tuple(tensors[name].shape) != shape or tensors[name].dtype != dtype:
+                found = f"{tuple(tensors[name].shape)} in {tensors[name].dtype}"
+                raise ValueError(f"{name} has the shape {found}, not {shape} in {dtype}")
+        for name in memory & set(tensors):
+            if tensors[name].ndim != 5 or tensors[name].shape[0] != 1 or tensors[name].dtype != self.vae.decode_dtype:
+                raise ValueError(f"{name} is no memory of the decoder")
 
     def _memory(self, tensors: dict[str, torch.Tensor], meta: dict) -> list | None:
         if not meta["memory"]:
@@ -325,14 +357,3 @@ def _require_finite(latents: torch.Tensor, frames: torch.Tensor, start: int) -> 
                 f"{what} gave numbers that are not finite in {tensor.dtype} from latent {start} on; "
                 f"try {remedy}=fp32, or check the weights"
             )
-
-
-def _read_state(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {})["stream_state"])
-            return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(f"cannot read the saved session {path}: {error}") from error

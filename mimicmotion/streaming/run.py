@@ -32,6 +32,7 @@ from mimicmotion.streaming.play import Terminal, ask_image, ask_to_stop, play_ba
 from mimicmotion.streaming.recording import Recording
 from mimicmotion.streaming.vae import frame_count
 from mimicmotion.streaming.world import WorldConfig, read_world
+from mimicmotion.weights import weights_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +143,8 @@ def create_generator(config: Config, world: WorldConfig) -> StreamingGenerator:
     device = resolve_device(config.runtime.device)
     on_gpu = device.type == "cuda"
     create = random_generator if settings.random_weights else load_generator
+    if config.runtime.verify_weights and not settings.random_weights:
+        verify_weights(world)
     generator = create(
         world,
         device=device,
@@ -153,6 +156,14 @@ def create_generator(config: Config, world: WorldConfig) -> StreamingGenerator:
     if config.runtime.compile:
         generator.compile()
     return generator
+
+
+def verify_weights(world: WorldConfig) -> None:
+    """Compares every weight file that is there with its hash. Raises: SetupError for one that is another."""
+    for name in (world.model_file, world.vae_file, world.clip_file):
+        path = Path(world.weights_folder) / name
+        if path.is_file():
+            weights_sha256(path, anew=True)
 
 
 def planned_frames(config: Config, mode: ActionMode) -> tuple[Iterator[Actions], int | None]:

@@ -18,6 +18,7 @@ from torch.nn import functional
 from mimicmotion.dwpose import CONFIDENT, Pose
 from mimicmotion.errors import InputError, SetupError
 from mimicmotion.files import atomic_path, write_json
+from mimicmotion.weights import verify_small
 
 JOINTS = 14  # the first of OpenPose's 18: nose, neck, then shoulder, elbow, wrist and hip, knee, ankle, right and left
 STRIDE = 4  # pixels per cell of a heat map
@@ -156,12 +157,15 @@ def save_reader(reader: PoseReader, path: Path, facts: dict) -> None:
 
 
 def load_reader(path: Path) -> PoseReader:
-    """The reader that `save_reader` wrote, in float32. Raises: SetupError when absent, InputError when damaged."""
+    """The reader that `save_reader` wrote, in float32. Raises: SetupError when absent or not what was noted of it,
+    InputError when damaged.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file() or not path.with_suffix(".json").is_file():
         raise SetupError(f"{path} and its .json are not there; train it with: python scripts/train_tiny.py reader")
+    verify_small(path)
     try:
         settings = json.loads(path.with_suffix(".json").read_text())["config"]
         reader = PoseReader(ReaderConfig(**settings | {"widths": tuple(settings["widths"])}))

@@ -24,6 +24,7 @@ from mimicmotion.training.pose_reader import (
     save_reader,
     true_joints,
 )
+from mimicmotion.weights import note_weights
 
 SPREAD = 1.2  # cells, of the wanted heat around a joint
 PLACE_WEIGHT = 0.1  # of the error in cells beside the cross entropy
@@ -76,6 +77,7 @@ class ReaderStage:
         settings = {name: value for name, value in self.options.described().items() if name not in LOCAL}
         facts = settings | {"validation_pose_error_percent": round(float(np.mean(errors)), 3)}
         save_reader(self.reader, self.options.reader, facts)
+        note_weights(self.options.reader)
 
 
 def draw_batch(

@@ -5,6 +5,7 @@ import logging
 from mimicmotion.training.loop import make_accelerator, train
 from mimicmotion.training.options import StageOptions
 from mimicmotion.training.pool import open_pool
+from mimicmotion.weights import note_weights
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,11 @@ def run_stage(options: StageOptions) -> bool:
 
         data = open_latents(pool, options.run_dir / "latents", options.out, accelerator.device)
     stage = stage_class(options.name)(options, data, accelerator.device)
-    finished = train(stage, accelerator)
+    try:
+        finished = train(stage, accelerator)
+    finally:
+        # An interrupted stage has exported its part as well.
+        note_weights(options.out)
     log.info("%s: %s; its part of the model is in %s", options.name, "done" if finished else "stopped", options.out)
     return finished
 

@@ -92,7 +92,7 @@ def read_marker(path: str | Path) -> dict | None:
     """What the tiny model in `path` is: {"trained", "seed", "version", ...}; None when there is none."""
     try:
         marker = json.loads((Path(path) / TINY_MARKER).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return marker if isinstance(marker, dict) else None
 

@@ -62,6 +62,15 @@ def create_pipeline(
     return pipeline
 
 
+def empty_unet(config):
+    """The UNet of the model that `config` names, without weights: to see what fits it. Raises: SetupError."""
+    from accelerate import init_empty_weights
+
+    folder = resolve_base(config.base_model_path, with_unet=checkpoint_path(config) is None) / "unet"
+    with init_empty_weights():
+        return _from_config(_unet_class(), _unet_config(folder), folder)
+
+
 def load_decoder(config, device: str | torch.device | None = None, vae_dtype: str | torch.dtype | None = None):
     """The VAE of the model that `config` names, by itself, as a StandaloneVae; no other network is loaded.
 
@@ -172,7 +181,15 @@ def load_image_encoder(folder: Path, device: torch.device, dtype: torch.dtype):
 
 def _from_pretrained(cls, path: Path, device: torch.device, dtype: torch.dtype, what: str, dtype_option: str):
     """Through the library's own loader, which knows how keys were named in older files, but strictly."""
-    open_tensors(path)  # for its errors, which name the file and the remedy
+    from safetensors import SafetensorError
+
+    tensors = open_tensors(path)  # also for its errors, which name the file and the remedy
+    kind = tensors.kind
+    if tensors.scales:
+        raise broken(path, f"holds the {what} in scaled 8-bit floats, which are read of a UNet or a LoRA only")
+    if (kind == "safetensors") != (path.suffix == ".safetensors"):
+        held, ending = ("a safetensors file", ".safetensors") if kind == "safetensors" else ("a PyTorch file", ".bin")
+        raise broken(path, f"is {held} under another's name; rename it to {path.stem}{ending}")
     options = {
         "variant": "fp16" if ".fp16." in path.name else None,
         "use_safetensors": path.suffix == ".safetensors",
@@ -182,7 +199,7 @@ def _from_pretrained(cls, path: Path, device: torch.device, dtype: torch.dtype, 
     }
     try:
         module, info = cls.from_pretrained(str(path.parent), **options)
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, TypeError, LookupError, SafetensorError) as error:
         raise broken(path, f"does not fit the {what} of its config.json ({first_line(error)})") from error
     for problem in ("missing_keys", "mismatched_keys"):
         if info.get(problem):

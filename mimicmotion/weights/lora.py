@@ -112,17 +112,44 @@ def apply_lcm_weights(
         complete UNet. The UNet may be changed in part only when values that are not finite turn up in a complete
         UNet: build the pipeline anew then.
     """
-    tensors = open_tensors(find_lcm_file(path, weight_name))
-    kind = recognise(tensors, pipeline.unet)
+    tensors, kind = _open_lcm(path, weight_name, pipeline.unet, fuse)
     if kind == "unet":
-        if not fuse:
-            remedy = "drop --no_fuse_lcm_lora, or make a LoRA of it with scripts/extract_lcm_lora.py"
-            raise UsageError(f"{tensors.path} is a complete UNet, which cannot be kept as a live adapter; {remedy}")
         report = merge_unet(pipeline.unet, tensors, svd_base, scale)
     else:
         report = apply_lora(pipeline.unet, tensors, kind, scale, fuse)
     log.info("LCM weights: %s", report)
     return report
+
+
+def check_lcm_weights(
+    unet: nn.Module,
+    path: str | Path,
+    *,
+    weight_name: str | None = None,
+    fuse: bool = True,
+    svd_base: str | Path | None = None,
+) -> None:
+    """Finds out whether `apply_lcm_weights` could apply the weights to `unet`, which may be an empty one.
+
+    Raises: SetupError and UsageError as `apply_lcm_weights`, but for what only the sum of weights shows.
+    """
+    tensors, kind = _open_lcm(path, weight_name, unet, fuse)
+    if kind != "unet":
+        read_lora(tensors, kind, unet)
+        return
+    expected = {name: tensor.shape for name, tensor in unet.state_dict().items()}
+    for file in (tensors, open_tensors(find_svd_unet(svd_base, tensors.path))):
+        _same_keys(file, expected)
+
+
+def _open_lcm(path: str | Path, weight_name: str | None, unet: nn.Module, fuse: bool) -> tuple[Tensors, str]:
+    """The weights and which form they have. Raises: as `apply_lcm_weights`."""
+    tensors = open_tensors(find_lcm_file(path, weight_name))
+    kind = recognise(tensors, unet)
+    if kind == "unet" and not fuse:
+        remedy = "drop --no_fuse_lcm_lora, or make a LoRA of it with scripts/extract_lcm_lora.py"
+        raise UsageError(f"{tensors.path} is a complete UNet, which cannot be kept as a live adapter; {remedy}")
+    return tensors, kind
 
 
 def recognise(tensors: Tensors, unet: nn.Module) -> str:
@@ -219,6 +246,8 @@ def _lora_layer(
     if not fits:
         shapes = f"{tuple(down.shape)} and {tuple(up.shape)} for a weight of {tuple(weight.shape)}"
         raise broken(tensors.path, f"has a LoRA that does not fit {name}: {shapes}")
+    if not (down.is_floating_point() and up.is_floating_point()):
+        raise broken(tensors.path, f"holds {name} in {down.dtype} and {up.dtype}; a LoRA has floating numbers")
     if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
         raise broken(tensors.path, f"holds values that are not finite for {name}")
     rank = down.shape[0]
@@ -300,6 +329,9 @@ def merge_unet(unet: nn.Module, tensors: Tensors, svd_base: str | Path | None, s
         _store(parameter, parameter.data.float() + delta.to(parameter.device), name, tensors.path)
     relative = (change / size) ** 0.5 if size else float("inf")
     _warn_of_base(tensors.path, base, base_path, relative, scale)
+    for file in (tensors, base):
+        if file.eight_bit:
+            log.warning("%s is stored in 8-bit floats: their rounding becomes a large part of the difference", file.path)
     return LcmReport("unet", tensors.path, len(expected), scale, True, None, relative)
 
 

@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 from mimicmotion.errors import SetupError
-from mimicmotion.files import cached_sha256, sha256_json
+from mimicmotion.files import sha256_json
 from mimicmotion.places import find, looked_for
 from mimicmotion.weights.embedded import is_default_path, require_embedded_model
 from mimicmotion.weights.hub import from_hub, is_hub_id, local_copy
 from mimicmotion.weights.lookup import FETCH, broken, find_weights, first_line, listing
+from mimicmotion.weights.manifest import weights_sha256
 
 CLIP_STEMS = ("model", "pytorch_model")
 CONFIGS = (
@@ -24,14 +25,14 @@ CONFIGS = (
 POSE_NET_CONFIG = "pose_net/config.json"  # of a base folder that holds MimicMotion's networks itself
 
 
-def weights_fingerprint(config) -> dict[str, str]:
+def weights_fingerprint(config, verify: bool = False) -> dict[str, str]:
     """SHA-256 of all that determines the model's numbers, for sidecar files and cache keys.
 
     Returns: "vae", "image_encoder" and either "checkpoint" or "unet" and "pose_net": hashes of the weight files as
-    they are on disk (remembered between runs, see `cached_sha256`); "configs": a hash of the components'
-    configuration. The LCM weights, if any, are not part of it.
+    they are on disk (remembered between runs, see `cached_sha256`; read anew to `verify` them); "configs": a hash of
+    the components' configuration. The LCM weights, if any, are not part of it.
 
-    Raises: SetupError as `create_pipeline` when a file is missing.
+    Raises: SetupError as `create_pipeline` when a file is missing or is not what was noted of it.
     """
     checkpoint = checkpoint_path(config)
     base = resolve_base(config.base_model_path, with_unet=checkpoint is None)
@@ -40,14 +41,14 @@ def weights_fingerprint(config) -> dict[str, str]:
         files |= {"unet": find_weights(base / "unet"), "pose_net": find_weights(base / "pose_net")}
     else:
         files["checkpoint"] = checkpoint
-    hashes = {name: cached_sha256(path) for name, path in files.items()}
+    hashes = {name: weights_sha256(path, verify) for name, path in files.items()}
     configs = CONFIGS if checkpoint is not None else (*CONFIGS, POSE_NET_CONFIG)
     return hashes | {"configs": sha256_json({name: read_json(base / name) for name in configs})}
 
 
 def vae_sha256(config) -> str:
     """The part "vae" of `weights_fingerprint`, without looking at any other network."""
-    return cached_sha256(find_weights(resolve_base(config.base_model_path, with_unet=False) / "vae"))
+    return weights_sha256(find_weights(resolve_base(config.base_model_path, with_unet=False) / "vae"))
 
 
 def checkpoint_path(config) -> Path | None:
@@ -121,7 +122,7 @@ def read_json(path: Path) -> dict:
         value = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise SetupError(f"{path} does not exist; {FETCH}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise broken(path, f"cannot be read as JSON ({first_line(error)})") from error
     if not isinstance(value, dict):
         raise broken(path, f"holds a {type(value).__name__}, not settings")

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 
 from mimicmotion.weights.lookup import broken, check_head, listing
+from mimicmotion.weights.manifest import verify_small
+from mimicmotion.weights.scales import EIGHT_BIT, scaled, scales_of
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +23,11 @@ class Tensors(Mapping):
 
     Attributes:
         path: the file.
+        kind: how it is stored: "safetensors", "zip" (PyTorch's usual format) or "pickle" (its old one).
         shapes: name -> shape, known without reading a tensor.
         metadata: text -> text, as stored in a safetensors file; empty for others.
+        eight_bit: whether some are stored in 8-bit floats; they are read in float32 with their `scales` applied.
+        scales: name -> name of the tensor that scales it.
     """
 
     def __init__(
@@ -31,13 +36,31 @@ class Tensors(Mapping):
         shapes: dict[str, torch.Size],
         read: Callable[[str], torch.Tensor],
         metadata: dict[str, str] | None = None,
+        kind: str = "safetensors",
+        eight_bit: bool = False,
     ):
-        self.path, self.shapes, self.metadata, self._read = path, shapes, metadata or {}, read
+        self.path, self.metadata, self.kind, self.eight_bit = path, metadata or {}, kind, eight_bit
+        self.scales, unused, homeless = scales_of(shapes)
+        if homeless:
+            raise broken(path, f"is stored in fewer bits with scales that cannot be placed: {listing(homeless)}")
+        hidden = {*self.scales.values(), *unused}
+        self.shapes = {name: shape for name, shape in shapes.items() if name not in hidden}
+        self._read = read
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self.shapes:
             raise KeyError(name)
-        return self._read(name)
+        tensor = self._read(name)
+        if tensor.dtype not in EIGHT_BIT:
+            if name in self.scales or (tensor.is_floating_point() and tensor.element_size() == 1):
+                raise broken(self.path, f"holds {name} in {tensor.dtype}, which cannot be used")
+            return tensor
+        if name not in self.scales:
+            return tensor.float()
+        try:
+            return scaled(tensor, self._read(self.scales[name]))
+        except ValueError as error:
+            raise broken(self.path, f"has {error} ({name})") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
@@ -48,19 +71,21 @@ class Tensors(Mapping):
     def renamed(self, names: dict[str, str]) -> "Tensors":
         """The same tensors under new names; `names` is new name -> name in the file."""
         shapes = {new: self.shapes[old] for new, old in names.items()}
-        return Tensors(self.path, shapes, lambda new: self._read(names[new]), self.metadata)
+        return Tensors(self.path, shapes, lambda new: self[names[new]], self.metadata, self.kind, self.eight_bit)
 
 
 def open_tensors(path: str | Path) -> Tensors:
     """Opens a safetensors or PyTorch file that holds tensors by name; the content decides, not the suffix.
 
     PyTorch files are read with `weights_only=True`: objects other than tensors are refused, their code never runs.
+    Weights stored in 8-bit floats come out in float32, with their scales applied.
 
     Raises: SetupError that names the file, what is wrong with it and what to do.
     """
     path = Path(path)
     kind = _recognise(path)
-    return _open_safetensors(path) if kind == "safetensors" else _open_torch(path, mapped=kind == "zip")
+    verify_small(path)
+    return _open_safetensors(path) if kind == "safetensors" else _open_torch(path, kind)
 
 
 def _recognise(path: Path) -> str:
@@ -81,17 +106,19 @@ def _open_safetensors(path: Path) -> Tensors:
         file = safe_open(path, framework="pt", device="cpu")
     except SafetensorError as error:
         raise broken(path, f"is not a whole safetensors file ({error})") from error
-    shapes = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    return Tensors(path, shapes, file.get_tensor, file.metadata())
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    shapes = {name: torch.Size(part.get_shape()) for name, part in slices.items()}
+    eight_bit = any(part.get_dtype().startswith("F8") for part in slices.values())
+    return Tensors(path, shapes, file.get_tensor, file.metadata(), eight_bit=eight_bit)
 
 
-def _open_torch(path: Path, mapped: bool) -> Tensors:
+def _open_torch(path: Path, kind: str) -> Tensors:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
     except pickle.UnpicklingError as error:
         what = "holds pickled objects other than tensors, which could run code and are not read"
         raise broken(path, what) from error
-    except (RuntimeError, EOFError, ValueError, IndexError, KeyError, OSError) as error:
+    except (RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise broken(path, f"is damaged or cut short ({reason})") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
@@ -101,7 +128,9 @@ def _open_torch(path: Path, mapped: bool) -> Tensors:
     others = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if others or not state:
         raise broken(path, f"is not a state dict: {listing(others) if others else 'it holds nothing'}")
-    return Tensors(path, {name: tensor.shape for name, tensor in state.items()}, state.__getitem__)
+    eight_bit = any(tensor.dtype in EIGHT_BIT for tensor in state.values())
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    return Tensors(path, shapes, state.__getitem__, kind=kind, eight_bit=eight_bit)
 
 
 def assign_weights(
@@ -111,11 +140,14 @@ def assign_weights(
 
     Raises: SetupError that lists what the file lacks, what has another shape and what is not finite.
     """
-    expected = {name: parameter.shape for name, parameter in module.state_dict().items()}
+    own = module.state_dict()
+    expected = {name: parameter.shape for name, parameter in own.items()}
     check_shapes(tensors, expected, what)
     state = {}
     for name in expected:
         tensor = tensors[name]
+        if own[name].is_floating_point() and not tensor.is_floating_point():
+            raise broken(tensors.path, f"holds {name} of the {what} in {tensor.dtype}; weights are floating numbers")
         kept = dtype if tensor.is_floating_point() else tensor.dtype
         # A copy even where nothing changes: a tensor mapped from the file would change or crash the process with
         # the file, and its alignment would make the last digits of results depend on the file's format.

@@ -8,6 +8,7 @@ import torch
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.streaming import WorldConfig, load_clip, load_vae, read_world
 from mimicmotion.training import make_accelerator, train
+from mimicmotion.weights import note_weights
 from mimicmotion.world_training.options import (
     EVALUATION_SEED,
     CourtyardOptions,
@@ -31,7 +32,11 @@ def run_stage(options: CourtyardOptions) -> bool:
     accelerator = make_accelerator(options)
     make_stage = {"vae": vae_stage, "world": world_stage, "gate": world_stage}[options.name]
     stage = make_stage(options, world, accelerator.device)
-    finished = train(stage, accelerator)
+    try:
+        finished = train(stage, accelerator)
+    finally:
+        # An interrupted stage has exported its part as well.
+        note_weights(options.out)
     log.info("%s: %s", options.name, "done" if finished else "stopped")
     if finished and isinstance(options, GateOptions):
         judge_gate(stage.gaps(stage.unseen), options.needed)

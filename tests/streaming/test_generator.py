@@ -3,6 +3,7 @@
 import gc
 import itertools
 import json
+import random
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mimicmotion.errors import InputError, MimicMotionError, UsageError
+from mimicmotion.streaming import session_file
 from mimicmotion.streaming.actions import Actions, bench_actions, by_block, encode, get_mode
 from mimicmotion.streaming.generator import load_image, prepare_image
 from tests.streaming.micro import make_generator
@@ -112,6 +114,100 @@ def test_damaged_sessions_are_refused(generator, picture, tmp_path, damage):
         save_file(tensors, path, meta)
     with pytest.raises(InputError, match=r"walk\.safetensors"):
         generator.load_state(path)
+
+
+@pytest.fixture(scope="module")
+def saved(generator, picture, tmp_path_factory):
+    """A session after one block, as it was saved."""
+    path, state = tmp_path_factory.mktemp("saved") / "walk.safetensors", generator.start(picture, 7)
+    generator.step(state, encode(generator.mode, "W"))
+    generator.save_state(state, path)
+    return path
+
+
+def content_of(path):
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, json.loads(file.metadata()["stream_state"])
+
+
+def test_a_flipped_bit_anywhere_in_a_session_is_noticed(generator, saved, tmp_path):
+    content, expected = saved.read_bytes(), content_of(saved)[0]
+    header = 8 + int.from_bytes(content[:8], "little")
+    draw = random.Random(1)
+    places = [draw.randrange(len(content)) for _ in range(100)] + [draw.randrange(header) for _ in range(100)]
+    noticed = 0
+    for place in places:
+        broken = bytearray(content)
+        broken[place] ^= 1 << draw.randrange(8)
+        (tmp_path / "flipped.safetensors").write_bytes(broken)
+        try:
+            state = generator.load_state(tmp_path / "flipped.safetensors")
+        except InputError as error:
+            assert "flipped.safetensors" in str(error)
+            noticed += 1
+        else:
+            # Nothing that a session depends on may have changed.
+            found = {f"cache.{name}": tensor for name, tensor in state.cache.tensors().items()} | {"cond": state.cond}
+            assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+            assert (state.seed, state.start) == (7, 3)
+    assert noticed >= 199
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": "7"}, {"seed": None}, {"seed": True}, {"seed": 10**30}, {"seed": 1.5},
+        {"start": -3}, {"start": 4}, {"start": 3 * 10**15, "end": 3 * 10**15}, {"start": []}, {"start": 0},
+        {"first": -1}, {"first": 3}, {"first": None}, {"end": 10**18}, {"end": None}, {"end": "6"},
+        {"memory": 10**9}, {"memory": -1}, {"memory": 0}, {"memory": 2},
+        {"repeat_marks": [10**9]}, {"repeat_marks": [-1]}, {"repeat_marks": ["0"]}, {"repeat_marks": {}},
+        {"repeat_marks": [1, 1]}, {"version": 3}, {"version": None}, {"version": [1]}, {"fingerprint": 5},
+        {"fingerprint": "0" * 64},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("version", [1, 2])
+def test_no_session_is_believed_that_says_what_cannot_be(generator, saved, tmp_path, change, version):
+    """Not even one whose checksum is right, or one of earlier versions, which has none."""
+    tensors, meta = content_of(saved)
+    meta = {name: value for name, value in meta.items() if name != "checksum"} | {"version": version} | change
+    if version == 2:
+        meta["checksum"] = session_file.checksum(tensors, meta)
+    save_file(tensors, tmp_path / "odd.safetensors", {"stream_state": json.dumps(meta)})
+    with pytest.raises(InputError, match=r"odd\.safetensors"):
+        generator.load_state(tmp_path / "odd.safetensors")
+
+
+@pytest.mark.parametrize("name", ["cond", "keyboard", "mouse", "memory.0", "cache.0.attention.k", "cache.1.cross.v"])
+@pytest.mark.parametrize("change", ["shape", "type", "nan", "missing"])
+def test_no_tensor_of_a_session_can_be_another(generator, saved, tmp_path, name, change):
+    tensors, meta = content_of(saved)
+    tensor = tensors[name]
+    changed = {"shape": tensor[..., :-1].clone(), "type": tensor.int(), "nan": tensor * float("nan")}
+    tensors |= {name: changed.get(change, tensor)}
+    if change == "missing":
+        if name == "memory.0":  # a slot may be empty
+            tensors["memory.99"] = tensor.clone()
+        else:
+            del tensors[name]
+    if (name, change) == ("memory.0", "shape"):
+        tensors[name] = tensor[0].clone()
+    meta["checksum"] = session_file.checksum(tensors, meta)
+    save_file(tensors, tmp_path / "odd.safetensors", {"stream_state": json.dumps(meta)})
+    with pytest.raises(InputError, match=r"odd\.safetensors"):
+        generator.load_state(tmp_path / "odd.safetensors")
+
+
+def test_a_session_of_earlier_versions_goes_on_with_a_warning(generator, saved, tmp_path, caplog):
+    tensors, meta = content_of(saved)
+    del meta["checksum"]
+    save_file(tensors, tmp_path / "old.safetensors", {"stream_state": json.dumps(meta | {"version": 1})})
+    action = encode(generator.mode, "L")
+    expected = generator.step(generator.load_state(saved), action)
+    assert not caplog.records
+    assert np.array_equal(generator.step(generator.load_state(tmp_path / "old.safetensors"), action), expected)
+    assert "without a checksum" in caplog.text
 
 
 def test_saved_header_is_plain_json(generator, picture, tmp_path):

@@ -433,3 +433,66 @@ def test_extraction_of_different_networks_is_an_error(svd, tmp_path, capsys):
     assert "not the same network" in capsys.readouterr().err
     assert extract_lcm_lora.main(["--lcm", str(other), "--base", str(svd[2]), "--rank", "0"]) == 2
     assert extract_lcm_lora.main(["--lcm", str(tmp_path / "none"), "--base", str(svd[2])]) == 3
+
+
+# ----------------------------------------------------------------------------------------------------
+# Stored in 8-bit floats
+
+
+def in_eight_bits(state, dtype, name_of=None, rows=False):
+    """The state in 8-bit floats, each weight divided by a scale that `name_of` names where it is given."""
+    stored = {}
+    for key, weight in state.items():
+        scale = torch.ones(1)
+        if name_of:
+            largest = weight.flatten(1).abs().amax(1, keepdim=True) if rows else weight.abs().max().reshape(1)
+            scale = largest / 200
+            stored[name_of(key.removesuffix(".weight"))] = scale
+        stored[key] = (weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).to(dtype)
+    return stored
+
+
+def applied(state, path):
+    pipe = Pipeline()
+    lora.apply_lcm_weights(pipe, saved(state, path))
+    return dict(pipe.unet.named_parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("ending", [None, "scale_weight", "weight_scale", "weight.scale"])
+def test_a_lora_in_eight_bits_is_the_lora_it_was_made_of(pipe, tmp_path, dtype, ending):
+    whole = peft_state(pipe.unet)
+    name_of = ending and (lambda module: f"{module}.{ending}")
+    stored = in_eight_bits(whole, dtype, name_of, rows=ending == "weight_scale")
+    if ending:
+        stored |= {"scaled_fp8": torch.empty(0, dtype=dtype), f"unet.{LINEAR}.lora_A.scale_input": torch.ones(1)}
+    found, expected = (applied(state, tmp_path / f"{i}.safetensors") for i, state in enumerate((stored, whole)))
+    plain = dict(pipe.unet.named_parameters())
+    for name in LAYERS:
+        change, true = (weights[f"{name}.weight"] - plain[f"{name}.weight"] for weights in (found, expected))
+        assert (change - true).norm() < 0.12 * true.norm()  # 3 or 2 binary digits in either factor
+        assert torch.equal(change, true) is False
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {f"unet.{LINEAR}.lora_A.weight_scale_inv": torch.ones(1)},
+        {f"unet.{LINEAR}.lora_C.scale_weight": torch.ones(1)},
+        {f"unet.{LINEAR}.lora_A.scale_weight": torch.ones(3)},
+        {f"unet.{LINEAR}.lora_A.scale_weight": torch.full((1,), float("nan"))},
+        {f"unet.{LINEAR}.lora_A.weight": torch.ones(RANK, 32, dtype=torch.int8)},
+    ],
+    ids=["inverse", "homeless", "odd shape", "nan", "integers"],
+)
+def test_scales_that_cannot_be_placed_are_refused_before_anything_is_done(pipe, tmp_path, odd):
+    path = saved(in_eight_bits(peft_state(pipe.unet), torch.float8_e4m3fn) | odd, tmp_path / "lora.safetensors")
+    for unet in (pipe.unet, pipe.unet.to("meta")):
+        with pytest.raises(SetupError, match=r"lora\.safetensors"):
+            lora.check_lcm_weights(unet, path)
+
+
+def test_a_scale_of_weights_that_are_whole_is_refused(pipe, tmp_path):
+    state = peft_state(pipe.unet) | {f"unet.{LINEAR}.lora_A.scale_weight": torch.ones(1)}
+    with pytest.raises(SetupError, match="cannot be used"):
+        lora.check_lcm_weights(pipe.unet, saved(state, tmp_path / "lora.safetensors"))
