@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.recording import check_recording
+from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError
 from mimicmotion.features import frame_geometry, read_picture
@@ -33,7 +34,7 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     """
     jobs = plan_jobs(config)
     if config.output.dry_run:
-        print(dry_run_table(config, jobs))
+        say(dry_run_table(config, jobs))
         return 0
     for folder in {job.output.parent for job in jobs}:
         require_writable(folder)
@@ -47,7 +48,7 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
         work = animator.animate
     code = run_all(outcomes, work)
     write_summary(Path(config.output.output_dir) / SUMMARY_NAME, outcomes, code)
-    print(summary_table(outcomes, left_out(config)))
+    say(summary_table(outcomes, left_out(config)))
     return code
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mimicmotion.animation import Animator, decode_frames
+from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.files import write_bytes, write_json
@@ -79,8 +80,8 @@ def write_report(config: Config, clips: list[ClipLatents], decoder, folder: Path
         absent["bridge, continuous sampling"] = str(error)
     write_json(folder / "joins.json", summary(results, absent))
     write_bytes(folder / "joins.png", picture(results))
-    print(f"{folder / 'joins.png'}, {folder / 'joins.json'}: {len(results)} ways to join {len(clips)} clips")
-    print(table(results))
+    say(f"{folder / 'joins.png'}, {folder / 'joins.json'}: {len(results)} ways to join {len(clips)} clips")
+    say(table(results))
 
 
 def transition_frames(config: Config) -> int:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mimicmotion.animation import Animator, Clip, Outcome, check_recording, run_all, summary_table, write_summary
+from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.dwpose import save_poses
@@ -75,7 +76,7 @@ def encode_videos(config: Config) -> int:
     outcomes = [Outcome(job) for job in jobs]
     code = run_all(outcomes, encoder.encode)
     write_summary(Path(settings.output_dir) / "encode.json", outcomes, code)
-    print(summary_table(outcomes))
+    say(summary_table(outcomes))
     return code
 
 
@@ -204,7 +205,7 @@ def decode_videos(config: Config) -> int:
     decoder = open_decoder(config)
     frames = write_video(output, decoder, parts, clips[0].metadata["fps"], config, settings.isolate_clips)
     write_json(output.with_suffix(".json"), record(config, clips, parts, frames))
-    print(f"{output}: {frames} frames of {len(clips)} clips")
+    say(f"{output}: {frames} frames of {len(clips)} clips")
     if settings.report:
         write_report(config, clips, decoder, folder)
     return 0

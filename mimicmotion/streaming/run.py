@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.device import describe_device, resolve_device, resolve_dtype
 from mimicmotion.errors import INTERRUPTED, UsageError
@@ -82,13 +83,13 @@ def run_streaming(config: Config) -> int:
             report(recording, generator, config, path, first)
             if settings.save_state:
                 generator.save_state(state, settings.save_state)
-                print(f"saved {settings.save_state}; go on with --resume_from {settings.save_state}")
+                say(f"saved {settings.save_state}; go on with --resume_from {settings.save_state}")
             if end is not None:
                 return INTERRUPTED if isinstance(end, KeyboardInterrupt) else 0
             if actions is not None or settings.resume_from or ask_to_stop(Terminal()):
                 return 0
     except EOFError:
-        print()
+        say()
         return 0
 
 
@@ -103,7 +104,7 @@ def run_benchmark(config: Config) -> int:
     actions = itertools.islice(by_block(frames, generator.mode, world.frames_per_block), settings.benchmark_blocks)
     figures = measure(generator, image, track(actions, "generating", settings.benchmark_blocks, "block"))
     figures |= {"config": settings.config_path, "dtype": str(generator.model.dtype), "compiled": config.runtime.compile}
-    print(as_table(figures))
+    say(as_table(figures))
     write_json(folder / "benchmark_streaming.json", figures)
     return 0
 
@@ -200,7 +201,7 @@ def report(
     Raises: SetupError for a full disk.
     """
     if not recording.frames:
-        print("no frame was made, so no video was saved")
+        say("no frame was made, so no video was saved")
         return
     videos = (recording.clean_path, recording.icon_path)
     record = {
@@ -219,7 +220,7 @@ def report(
     }
     write_json(recording.clean_path.with_suffix(".json"), record)
     for path in (recording.clean_path, recording.icon_path):
-        print(f"saved {path} ({recording.frames} frames)")
+        say(f"saved {path} ({recording.frames} frames)")
 
 
 def _read_text(path: Path) -> str:
