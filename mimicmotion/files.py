@@ -162,7 +162,7 @@ def content_sha256(path: str | Path) -> str:
 
     The change time is among them, so that a file edited with its old date is noticed.
     """
-    path = Path(path).resolve()
+    path = Path(os.path.realpath(path))
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     status = [(str(file), file.stat()) for file in files]
     return _remembered_sha256(path, tuple((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in status))
@@ -185,7 +185,7 @@ def cached_sha256(path: str | Path) -> str:
     is part of its key, so that a file swapped for another with the same size and date is noticed too. Where the
     folder cannot be written the file is hashed each time.
     """
-    path = Path(path).resolve()
+    path = Path(os.path.realpath(path))
     status = path.stat()
     stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     known = _read_hashes()
@@ -241,6 +241,17 @@ def require_writable(folder: str | Path) -> Path:
     except OSError as error:
         raise SetupError(f"cannot write into {folder}: {error.strerror}; choose another folder") from error
     return folder
+
+
+def require_possible(folder: str | Path) -> None:
+    """Raises: SetupError when `require_writable` would, as far as that can be told without writing anything."""
+    there = os.path.abspath(folder)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise SetupError(f"cannot write into {folder}: {there} is no folder; choose another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SetupError(f"cannot write into {folder}: permission is denied; choose another folder")
 
 
 def _sync(path: Path) -> None:

@@ -7,6 +7,7 @@
 import dataclasses
 import hashlib
 import logging
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +17,17 @@ from mimicmotion.config import Config
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.dwpose import save_poses
 from mimicmotion.errors import InputError, UsageError
-from mimicmotion.files import remove_stale_temporaries, require_writable, sha256_file, write_json
+from mimicmotion.files import (
+    LONGEST_ENDING,
+    NAME_BYTES,
+    name_key,
+    printable,
+    remove_stale_temporaries,
+    require_writable,
+    sha256_file,
+    writable_stem,
+    write_json,
+)
 from mimicmotion.latent_concat.bridge import JoinSampler
 from mimicmotion.latent_concat.entries import (
     ClipLatents,
@@ -32,7 +43,8 @@ from mimicmotion.latent_concat.entries import (
 from mimicmotion.latent_concat.join import Part, join_clips, joins
 from mimicmotion.latent_concat.joined_video import write_video
 from mimicmotion.latent_concat.report import write_report
-from mimicmotion.results import Job, require_reference
+from mimicmotion.pipelines import check_steps
+from mimicmotion.results import Job, require_reference, tell_other_names
 from mimicmotion.video import VIDEO_SUFFIXES, find_videos, video_stem
 from mimicmotion.weights import load_decoder, vae_sha256
 
@@ -64,6 +76,7 @@ def encode_videos(config: Config) -> int:
     require_reference(case, 0)
     folder = Path(settings.output_dir) / "individual"
     jobs = [Job(video, case, 0, folder / f"{video_stem(video)}.mp4") for video in chosen_videos(config)]
+    tell_other_names(jobs)
     for place in (Path(settings.cache_dir), folder):
         require_writable(place)
         remove_stale_temporaries(place)
@@ -116,7 +129,7 @@ class Encoder:
         metadata = load_latents(entry).metadata
         recipe = settings_of(self.animator.recipe(job))
         source = metadata.get("video_path")
-        if source != str(job.video.resolve()) and metadata.get("video_hash") != recipe["inputs"]["video"]:
+        if source != os.path.realpath(job.video) and metadata.get("video_hash") != recipe["inputs"]["video"]:
             raise UsageError(
                 f"{entry} holds the clip of {source}, which has the same name as {job.video}; "
                 "rename one of the videos or pass another --cache_dir"
@@ -143,7 +156,7 @@ class Encoder:
         whole = self.animator.prepare(job)
         clip = first_frames(whole, self.settings.max_pose_frames)
         if len(clip.drawn) < len(whole.drawn):
-            logger.info("%s: %d of %d frames (max_pose_frames)", job.video.name, len(clip.drawn), len(whole.drawn))
+            logger.info("%s: %d of %d frames (max_pose_frames)", job.name, len(clip.drawn), len(whole.drawn))
         latents = self.animator.sample(clip)
         height, width = clip.reference.pixels.shape[:2]
         poses = poses_path(entry)
@@ -220,16 +233,21 @@ def _check_options(config: Config) -> None:
     blended = settings.bridge_frames or (settings.interp_frames and settings.interp_mode == "smooth")
     if settings.isolate_clips and blended:
         raise UsageError("--isolate_clips decodes clips apart; a bridge or a cross-fade belongs to both: choose one")
+    if settings.bridge_frames or settings.report:
+        check_steps(config)
     name = settings.experiment_name
-    if name is not None and (not name or Path(name).name != name or name in (".", "..")):
-        raise UsageError(f"--experiment_name {name!r} must be a plain file name")
+    if name is not None and (not name or Path(name).name != name or name in (".", "..") or writable_stem(name) != name):
+        raise UsageError(
+            f"--experiment_name {printable(name)} must be a plain file name, printable and of at most "
+            f"{NAME_BYTES - LONGEST_ENDING} bytes"
+        )
 
 
 def chosen_names(config: Config) -> list[str]:
     """Stems of the clips to join, in order; one may come twice. The videos themselves need not be there any more."""
     if not config.batch.videos:
         return [video_stem(video) for video in chosen_videos(config)]
-    return [Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else Path(name).name
+    return [writable_stem(Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else Path(name).name)
             for name in config.batch.videos]  # fmt: skip
 
 
@@ -246,7 +264,7 @@ def chosen_videos(config: Config) -> list[Path]:
     videos = list(dict.fromkeys(_find_video(folder, name) for name in names))
     stems: dict[str, Path] = {}
     for video in videos:
-        twin = stems.setdefault(video_stem(video).casefold(), video)
+        twin = stems.setdefault(name_key(video_stem(video)), video)
         if twin != video:
             raise UsageError(f"{twin} and {video} have the same name and would share an entry; rename one")
     return videos
@@ -300,7 +318,7 @@ def experiment_name(config: Config, names: list[str]) -> str:
     joined = "+".join(names)
     if len(joined) > NAME_LIMIT:
         joined = f"{names[0][:40]}+{len(names) - 1}-{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
-    return joined + ending
+    return writable_stem(joined + ending)
 
 
 def record(config: Config, clips: list[ClipLatents], parts: list[Part], frames: int) -> dict:

@@ -13,7 +13,7 @@ from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.device import describe_device, resolve_device, resolve_dtype
 from mimicmotion.errors import INTERRUPTED, UsageError
-from mimicmotion.files import require_writable, sha256_file, write_json
+from mimicmotion.files import require_writable, sha256_file, writable_stem, write_json
 from mimicmotion.progress import track
 from mimicmotion.results import versions
 from mimicmotion.streaming.actions import (
@@ -77,7 +77,7 @@ def run_streaming(config: Config) -> int:
                 if settings.actions == BENCH:
                     frames = itertools.islice(frames, state.frames_done, None)
                 actions = by_block(frames, generator.mode, size, state.start)
-            recording = make_recording(config, world, path.stem)
+            recording = make_recording(config, world, writable_stem(path.stem))
             first = state.start
             end = play_session(generator, state, recording, Terminal(), actions, blocks)
             report(recording, generator, config, path, first)
