@@ -1,9 +1,9 @@
 """What the streaming scripts do with their settings: load, play, record, save."""
 
-import contextlib
 import dataclasses
 import itertools
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.device import describe_device, resolve_device, resolve_dtype
 from mimicmotion.errors import INTERRUPTED, UsageError
-from mimicmotion.files import require_writable, sha256_file, writable_stem, write_json
+from mimicmotion.files import require_writable, sha256_file, why_no_file, writable_stem, write_json
 from mimicmotion.progress import track
 from mimicmotion.results import versions
 from mimicmotion.streaming.actions import (
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 BENCH = "bench"
 BENCH_LATENTS = 150
+LONGEST_SCRIPT = 2**20  # characters
 
 
 def run_causal(config: Config) -> int:
@@ -162,9 +163,8 @@ def planned_frames(config: Config, mode: ActionMode) -> tuple[Iterator[Actions],
     text = config.streaming.actions or BENCH
     if text == BENCH:
         return bench_actions(mode, config.streaming.seed), None
-    with contextlib.suppress(OSError):  # a long script is no possible file name
-        if Path(text).is_file():
-            text = _read_text(Path(text))
+    if os.path.exists(text):  # a long script is no possible file name
+        text = _read_text(Path(text))
     actions = parse_script(mode, text)
     return frames_of(actions), len(actions)
 
@@ -224,10 +224,16 @@ def report(
 
 
 def _read_text(path: Path) -> str:
+    if reason := why_no_file(path):
+        raise UsageError(f"{path} {reason}; give an action script, or a file with one")
     try:
-        return path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(LONGEST_SCRIPT + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the action script {path}: {error}") from error
+    if len(text) > LONGEST_SCRIPT:
+        raise UsageError(f"{path} has more than {LONGEST_SCRIPT} characters, which is no action script")
+    return text
 
 
 def _dtype(name: str, automatic: str, device: torch.device) -> torch.dtype:
