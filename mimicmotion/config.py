@@ -19,23 +19,31 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mimicmotion.errors import UsageError
+from mimicmotion.files import printable, why_no_file
 from mimicmotion.places import find, looked_for
 
 DEFAULT_CONFIG = "configs/test.yaml"
 SIZE_MULTIPLE = 64  # the VAE divides by 8, the UNet by 8 again
 ASPECT_RATIO = 9 / 16
 LARGEST_SEED = 2**63 - 1
+MOST_LATENTS = 250_000  # of a streaming run: a million frames, 23 hours at 12 a second
+# A file of settings is far below all of these; beyond them reading it would take the stack or the memory.
+MAX_FILE, MAX_VALUES, MAX_LEVELS = 2**20, 10_000, 20
+PLAIN_TAGS = (None, "!", "tag:yaml.org,2002:str")
+LONGEST_NUMBER = 128  # bits
+LONGEST_SHOWN = 200  # characters of a value in a message
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
 
 def setting(default, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None,
-            file: bool = False):  # fmt: skip
+            most: float | None = None, file: bool = False):  # fmt: skip
     """A field with what its value may be, null aside: one of `choices`, or from `low` to `high`.
 
-    `file` marks a path that is read: where it does not exist in the working directory, it is looked for beside the
+    `most` is more than anybody means: a number beyond it is a slip, which would only show when memory or time is used
+    up. `file` marks a path that is read: where it does not exist in the working directory, it is looked for beside the
     package as well.
     """
-    return field(default=default, metadata={"choices": choices, "low": low, "high": high, "file": file})
+    return field(default=default, metadata={"choices": choices, "low": low, "high": high, "most": most, "file": file})
 
 
 @dataclass
@@ -46,13 +54,14 @@ class TestCase:
 
     ref_video_path: str | None = setting(None, file=True)  # driving video; used where batch.video_folder is null
     ref_image_path: str | None = setting(None, file=True)
-    num_frames: int = setting(72, low=2)  # frames per tile, the reference included; not the length of the video
-    resolution: int = 576  # short side in pixels
+    # frames per tile, the reference included; not the length of the video
+    num_frames: int = setting(72, low=2, most=100_000)
+    resolution: int = setting(576, most=8192)  # short side in pixels
     frames_overlap: int = setting(6, low=1)
-    num_inference_steps: int = setting(25, low=1)
-    noise_aug_strength: float = setting(0.0, low=0)
-    guidance_scale: float = setting(2.0, low=0)
-    sample_stride: int = setting(2, low=1)  # of the driving video, at up to 48 frames per second
+    num_inference_steps: int = setting(25, low=1, most=1000)
+    noise_aug_strength: float = setting(0.0, low=0, most=1000)
+    guidance_scale: float = setting(2.0, low=0, most=1000)
+    sample_stride: int = setting(2, low=1, most=100_000)  # of the driving video, at up to 48 frames per second
     fps: float = setting(15.0, low=0.1, high=1000)  # of the written video
     seed: int = setting(42, low=0, high=LARGEST_SEED)
 
@@ -72,33 +81,33 @@ class TurboSettings:
     scheduler: str = setting(
         "AnimateLCM_SVD", choices=("AnimateLCM_SVD", "EulerDiscreteScheduler", "AYS", "DPMSolver++")
     )
-    num_inference_steps: int | None = setting(None, low=1)
-    guidance_scale: float | None = setting(None, low=0)
+    num_inference_steps: int | None = setting(None, low=1, most=1000)
+    guidance_scale: float | None = setting(None, low=0, most=1000)
     lcm_lora_path: str | None = setting(None, file=True)  # LoRA or complete UNet: file, folder or hub id
     lcm_weight_name: str | None = None
-    lcm_lora_scale: float = 1.0
+    lcm_lora_scale: float = setting(1.0, most=1000)
     lcm_base_path: str | None = setting(None, file=True)  # SVD's own UNet, needed to merge a complete LCM UNet
     fuse_lcm_lora: bool = True
     skip_lcm_scheduler: bool = False
-    scheduler_sigma_min: float = setting(0.002, low=1e-6)
-    scheduler_sigma_max: float = 700.0
-    scheduler_sigma_data: float = setting(1.0, low=1e-6)
-    scheduler_s_noise: float = setting(1.0, low=0)
-    scheduler_rho: float = setting(7.0, low=1e-6)
+    scheduler_sigma_min: float = setting(0.002, low=1e-6, most=1e6)
+    scheduler_sigma_max: float = setting(700.0, most=1e6)
+    scheduler_sigma_data: float = setting(1.0, low=1e-6, most=1e6)
+    scheduler_s_noise: float = setting(1.0, low=0, most=1000)
+    scheduler_rho: float = setting(7.0, low=1e-6, most=1000)
     scheduler_clip_denoised: bool = False
-    lcm_num_train_timesteps: int = setting(40, low=1)
+    lcm_num_train_timesteps: int = setting(40, low=1, most=100_000)
 
 
 @dataclass
 class SamplingSettings:
     """How the pipeline samples and decodes, whatever the scheduler."""
 
-    conditioning_fps: int = setting(7, low=1)  # what the UNet is told; the published model always gets 7
-    motion_bucket_id: int = setting(127, low=0)
+    conditioning_fps: int = setting(7, low=1, most=1000)  # what the UNet is told; the published model always gets 7
+    motion_bucket_id: int = setting(127, low=0, most=100_000)
     tile_layout: str = setting("upstream", choices=("upstream", "even"))
     cfg_batch: str = setting("auto", choices=("auto", "on", "off"))
-    decode_chunk_size: int = setting(8, low=1)
-    decode_overlap: int = setting(0, low=0)
+    decode_chunk_size: int = setting(8, low=1, most=100_000)
+    decode_overlap: int = setting(0, low=0, most=100_000)
 
 
 @dataclass
@@ -120,10 +129,10 @@ class VideoSettings:
     # auto is pyav; decord reads what it can be trusted with, pyav the rest
     reader: str = setting("auto", choices=("auto", "pyav", "decord"))
     accept_damaged: bool = False  # take what is there of a file whose data end early or are wrong
-    max_side: int = setting(8192, low=1)  # pixels
-    max_pixels: int = setting(8192 * 4320, low=1)  # of one frame
-    max_frames: int = setting(100_000, low=1)
-    max_bytes: int = setting(10**12, low=1)  # of all frames of a video, decoded
+    max_side: int = setting(8192, low=1, most=10**6)  # pixels
+    max_pixels: int = setting(8192 * 4320, low=1, most=10**12)  # of one frame
+    max_frames: int = setting(100_000, low=1, most=10**9)
+    max_bytes: int = setting(10**12, low=1, most=10**18)  # of all frames of a video, decoded
 
 
 @dataclass
@@ -136,8 +145,8 @@ class PoseSettings:
     folder: str | None = setting(None, file=True)  # of saved poses, <video stem>.npz, for backend "file"
     save_folder: str | None = None
     align: str = setting("robust", choices=("linear", "robust", "none"))
-    batch_size: int = setting(16, low=1)  # frames per call of the detector
-    max_gap: int = setting(8, low=0)  # frames without a person that are bridged
+    batch_size: int = setting(16, low=1, most=10_000)  # frames per call of the detector
+    max_gap: int = setting(8, low=0, most=10**9)  # frames without a person that are bridged
     restore_parts: bool = False  # lost hands and faces from other frames; published MimicMotion leaves them black
 
 
@@ -149,8 +158,9 @@ class StreamingSettings:
     weights_folder: str | None = setting(None, file=True)  # null: as in that file, and so for checkpoint_path below
     checkpoint_path: str | None = setting(None, file=True)  # of the transformer
     image: str = setting("assets/streaming/first_frame.png", file=True)
-    num_latents: int | None = setting(None, low=1)  # of a batch run; null: as long as the script, 150 for bench
-    max_latents: int | None = setting(None, low=1)  # of an interactive session; null: no end
+    # of a batch run; null: as long as the script, 150 for bench
+    num_latents: int | None = setting(None, low=1, most=MOST_LATENTS)
+    max_latents: int | None = setting(None, low=1, most=10**9)  # of an interactive session; null: no end
     actions: str | None = None  # "bench", a script such as "W*12 W+L*24", or a file with one; null: bench or typed
     seed: int = setting(0, low=0, high=LARGEST_SEED)
     fps: float = setting(12.0, low=0.1, high=1000)  # of the written videos; the model is meant for up to 25
@@ -159,7 +169,7 @@ class StreamingSettings:
     attention: str | None = None  # a diffusers attention back end; null: torch's own
     resume_from: str | None = setting(None, file=True)  # a session saved before
     save_state: str | None = None  # where to save the session at its end
-    benchmark_blocks: int = setting(200, low=20)
+    benchmark_blocks: int = setting(200, low=20, most=MOST_LATENTS)
     random_weights: bool = False  # benchmark without weight files, at the sizes of config_path
 
 
@@ -184,9 +194,9 @@ class FeatureCacheSettings:
     enabled: bool = True
     pipeline_features: bool = True  # CLIP embeddings and VAE latents as well as poses
     force_refresh: bool = False
-    max_gb: float | None = setting(10.0, low=0)  # of 1e9 bytes; null: no limit
+    max_gb: float | None = setting(10.0, low=0, most=1e9)  # of 1e9 bytes; null: no limit
     benchmark: bool = False
-    benchmark_repeats: int = setting(3, low=1)
+    benchmark_repeats: int = setting(3, low=1, most=10_000)
 
 
 @dataclass
@@ -198,16 +208,16 @@ class LatentConcatSettings:
     output_dir: str = "outputs/latent_concat"
     experiment_name: str | None = None  # name of the joined mp4; null makes one of the clips and the options
     # frames sampled, the reference included; the memory of a long clip is bounded by it
-    max_pose_frames: int = setting(179, low=2)
+    max_pose_frames: int = setting(179, low=2, most=10**6)
     individual_videos: bool = True
     overwrite_cache: bool = False
     keep_stale: bool = False
     drop_first: str = setting("each", choices=("each", "first", "none"))
-    interp_frames: int = setting(0, low=0)
+    interp_frames: int = setting(0, low=0, most=10_000)
     interp_mode: str = setting("linear", choices=("linear", "slerp", "smooth"))
     isolate_clips: bool = False
     bridge_strength: float = setting(0.75, low=0, high=1)
-    bridge_frames: int = setting(0, low=0)
+    bridge_frames: int = setting(0, low=0, most=10_000)
     report: bool = False
 
 
@@ -315,9 +325,13 @@ def _merge_layers(
         key, separator, value = pair.partition("=")
         if not separator:
             raise UsageError(f"{pair!r} is not a setting; write path=value, for example turbo.num_inference_steps=8")
-        changed = _set(settings, key.strip(), _parse_value(pair, value), "setting")
+        content = _parse_yaml(f"value: {value}", shortened(repr(pair)))
+        changed = _set(settings, key.strip(), content["value"], "setting")
         sources |= dict.fromkeys(changed, pair)
-    config = OmegaConf.to_object(settings)
+    try:
+        config = OmegaConf.to_object(settings)
+    except OmegaConfBaseException as error:
+        raise UsageError(_explain(error)) from error
     check_config(config)
     return Origin(config, sources)
 
@@ -333,39 +347,142 @@ def _find_files(config: Config) -> None:
 def _merge_file(settings, path: Path):
     """The settings with the file's over them, and the paths of what it names."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = read_yaml(path)
     except FileNotFoundError as error:
         raise UsageError(f"no configuration {looked_for(path)}; pass --inference_config") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the configuration {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} must hold keys and values, not a {type(content).__name__}")
     _check_keys(content, Config, "", str(path))
-    # YAML 1.1 reads 1e-3 as text; OmegaConf's own loader reads it as a number.
-    loaded = OmegaConf.load(path)
     try:
-        return OmegaConf.merge(settings, loaded), [name for name, _ in _leaves(content)]
+        return OmegaConf.merge(settings, content), [name for name, _ in _leaves(content)]
     except OmegaConfBaseException as error:
         raise UsageError(f"{path}: {_explain(error)}") from error
 
 
+def read_yaml(path: Path) -> dict:
+    """The keys and plain values of a YAML file.
+
+    Raises: FileNotFoundError; UsageError for a pipe or a folder, for text that is no YAML of keys and values or that
+        would grow without end, and for interpolations (`${...}`).
+    """
+    reason = why_no_file(path)
+    if reason == "does not exist":
+        raise FileNotFoundError(path)
+    if reason:
+        raise UsageError(f"{path} {reason}; give a file of settings")
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MAX_FILE + 1).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = f"{error.reason} at byte {error.start}"
+        raise UsageError(f"{path} is not UTF-8 text ({place}); save it as UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
+    if len(text) > MAX_FILE:
+        raise UsageError(f"{path} has more than {MAX_FILE} bytes, which is no file of settings")
+    content = _parse_yaml(text, str(path))
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} must hold keys and values, not a {type(content).__name__}")
+    return content
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    """Plain values; {} of an empty text."""
+    try:
+        _check_growth(text, where)
+        return OmegaConf.to_container(OmegaConf.create(text))
+    # int() and chr(), which YAML's reader calls, raise what they like.
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OverflowError) as error:
+        raise UsageError(f"{where} is not valid YAML: {error}") from error
+
+
+def _check_growth(text: str, where: str) -> None:
+    """Raises: UsageError for what stands for something else (`${...}`, ???, tags), and for nesting and anchors that
+    would take the stack or the memory. Builds nothing.
+    """
+    finished: dict[str, tuple[int, int]] = {}  # anchor -> values in it, levels in it
+    inside: list[list] = [["", 0, 0]]  # of what is open: anchor, values, levels
+
+    def add(values: int, levels: int) -> None:
+        inside[-1][1] += values
+        inside[-1][2] = max(inside[-1][2], levels)
+        if inside[-1][1] > MAX_VALUES or len(inside) + levels > MAX_LEVELS:
+            raise UsageError(f"{where} has more than {MAX_VALUES} values or {MAX_LEVELS} levels, which are no settings")
+
+    for event in yaml.parse(text):
+        anchor = getattr(event, "anchor", None)
+        if isinstance(event, yaml.AliasEvent):
+            if anchor not in finished:
+                raise UsageError(f"{where}: *{anchor} stands for something that holds it, or for nothing")
+            add(*finished[anchor])
+        elif isinstance(event, yaml.ScalarEvent):
+            _check_text(event.value, where)
+            if len(inside) == 1:
+                raise UsageError(f"{where} must hold keys and values, not {shortened(repr(event.value))} alone")
+            add(1, 0)
+            finished[anchor] = (1, 0)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            inside.append([anchor, 1, 0])
+            add(0, 0)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            own, values, levels = inside.pop()
+            finished[own] = (values, levels + 1)
+            add(values, levels + 1)
+        if getattr(event, "tag", None) not in PLAIN_TAGS:
+            raise UsageError(f"{where}: the tag {event.tag} is not taken; write plain values")
+
+
+def _check_text(text: str, where: str) -> None:
+    """Raises: UsageError for a text that OmegaConf would replace, or that no name of a file can hold."""
+    if "${" in text:
+        raise UsageError(f"{where}: {shortened(text)}: interpolations (${{...}}) are not taken; write the value itself")
+    if text == "???":
+        raise UsageError(f"{where}: ??? is no value; write one, or leave the key out")
+    if "\0" in text:
+        raise UsageError(f"{where}: {shortened(text)}: no name holds a NUL character")
+
+
+def shortened(value: object) -> str:
+    """A value for a message, which a page of garbage must not fill."""
+    text = printable(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
 def _check_keys(content: dict, schema: type, prefix: str, where: str) -> None:
-    """Raises: UsageError for the first key that `schema` does not have, with the nearest one that it has."""
+    """Raises: UsageError for the first key that `schema` does not have, with the nearest one that it has, and for the
+    first value of another shape.
+    """
     fields = {f.name: f.type for f in dataclasses.fields(schema)}
     for key, value in content.items():
         if key not in fields:
-            raise UsageError(f"{where}: unknown setting '{prefix}{key}'{nearest(str(key), list(fields))}")
-        if dataclasses.is_dataclass(fields[key]):
-            if not isinstance(value, dict):
-                raise UsageError(f"{where}: '{prefix}{key}' must hold keys and values, not {value!r}")
-            _check_keys(value, fields[key], f"{prefix}{key}.", where)
-        if key == "test_case":
-            if not isinstance(value, list) or not all(isinstance(case, dict) for case in value):
-                raise UsageError(f"{where}: 'test_case' must be a list of entries with keys and values")
-            for i, case in enumerate(value):
-                _check_keys(case, TestCase, f"test_case[{i}].", where)
+            name = shortened(f"{prefix}{key}")
+            raise UsageError(f"{where}: unknown setting '{name}'{nearest(str(key), list(fields))}")
+        _check_shape(value, fields[key], f"{prefix}{key}", where)
+
+
+def _check_shape(value: Any, kind: Any, name: str, where: str) -> None:
+    """Raises: UsageError unless a value is as a setting of type `kind` can be: keys and values, a list, or single."""
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise UsageError(f"{where}: '{name}' must hold keys and values, not {shortened(repr(value))}")
+        _check_keys(value, kind, f"{name}.", where)
+    elif name == "test_case":
+        if not isinstance(value, list) or not all(isinstance(case, dict) for case in value):
+            raise UsageError(f"{where}: 'test_case' must be a list of entries with keys and values")
+        for i, case in enumerate(value):
+            _check_keys(case, TestCase, f"test_case[{i}].", where)
+    elif kind == list[str] | None:
+        if value is not None and not isinstance(value, list | tuple):
+            raise UsageError(f"{where}: '{name}' must be a list, not {shortened(repr(value))}")
+        for item in value or ():
+            if item is None:
+                raise UsageError(f"{where}: '{name}' has an entry without a value")
+            _check_shape(item, str, name, where)
+    elif isinstance(value, dict | list | tuple):
+        what = "keys and values" if isinstance(value, dict) else "a list"
+        raise UsageError(f"{where}: '{name}' must be a single value, not {what}")
+    elif isinstance(value, str):
+        _check_text(value, f"{where}: {name}")
+    elif isinstance(value, int) and value.bit_length() > LONGEST_NUMBER:
+        raise UsageError(f"{where}: '{name}' is a number of {value.bit_length()} bits")
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -374,28 +491,22 @@ def nearest(name: str, known: list[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(known)}"
 
 
-def _parse_value(pair: str, value: str) -> Any:
-    try:
-        return OmegaConf.create(f"value: {value}").value
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UsageError(f"{pair!r}: the value is not valid YAML") from error
-
-
 def _set(settings, key: str, value: Any, kind: str) -> list[str]:
     """Sets one value, or that of every test case; returns the paths."""
     paths = [key]
     if key.startswith("test_case[*]"):
         paths = [key.replace("[*]", f"[{i}]", 1) for i in range(len(settings.test_case))]
     for path in paths:
-        _check_path(path, len(settings.test_case), kind)
+        _check_shape(value, _type_at(path, len(settings.test_case), kind), path, kind)
         try:
             OmegaConf.update(settings, path, value)
         except OmegaConfBaseException as error:
-            raise UsageError(f"{kind} {path}={value}: {_explain(error)}") from error
+            raise UsageError(f"{kind} {path}={shortened(value)}: {_explain(error)}") from error
     return paths
 
 
-def _check_path(path: str, cases: int, kind: str) -> None:
+def _type_at(path: str, cases: int, kind: str) -> Any:
+    """The type of the setting at a path. Raises: UsageError for a path that leads nowhere."""
     schema: Any = Config
     for i, part in enumerate(split_path(path)):
         if schema is list:
@@ -405,12 +516,13 @@ def _check_path(path: str, cases: int, kind: str) -> None:
             continue
         fields = {f.name: f.type for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else {}
         if part not in fields:
-            raise UsageError(f"unknown {kind} '{path}'{nearest(part, list(fields)) if fields else ''}")
+            raise UsageError(f"unknown {kind} '{shortened(path)}'{nearest(part, list(fields)) if fields else ''}")
         schema = list if part == "test_case" and i == 0 else fields[part]
+    return schema
 
 
 def _explain(error: OmegaConfBaseException) -> str:
-    reason = str(error).split("\n")[0]
+    reason = shortened(str(error).split("\n")[0])
     return f"{error.full_key}: {reason}" if getattr(error, "full_key", None) else reason
 
 
@@ -418,6 +530,8 @@ def check_config(config: Config) -> None:
     """Raises: UsageError for the first value that is no choice, out of range or in conflict with another."""
     for owner, path, part in _fields(config):
         _check_value(path, getattr(owner, part.name), part.metadata)
+    if config.batch.videos is not None and not config.batch.videos:
+        raise UsageError("batch.videos is empty; name videos, or null to take all of the folder")
     if config.sampling.decode_overlap >= config.sampling.decode_chunk_size:
         raise UsageError(
             f"sampling.decode_overlap {config.sampling.decode_overlap} must be below "
@@ -432,16 +546,18 @@ def check_config(config: Config) -> None:
 
 
 def _check_value(path: str, value: Any, limits) -> None:
-    choices, low, high = (limits.get(name) for name in ("choices", "low", "high"))
+    choices, low, high, most = (limits.get(name) for name in ("choices", "low", "high", "most"))
     if value is None:
         return
     if choices and value not in choices:
-        raise UsageError(f"{path} is {value!r}{nearest(str(value), list(choices))}")
+        raise UsageError(f"{path} is {shortened(repr(value))}{nearest(str(value), list(choices))}")
     if isinstance(value, float) and not math.isfinite(value) and high is None:
         raise UsageError(f"{path} is {value}; it must be a number{'' if low is None else f', {low} or more'}")
     if not (low is None or value >= low) or not (high is None or value <= high):
         span = f"{low} or more" if high is None else f"{low} to {high}"
         raise UsageError(f"{path} is {value}; it must be {span}")
+    if most is not None and abs(value) > most:
+        raise UsageError(f"{path} is {value}; at most {most} can be meant")
 
 
 def _check_case(name: str, case: TestCase) -> None:

@@ -1,4 +1,4 @@
-"""Files that others read: written whole or not at all, and named by what they contain."""
+"""Files that others read: written whole or not at all, under names that can be written, known by what they contain."""
 
 import contextlib
 import errno
@@ -7,8 +7,10 @@ import hashlib
 import json
 import logging
 import os
+import re
 import stat
 import time
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +30,82 @@ DISK_ERRORS = {
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
 }
+
+
+NAME_BYTES = 255  # that a file system takes for one name
+LONGEST_ENDING = len("_comparison.mp4")  # of the files that share a stem
+# What is no UTF-8, moves the cursor, breaks the line or turns the direction of writing.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: object) -> str:
+    """`text` as one line that any terminal shows: bytes that are no UTF-8 come as "\\xff", a line break as "\\n"."""
+    return UNPRINTABLE.sub(_escaped, _as_utf8(str(text)))
+
+
+def _escaped(match: re.Match) -> str:
+    code = ord(match[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(match[0])[1:-1]
+
+
+def _as_utf8(name: str) -> str:
+    """`name` from its bytes, where the locale is not UTF-8 and Python has read them otherwise."""
+    try:
+        return os.fsencode(name).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a text that was never a file's name
+        return name
+
+
+def writable_name(name: str, ending: int = 0) -> str:
+    """`name` where it can be a file's; else one like it that can, and that no other name is given.
+
+    What is unprintable or no UTF-8 is written as %XX, and what is too long is cut. Such a name ends in "~" and 8 digits
+    of the hash of the whole.
+
+    Args:
+        ending: bytes that are to be added to it.
+    """
+    text, room = _as_utf8(name), NAME_BYTES - ending
+    escaped = UNPRINTABLE.sub(_percent, text)
+    if escaped == text and len(text.encode()) <= room:
+        return name
+    mark = f"~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    cut = escaped.encode()[: room - len(mark)].decode("utf-8", "ignore")
+    return os.fsdecode(f"{cut}{mark}".encode())
+
+
+def _percent(match: re.Match) -> str:
+    code = ord(match[0])
+    data = bytes([code - 0xDC00]) if 0xDC80 <= code <= 0xDCFF else match[0].encode("utf-8", "surrogatepass")
+    return "".join(f"%{byte:02X}" for byte in data)
+
+
+def writable_stem(name: str) -> str:
+    """`name` as the stem of a result and of all that lies beside it; see `writable_name`."""
+    return writable_name(name, LONGEST_ENDING)
+
+
+def name_key(name: str) -> str:
+    """Equal for names that some file system takes for one: they differ in case or in Unicode's normal form only."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def why_no_file(path: str | Path) -> str | None:
+    """Why `path` cannot be read as a file, as the end of a sentence that begins with it; None for a regular file.
+
+    Opens nothing: a pipe without a writer would never answer.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "does not exist"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {"a folder": stat.S_ISDIR, "a pipe": stat.S_ISFIFO, "a socket": stat.S_ISSOCK}
+    what = next((words for words, holds in kinds.items() if holds(mode)), "a device")
+    return f"is {what}, not a file"
 
 
 @contextlib.contextmanager
@@ -63,7 +141,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 def write_json(path: str | Path, value: object) -> None:
     """Writes `value` to `path` as indented JSON, atomically. Raises: SetupError as `atomic_path`."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    # Names that are no UTF-8 become JSON's own "\udcff", which reads back as the same name.
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
 
 
 def sha256_file(path: str | Path) -> str:
@@ -85,7 +164,7 @@ def content_sha256(path: str | Path) -> str:
 
     The change time is among them, so that a file edited with its old date is noticed.
     """
-    path = Path(path).resolve()
+    path = Path(os.path.realpath(path))
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     status = [(str(file), file.stat()) for file in files]
     return _remembered_sha256(path, tuple((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in status))
@@ -109,7 +188,7 @@ def cached_sha256(path: str | Path) -> str:
     says counts only where its own checksum is right. Where the folder cannot be written the file is hashed each time.
     A file whose content is not that of its last use is named in the log.
     """
-    path = Path(path).resolve()
+    path = Path(os.path.realpath(path))
     stamp, entry = _stamp(path), _read_hashes().get(str(path))
     if entry and entry["stamp"] == stamp:
         return entry["sha256"]
@@ -223,6 +302,17 @@ def require_writable(folder: str | Path) -> Path:
     except OSError as error:
         raise SetupError(f"cannot write into {folder}: {error.strerror}; choose another folder") from error
     return folder
+
+
+def require_possible(folder: str | Path) -> None:
+    """Raises: SetupError when `require_writable` would, as far as that can be told without writing anything."""
+    there = os.path.abspath(folder)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        raise SetupError(f"cannot write into {folder}: {there} is no folder; choose another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SetupError(f"cannot write into {folder}: permission is denied; choose another folder")
 
 
 def _sync(path: Path) -> None:

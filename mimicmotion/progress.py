@@ -1,5 +1,6 @@
 """How far a long stage is: a bar on a terminal, a line in the log every ten seconds elsewhere."""
 
+import contextlib
 import logging
 import sys
 import threading
@@ -10,6 +11,8 @@ from typing import TypeVar
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 10.0
+# A terminal that is gone ends no stage.
+_QUIETLY = contextlib.suppress(OSError, ValueError)
 
 Item = TypeVar("Item")
 
@@ -38,7 +41,7 @@ class Progress:
     ):
         self.about, self.total, self.unit = about, total, unit
         self.done = 0
-        self._on_terminal = sys.stderr.isatty() if terminal is None else terminal
+        self._on_terminal = bool(sys.stderr and sys.stderr.isatty()) if terminal is None else terminal
         self._clock = clock
         self._start = clock()
         self._ended = threading.Event()
@@ -49,7 +52,8 @@ class Progress:
         if self._on_terminal:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self.total, desc=self.about, unit=self.unit, leave=False)
+            with _QUIETLY:
+                self._bar = tqdm(total=self.total, desc=self.about, unit=self.unit, leave=False)
         else:
             # A thread, since a single unit may take minutes.
             self._teller = threading.Thread(target=self._tell, name=f"progress of {self.about}", daemon=True)
@@ -59,7 +63,8 @@ class Progress:
     def __exit__(self, *_error) -> None:
         self._ended.set()
         if self._bar is not None:
-            self._bar.close()
+            with _QUIETLY:
+                self._bar.close()
         if self._teller is not None:
             self._teller.join()
 
@@ -67,7 +72,8 @@ class Progress:
         """Notes that `count` more units are done."""
         self.done += count
         if self._bar is not None:
-            self._bar.update(count)
+            with _QUIETLY:
+                self._bar.update(count)
 
     def line(self) -> str:
         """Done, total and the time still needed if the rest goes as fast: "decoding: 24 of 96 frames, 30 s left"."""

@@ -6,18 +6,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
-from mimicmotion.animation.recording import check_recording
+from mimicmotion.animation.recording import check_recording, experiment_name
+from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError
 from mimicmotion.features import frame_geometry, read_picture
-from mimicmotion.files import remove_stale_temporaries, require_writable
+from mimicmotion.files import printable, remove_stale_temporaries, require_possible, require_writable
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
 from mimicmotion.results import Job, RunLog, left_out, plan_jobs, recorded
 from mimicmotion.video import effective_stride, open_video
+from mimicmotion.weights import without_network
 
 logger = logging.getLogger(__name__)
 
 NOT_A_VIDEO = "not a video"
+CANNOT_RUN = "cannot run"
 
 
 def animate_folder(config: Config, animator: Animator | None = None) -> int:
@@ -31,23 +34,22 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     Raises: UsageError and SetupError for what can be known before the first job.
     """
     jobs = plan_jobs(config)
+    animator = animator or Animator(config)
     if config.output.dry_run:
-        print(dry_run_table(config, jobs))
-        return 0
+        return dry_run(animator, jobs)
+    animator.models.check()
+    animator.require_kept(jobs)
     for folder in {job.output.parent for job in jobs}:
         require_writable(folder)
         remove_stale_temporaries(folder)
     check_recording(config)
-    animator = animator or Animator(config)
-    animator.models.check()
-    animator.require_kept(jobs)
     outcomes, work = [Outcome(job) for job in jobs], Outcome.skip
     with recorded(config.output.output_dir, config) as log:
         if not all(animator.is_finished(job) for job in jobs):
             animator.models.resolve()
             work = animator.animate
         log.exit_code = run_all(outcomes, work, log)
-    print(summary_table(outcomes, left_out(config)))
+    say(summary_table(outcomes, left_out(config)))
     return log.exit_code
 
 
@@ -56,7 +58,7 @@ def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None], log: RunLo
     `animate_folder`.
     """
     for number, outcome in enumerate(outcomes, 1):
-        name = f"[{number}/{len(outcomes)}] {outcome.job.video.name}"
+        name = f"[{number}/{len(outcomes)}] {outcome.job.name}"
         start = time.perf_counter()
         try:
             logger.info("%s", name)
@@ -104,41 +106,66 @@ def summary_table(outcomes: list[Outcome], others: Sequence[Path] = ()) -> str:
     header = ("video", "status", "frames", "seconds", "result or reason")
     rows = [
         (
-            outcome.job.video.name,
+            outcome.job.name,
             outcome.status,
             str(outcome.frames or "-"),
             f"{outcome.seconds:.1f}",
-            outcome.message,
+            printable(outcome.message),
         )
         for outcome in outcomes
     ]
-    rows += [(path.name, "left out", "-", "-", NOT_A_VIDEO) for path in others]
+    rows += [(printable(path.name), "left out", "-", "-", NOT_A_VIDEO) for path in others]
     counts = {status: sum(o.status == status for o in outcomes) for status in dict.fromkeys(o.status for o in outcomes)}
     return _table(header, rows) + "\n" + ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
-def dry_run_table(config: Config, jobs: list[Job]) -> str:
-    """What would run: sampled frames, tiles and UNet passes of every job, without loading a model."""
+def dry_run(animator: Animator, jobs: list[Job]) -> int:
+    """Shows what would run, without writing or loading anything; 1 where some job would fail.
+
+    Raises: UsageError and SetupError that the run would raise before its first job.
+    """
+    config = animator.config
+    for folder in {job.output.parent for job in jobs}:
+        require_possible(folder)
+    if config.latent_steps.folder:
+        experiment_name(config)
+        require_possible(config.latent_steps.folder)
+    with without_network():
+        animator.models.check()
+    animator.require_kept(jobs)
+    # What is chosen automatically is there, and need not wait for torch.
+    chosen = {config.runtime.device, config.runtime.dtype, config.runtime.vae_dtype} != {"auto"}
+    if chosen and not all(animator.is_finished(job) for job in jobs):
+        animator.models.resolve()
+    rows = [_dry_run_row(animator, job) for job in jobs]
+    if not say(dry_run_table(rows, left_out(config))):
+        return SetupError.exit_code
+    return 1 if any(row[-1].startswith(CANNOT_RUN) for row in rows) else 0
+
+
+def dry_run_table(rows: list[tuple[str, ...]], others: Sequence[Path]) -> str:
+    """What would run: sampled frames, tiles and UNet passes of every job, and what lies there beside the videos."""
     header = ("video", "size", "frames", "tiles", "steps", "UNet passes", "result")
-    rows = [_dry_run_row(config, job) for job in jobs]
-    rows += [(path.name, "-", "-", "-", "-", "-", NOT_A_VIDEO) for path in left_out(config)]
     passes = sum(int(row[5]) for row in rows if row[5].isdigit())
-    return f"{_table(header, rows)}\n{len(jobs)} results, {passes} UNet passes"
+    more = [(printable(path.name), "-", "-", "-", "-", "-", NOT_A_VIDEO) for path in others]
+    return f"{_table(header, rows + more)}\n{len(rows)} results, {passes} UNet passes"
 
 
-def _dry_run_row(config: Config, job: Job) -> tuple[str, ...]:
+def _dry_run_row(animator: Animator, job: Job) -> tuple[str, ...]:
+    config = animator.config
     try:
+        animator.recipe(job)
         video = open_video(job.video, settings=config.video)
         picture = read_picture(job.case.ref_image_path)
     except MimicMotionError as error:
-        return (job.video.name, "-", "-", "-", "-", "-", f"cannot run: {error}")
+        return (job.name, "-", "-", "-", "-", "-", f"{CANNOT_RUN}: {printable(error)}")
     geometry = frame_geometry(*picture.shape[:2], job.case.resolution)
     frames = -(-video.num_frames // effective_stride(video.fps, job.case.sample_stride))
     tiles = len(tile_windows(1 + frames, job.case.num_frames, job.case.frames_overlap, config.sampling.tile_layout))
     steps, guidance = turbo_steps_and_guidance(config.turbo, job.case)
     passes = steps * tiles * (2 if guidance > 1 else 1)
     size = f"{geometry.width}x{geometry.height}"
-    return (job.video.name, size, str(frames), str(tiles), str(steps), str(passes), str(job.output))
+    return (job.name, size, str(frames), str(tiles), str(steps), str(passes), printable(job.output))
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

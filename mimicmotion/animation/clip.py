@@ -63,7 +63,7 @@ class ClipMaker:
         driving = self.driving_poses(job, video)
         poses, alignment = align_to_reference(driving, reference, self.settings.align, self.settings.restore_parts)
         if alignment and alignment.note:
-            logger.warning("%s: %s", job.video.name, alignment.note)
+            logger.warning("%s: %s", job.name, alignment.note)
         return Clip(job, video, reference, driving, alignment, self.draw(poses, reference))
 
     def draw(self, poses: list[dict], reference: Reference) -> DrawnPoses:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mimicmotion.config import Config
 from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detector
+from mimicmotion.pipelines import check_steps
 from mimicmotion.progress import Progress
 from mimicmotion.weights import find_lcm_file, weights_fingerprint, weights_sha256
 
@@ -19,7 +20,10 @@ class Models:
         self.config = config
 
     def check(self) -> None:
-        """Raises: SetupError when weights or a pose backend are missing, before any work is done."""
+        """Raises: UsageError for steps that the scheduler cannot do, SetupError when weights or a pose backend are
+        missing; before any work is done.
+        """
+        check_steps(self.config)
         logger.info("%d weight files of the model are there", len(self.weights))
         _ = self.detector_fingerprint
 

@@ -1,5 +1,6 @@
 """What a result depends on, whether it is finished, and what its sidecar says. Nothing here imports torch."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 from mimicmotion.animation.models import Models
 from mimicmotion.errors import InputError
 from mimicmotion.features import SIDECAR_SUFFIX
-from mimicmotion.files import content_sha256
+from mimicmotion.files import content_sha256, printable
 from mimicmotion.pipelines import turbo_steps_and_guidance
 from mimicmotion.results import Job, recipe, require_places, sidecar_path, unfinished, write_sidecar
 from mimicmotion.video import video_stem
@@ -23,15 +24,18 @@ def job_recipe(models: Models, job: Job) -> dict:
     config = models.config
     paths = {"video": job.video, "reference": Path(job.case.ref_image_path)}
     sidecar = Path(job.case.ref_image_path).with_suffix(SIDECAR_SUFFIX)
-    if sidecar.is_file():
+    if os.path.isfile(sidecar):
         paths["reference_pose"] = sidecar
     if config.pose.backend == "file":
         paths["poses"] = Path(config.pose.folder) / f"{video_stem(job.video)}.npz"
     for path in paths.values():
         # A pipe under a video's name would block whoever reads it.
-        if not path.is_file() and not path.is_dir():
-            raise InputError(f"{path} is missing or is no regular file")
-    inputs = {name: content_sha256(path) for name, path in paths.items()}
+        if not os.path.isfile(path) and not os.path.isdir(path):
+            raise InputError(f"{printable(path)} is missing or is no regular file")
+    try:
+        inputs = {name: content_sha256(path) for name, path in paths.items()}
+    except OSError as error:
+        raise InputError(f"{printable(error.filename or job.video)} cannot be read: {error.strerror}") from error
     detects = {"poses", "reference_pose"} - set(paths)
     detector = models.detector_fingerprint if detects else "poses from files"
     return recipe(config, job.case, inputs, models.weights, detector)
@@ -68,7 +72,9 @@ def facts(models: Models, clip: "Clip") -> dict:
 
     steps, guidance = turbo_steps_and_guidance(models.config.turbo, clip.job.case)
     height, width = clip.reference.pixels.shape[:2]
+    renamed = {"named_after": clip.job.video.name} if clip.job.renamed else {}
     return {
+        **renamed,
         "seed": clip.job.case.seed,
         "frames": clip.num_frames,
         "height": height,

@@ -1,6 +1,7 @@
 """The latents of every sampling step, written down beside a run; torch is imported when a clip is sampled."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,9 +79,10 @@ def experiment_name(config: Config) -> str:
 
     Raises: UsageError for a name that is a path.
     """
-    from mimicmotion.latent_steps import require_name
+    from mimicmotion.latent_steps import LONGEST_NAME, require_name
 
     if config.latent_steps.experiment_name:
         return require_name(config.latent_steps.experiment_name, "--experiment_name")
     videos = config.batch.video_folder or Path(config.test_case[0].ref_video_path or "steps/video").parent
-    return re.sub(r"\W+", "_", Path(videos).resolve().name) or "steps"
+    name = re.sub(r"\W+", "_", os.path.basename(os.path.realpath(videos)))
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore") or "steps"

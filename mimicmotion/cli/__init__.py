@@ -2,6 +2,7 @@
 
 flags   every flag that commands share, by group; a new flag of the main script goes here
 parser  what a command line says, as settings with their sources; how --help looks
+output  what is printed and logged, on whatever console, without ever raising
 run     start, log, errors of the user, interrupts, exit code
 typed   what was typed, for records
 
@@ -9,6 +10,7 @@ Nothing heavy is imported here: `--help` and a mistyped flag answer at once.
 """
 
 from mimicmotion.cli.flags import DEVICE, MODEL, POSE, RECORDING, RUN, STREAMING, TURBO, Flag
+from mimicmotion.cli.output import ask, guarded_console, say
 from mimicmotion.cli.parser import (
     Groups,
     HelpFormatter,
@@ -32,13 +34,16 @@ __all__ = [
     "Flag",
     "Groups",
     "HelpFormatter",
+    "ask",
     "build_parser",
     "command_line",
     "exit_code_of",
     "follow_scheduler",
+    "guarded_console",
     "parse_arguments",
     "parse_config",
     "run_script",
+    "say",
     "settings_by_flag",
     "setup_logging",
     "started_by",

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
+from mimicmotion.cli.output import Console, LogFile, LogFormatter, guarded_console, say
 from mimicmotion.cli.parser import Groups, build_parser, parse_arguments, parse_config
 from mimicmotion.cli.typed import started_by
 from mimicmotion.config import Config, Origin, to_yaml
@@ -36,8 +37,7 @@ def run_script(
         setup_logging(arguments.log_level, arguments.log_file)
         origin = parse_config(arguments, groups)
         if arguments.print_config:
-            print(to_yaml(origin.config), end="")
-            return 0
+            return 0 if say(to_yaml(origin.config), end="") else SetupError.exit_code
         if prepare:
             prepare(origin)
         for line in origin.differences():
@@ -50,15 +50,16 @@ def run_script(
 
 def exit_code_of(work: Callable[[], int]) -> int:
     """What `work` returns. Errors for the user end in one line of the log, an interrupt in 130."""
-    try:
-        with terminate_as_interrupt():
-            return work()
-    except MimicMotionError as error:
-        logger.error("%s", error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        logger.warning("Interrupted; run the same command again to go on")
-        return INTERRUPTED
+    with guarded_console():
+        try:
+            with terminate_as_interrupt():
+                return work()
+        except MimicMotionError as error:
+            logger.error("%s", error)
+            return error.exit_code
+        except KeyboardInterrupt:
+            logger.warning("Interrupted; run the same command again to go on")
+            return INTERRUPTED
 
 
 def setup_logging(level: str = "INFO", log_file: str | None = None) -> None:
@@ -68,10 +69,13 @@ def setup_logging(level: str = "INFO", log_file: str | None = None) -> None:
     """
     # At import transformers warns wherever torchvision is absent, which is intended here.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    stderr = sys.stderr if isinstance(sys.stderr, Console) else Console(sys.stderr)
+    handlers: list[logging.Handler] = [logging.StreamHandler(stderr)]
     if log_file:
         handlers.append(_file_handler(log_file))
-    logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(message)s", handlers=handlers, force=True)
+    for handler in handlers:
+        handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level="WARNING", handlers=handlers, force=True)
     logger.setLevel(level)
     logging.captureWarnings(True)
 
@@ -79,9 +83,12 @@ def setup_logging(level: str = "INFO", log_file: str | None = None) -> None:
 def _file_handler(path: str) -> logging.Handler:
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        return logging.FileHandler(path, "w", encoding="utf-8")
-    except OSError as error:
-        raise SetupError(f"cannot write the log file {path}: {error.strerror}; pass another --log_file") from error
+        # A pipe that nobody reads would keep a plain open waiting.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o666))
+        return LogFile(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        raise SetupError(f"cannot write the log file {path}: {reason}; pass another --log_file") from error
 
 
 @contextlib.contextmanager

@@ -18,6 +18,8 @@ import re
 import sys
 from types import ModuleType
 
+from mimicmotion.cli import guarded_console
+
 SCRIPTS = {
     "turbo": "inference_raw_batch_turbo.py",
     "cache": "inference_raw_batch_cache.py",
@@ -33,6 +35,7 @@ EXIT_CODES = "exit codes: 0 done, 1 some items failed, 2 wrong use, 3 weights, d
 __all__ = ["SCRIPTS", "run_command", "run_console"]
 
 
+@guarded_console()
 def run_console(argv: list[str] | None = None) -> int:
     """The console program `mimicmotion COMMAND ...`; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
@@ -50,6 +53,7 @@ def run_console(argv: list[str] | None = None) -> int:
     return run_command(name, argv[1:], console=True)
 
 
+@guarded_console()
 def run_command(name: str, argv: list[str] | None = None, console: bool = False) -> int:
     """Runs one command; returns the exit code.
 

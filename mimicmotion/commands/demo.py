@@ -10,7 +10,7 @@ person drives, with exact poses. All flags of {turbo} work.
 
 import functools
 
-from mimicmotion.cli import run_script
+from mimicmotion.cli import run_script, say
 from mimicmotion.commands import turbo
 from mimicmotion.config import Config
 from mimicmotion.demo import provide_inputs
@@ -23,9 +23,9 @@ def work(config: Config) -> int:
 
     for job in plan_jobs(config):
         if job.output.is_file():
-            print(f"\nResult:          {job.output.resolve()}")
-            print(f"Contact sheet:   {job.beside('.jpg').resolve()}")
-            print(f"How it was made: {job.beside('.json').resolve()}")
+            say(f"\nResult:          {job.output.resolve()}")
+            say(f"Contact sheet:   {job.beside('.jpg').resolve()}")
+            say(f"How it was made: {job.beside('.json').resolve()}")
     return code
 
 

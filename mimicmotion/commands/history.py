@@ -18,7 +18,7 @@ import json
 import shlex
 from dataclasses import asdict
 
-from mimicmotion.cli import HelpFormatter, exit_code_of, setup_logging
+from mimicmotion.cli import HelpFormatter, exit_code_of, say, setup_logging
 from mimicmotion.config import OutputSettings
 from mimicmotion.errors import UsageError
 
@@ -49,20 +49,20 @@ def show(arguments: argparse.Namespace) -> int:
 
     runs, damaged = read_history(arguments.folder, items=bool(arguments.items or arguments.json))
     if arguments.rerun:
-        print(rerun_line(one_run(runs, arguments.rerun)))
+        say(rerun_line(one_run(runs, arguments.rerun)))
     elif arguments.diff:
         one, other = (one_run(runs, part) for part in arguments.diff)
-        print("\n".join(compare(one, other)) or "the same settings, code, machine and versions")
+        say("\n".join(compare(one, other)) or "the same settings, code, machine and versions")
     elif arguments.items:
-        print("\n".join(map(item_line, one_run(runs, arguments.items).items)) or "no result was begun")
+        say("\n".join(map(item_line, one_run(runs, arguments.items).items)) or "no result was begun")
     else:
         chosen = [run for run in runs if is_chosen(run, arguments)][-(arguments.last or 0) :]
         if arguments.json:
-            print(json.dumps([asdict(run) | {"log": str(run.log)} for run in chosen], indent=2))
+            say(json.dumps([asdict(run) | {"log": str(run.log)} for run in chosen], indent=2))
         else:
-            print("\n".join(line for run in chosen for line in described(run)) or "no run is like that")
+            say("\n".join(line for run in chosen for line in described(run)) or "no run is like that")
     for path, lines in damaged.items():
-        print(f"{path}: {lines} damaged lines were passed over")
+        say(f"{path}: {lines} damaged lines were passed over")
     return 0
 
 

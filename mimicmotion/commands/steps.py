@@ -15,7 +15,8 @@ exit codes: 0 all done, 1 some steps failed, 2 wrong use, 3 model, disk or devic
 
 import argparse
 
-from mimicmotion.cli import HelpFormatter, exit_code_of, setup_logging
+from mimicmotion.cli import HelpFormatter, exit_code_of, say, setup_logging
+from mimicmotion.errors import SetupError
 from mimicmotion.latent_steps import (
     COMPRESS_PRESETS,
     DEFAULT_DEVICE,
@@ -76,14 +77,13 @@ def decode(arguments: argparse.Namespace) -> int:
     with ExperimentLatentDecoder(**options, preview_x0=arguments.preview == "x0") as decoder:
         tasks = decoder.plan(arguments.prompt_filter, arguments.video_filter, arguments.step_filter)
         if arguments.dry_run:
-            print(*tasks, sep="\n")
-            print(f"{sum(not task.finished for task in tasks)} of {len(tasks)} files to decode")
-            return 0
+            lines = [*map(str, tasks), f"{sum(not task.finished for task in tasks)} of {len(tasks)} files to decode"]
+            return 0 if say("\n".join(lines)) else SetupError.exit_code
         results = decoder.run(tasks)
         totals = summarize(results)
         pictures = write_pictures(decoder, results, arguments.contact_sheet, arguments.progress_video)
         report = write_report(decoder, results, pictures)
-    print(
+    say(
         f"{totals['decoded']} decoded, {totals['skipped']} finished before, {totals['failed']} failed; "
         f"{totals['total_bytes'] / 1e6:.1f} MB in {decoder.output_dir}\nlook at {report}"
     )

@@ -7,6 +7,7 @@ Frame 0 of the latents belongs to the reference.
 """
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,7 +183,7 @@ def describe(recipe: dict, case, video: Path, total_frames: int) -> dict:
     """
     return {
         "video_name": video.name,
-        "video_path": str(video.resolve()),
+        "video_path": os.path.realpath(video),
         "fps": float(case.fps),
         "seed": case.seed,
         "total_frames": total_frames,

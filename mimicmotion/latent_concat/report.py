@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mimicmotion.animation import Animator, decode_frames
+from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.files import write_bytes, write_json
@@ -86,8 +87,8 @@ def write_report(config: Config, clips: list[ClipLatents], decoder, output: Path
     numbers, drawn = report_files(output)
     write_json(numbers, summary(results, absent))
     write_bytes(drawn, picture(results))
-    print(f"{drawn}, {numbers}: {len(results)} ways to join {len(clips)} clips")
-    print(table(results))
+    say(f"{drawn}, {numbers}: {len(results)} ways to join {len(clips)} clips")
+    say(table(results))
     return [numbers, drawn]
 
 

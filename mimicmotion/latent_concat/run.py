@@ -7,19 +7,26 @@
 import dataclasses
 import hashlib
 import logging
+import os
 from functools import cached_property
 from pathlib import Path
 
 from mimicmotion.animation import Animator, Clip, Outcome, check_recording, run_all, summary_table
+from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.dwpose import save_poses
 from mimicmotion.errors import InputError, UsageError
 from mimicmotion.files import (
+    LONGEST_ENDING,
+    NAME_BYTES,
     content_sha256,
+    name_key,
+    printable,
     remove_stale_temporaries,
     require_writable,
     sha256_file,
+    writable_stem,
 )
 from mimicmotion.latent_concat.bridge import JoinSampler
 from mimicmotion.latent_concat.entries import (
@@ -36,6 +43,7 @@ from mimicmotion.latent_concat.entries import (
 from mimicmotion.latent_concat.join import Part, join_clips, joins
 from mimicmotion.latent_concat.joined_video import write_video
 from mimicmotion.latent_concat.report import report_files, write_report
+from mimicmotion.pipelines import check_steps
 from mimicmotion.results import (
     Job,
     recipe,
@@ -44,6 +52,7 @@ from mimicmotion.results import (
     require_places,
     require_reference,
     sidecar_path,
+    tell_other_names,
     unfinished,
     write_sidecar,
 )
@@ -80,6 +89,7 @@ def encode_videos(config: Config) -> int:
     require_reference(case, 0)
     folder = Path(settings.output_dir) / "individual"
     jobs = [Job(video, case, 0, folder / f"{video_stem(video)}.mp4") for video in chosen_videos(config)]
+    tell_other_names(jobs)
     for place in (Path(settings.cache_dir), folder):
         require_writable(place)
         remove_stale_temporaries(place)
@@ -92,7 +102,7 @@ def encode_videos(config: Config) -> int:
     outcomes = [Outcome(job) for job in jobs]
     with recorded(settings.output_dir, config) as log:
         log.exit_code = run_all(outcomes, encoder.encode, log)
-    print(summary_table(outcomes))
+    say(summary_table(outcomes))
     return log.exit_code
 
 
@@ -132,7 +142,7 @@ class Encoder:
         metadata = load_latents(entry).metadata
         recipe = settings_of(self.animator.recipe(job))
         source = metadata.get("video_path")
-        if source != str(job.video.resolve()) and metadata.get("video_hash") != recipe["inputs"]["video"]:
+        if source != os.path.realpath(job.video) and metadata.get("video_hash") != recipe["inputs"]["video"]:
             raise UsageError(
                 f"{entry} holds the clip of {source}, which has the same name as {job.video}; "
                 "rename one of the videos or pass another --cache_dir"
@@ -160,7 +170,7 @@ class Encoder:
         whole = self.animator.prepare(job)
         clip = first_frames(whole, self.settings.max_pose_frames)
         if len(clip.drawn) < len(whole.drawn):
-            logger.info("%s: %d of %d frames (max_pose_frames)", job.video.name, len(clip.drawn), len(whole.drawn))
+            logger.info("%s: %d of %d frames (max_pose_frames)", job.name, len(clip.drawn), len(whole.drawn))
         latents = self.animator.sample(clip)
         poses_hash = self._save_poses(job, entry, clip)
         metadata = describe(recipe, job.case, job.video, len(whole.drawn))
@@ -256,13 +266,13 @@ def decode_videos(config: Config) -> int:
     if not config.output.overwrite:
         require_kept([(output, made_from)])
         if not unfinished(output, made_from, report):
-            print(f"{output}: finished before with the same settings")
+            say(f"{output}: finished before with the same settings")
             return 0
     with recorded(folder, config) as log:
         decoder = open_decoder(config)
         parts = joined_parts(config, clips)
         frames = write_video(output, decoder, parts, clips[0].metadata["fps"], config, settings.isolate_clips)
-        print(f"{output}: {frames} frames of {len(clips)} clips")
+        say(f"{output}: {frames} frames of {len(clips)} clips")
         if report:
             write_report(config, clips, decoder, output)
         write_sidecar(output, made_from, facts(clips, parts, frames), report)
@@ -308,16 +318,21 @@ def _check_options(config: Config) -> None:
     blended = settings.bridge_frames or (settings.interp_frames and settings.interp_mode == "smooth")
     if settings.isolate_clips and blended:
         raise UsageError("--isolate_clips decodes clips apart; a bridge or a cross-fade belongs to both: choose one")
+    if settings.bridge_frames or settings.report:
+        check_steps(config)
     name = settings.experiment_name
-    if name is not None and (not name or Path(name).name != name or name in (".", "..")):
-        raise UsageError(f"--experiment_name {name!r} must be a plain file name")
+    if name is not None and (not name or Path(name).name != name or name in (".", "..") or writable_stem(name) != name):
+        raise UsageError(
+            f"--experiment_name {printable(name)} must be a plain file name, printable and of at most "
+            f"{NAME_BYTES - LONGEST_ENDING} bytes"
+        )
 
 
 def chosen_names(config: Config) -> list[str]:
     """Stems of the clips to join, in order; one may come twice. The videos themselves need not be there any more."""
     if not config.batch.videos:
         return [video_stem(video) for video in chosen_videos(config)]
-    return [Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else Path(name).name
+    return [writable_stem(Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else Path(name).name)
             for name in config.batch.videos]  # fmt: skip
 
 
@@ -334,7 +349,7 @@ def chosen_videos(config: Config) -> list[Path]:
     videos = list(dict.fromkeys(_find_video(folder, name) for name in names))
     stems: dict[str, Path] = {}
     for video in videos:
-        twin = stems.setdefault(video_stem(video).casefold(), video)
+        twin = stems.setdefault(name_key(video_stem(video)), video)
         if twin != video:
             raise UsageError(f"{twin} and {video} have the same name and would share an entry; rename one")
     return videos
@@ -388,7 +403,7 @@ def experiment_name(config: Config, names: list[str]) -> str:
     joined = "+".join(names)
     if len(joined) > NAME_LIMIT:
         joined = f"{names[0][:40]}+{len(names) - 1}-{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
-    return joined + ending
+    return writable_stem(joined + ending)
 
 
 def facts(clips: list[ClipLatents], parts: list[Part], frames: int) -> dict:

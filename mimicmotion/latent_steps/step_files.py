@@ -32,6 +32,7 @@ SUFFIX = ".npy.gz"
 X0 = "_x0"
 METADATA_SUFFIX = "_metadata.json"
 STEP_FILE = re.compile(r"(step_\d+)\.npy\.gz")
+LONGEST_NAME = 100  # bytes of an experiment's name, which the time comes behind
 SAFE_NAME = re.compile(r"\w[\w.+ -]*")
 LAYOUTS = ("BFCHW", "BCTHW")
 # One compressed step of a long clip at full size has some 40 MB; a file that claims more than this is no step.
@@ -66,8 +67,11 @@ class Step:
 
 def require_name(name: str, what: str) -> str:
     """`name` itself. Raises: UsageError unless it is a plain name that can be a folder's."""
-    if not SAFE_NAME.fullmatch(name) or len(name) > 100:
-        raise UsageError(f"{what} {name!r} is no plain name: letters, digits, '_', '-', '.', '+' and blanks within")
+    if not SAFE_NAME.fullmatch(name) or len(name.encode()) > LONGEST_NAME:
+        raise UsageError(
+            f"{what} {name!r} is no plain name: letters, digits, '_', '-', '.', '+' and blanks within, at most "
+            f"{LONGEST_NAME} bytes"
+        )
     return name
 
 

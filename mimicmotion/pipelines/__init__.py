@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "pipeline_mimicmotion": ["MimicMotionPipeline", "squash_for_clip"],
         "chunked_vae": ["StandaloneVae"],
         "tiling": ["tile_windows"],
-        "made_for": ["turbo_steps_and_guidance"],
+        "made_for": ["check_steps", "turbo_steps_and_guidance"],
         "schedulers": ["make_scheduler"],
         "ays_scheduler": ["AlignYourStepsScheduler"],
         "lcm_scheduler": ["AnimateLCMSVDStochasticIterativeScheduler"],

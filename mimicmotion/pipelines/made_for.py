@@ -1,6 +1,7 @@
 """How many steps and how much guidance each scheduler is made for; nothing here needs torch or diffusers."""
 
-from mimicmotion.config import TestCase, TurboSettings
+from mimicmotion.config import Config, TestCase, TurboSettings
+from mimicmotion.errors import UsageError
 
 # Steps and guidance that a scheduler is made for; None takes the test case's own.
 MADE_FOR = {
@@ -18,6 +19,19 @@ def turbo_steps_and_guidance(turbo: TurboSettings, case: TestCase) -> tuple[int,
     steps = _first(turbo.num_inference_steps, made_for_steps, case.num_inference_steps)
     guidance = _first(turbo.guidance_scale, made_for_guidance, case.guidance_scale)
     return int(steps), float(guidance)
+
+
+def check_steps(config: Config) -> None:
+    """Raises: UsageError for more steps than the scheduler has noise levels for."""
+    turbo = config.turbo
+    if turbo.skip_lcm_scheduler or turbo.scheduler != "AnimateLCM_SVD":
+        return
+    steps, points = turbo_steps_and_guidance(turbo, config.test_case[0])[0], turbo.lcm_num_train_timesteps
+    if steps > points:
+        raise UsageError(
+            f"{steps} steps (--num_inference_steps) are more than the AnimateLCM grid has: {points} "
+            "(--lcm_num_train_timesteps); use 1, 2, 4 or 8, or another --scheduler"
+        )
 
 
 def _first(*values):

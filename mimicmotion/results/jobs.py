@@ -1,12 +1,17 @@
 """Which results a run makes: every test case on every driving video, each under a name of its own."""
 
+import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from mimicmotion.config import Config, TestCase
 from mimicmotion.errors import UsageError
+from mimicmotion.files import printable, why_no_file, writable_name
 from mimicmotion.places import looked_for
 from mimicmotion.video import find_videos, not_videos, video_stem
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,16 @@ class Job:
     case: TestCase
     case_index: int
     output: Path
+
+    @property
+    def name(self) -> str:
+        """The video's file name as it can be shown."""
+        return printable(self.video.name)
+
+    @property
+    def renamed(self) -> bool:
+        """Whether the video's own name cannot be that of its results."""
+        return video_stem(self.video) not in self.video.name
 
     def beside(self, suffix: str) -> Path:
         """The path of another file of this result, `suffix` such as ".jpg" or "_comparison.mp4"."""
@@ -34,11 +49,20 @@ def plan_jobs(config: Config) -> list[Job]:
     for index, case in enumerate(config.test_case):
         require_reference(case, index)
         for video in _videos(config, case, index):
-            folder = Path(config.output.output_dir) / Path(video).resolve().parent.name
+            # Not Path.resolve, which raises for a link that leads to itself.
+            parent = os.path.basename(os.path.dirname(os.path.realpath(video)))
+            folder = Path(config.output.output_dir) / writable_name(parent)
             if len(config.test_case) > 1:
                 folder = folder / f"case_{index:02d}"
             jobs.append(Job(video, case, index, folder / f"{video_stem(video)}.mp4"))
+    tell_other_names(jobs)
     return jobs
+
+
+def tell_other_names(jobs: list[Job]) -> None:
+    """Logs what results are called whose video has a name that cannot be written, or is too long."""
+    for job in {job.video: job for job in jobs if job.renamed}.values():
+        logger.warning("%s cannot name its results: they are called %s", job.name, job.output.stem)
 
 
 def left_out(config: Config) -> list[Path]:
@@ -51,17 +75,20 @@ def require_reference(case: TestCase, index: int) -> None:
     """Raises: UsageError unless the reference picture of test case number `index` is there."""
     if not case.ref_image_path:
         raise UsageError(f"test_case[{index}] has no ref_image_path; set it or pass --ref_image_path")
-    if not Path(case.ref_image_path).is_file():
+    reason = why_no_file(case.ref_image_path)
+    if reason == "does not exist":
         raise UsageError(
             f"reference image not found: {looked_for(case.ref_image_path)} (test_case[{index}].ref_image_path); pass "
             "--ref_image_path, or make the demo's files with: python -m mimicmotion demo"
         )
+    if reason:
+        raise UsageError(f"test_case[{index}].ref_image_path: {case.ref_image_path} {reason}; pass --ref_image_path")
 
 
 def _videos(config: Config, case: TestCase, index: int) -> list[Path]:
     folder = config.batch.video_folder
     if folder:
-        if not Path(folder).exists():
+        if not os.path.exists(folder):
             raise UsageError(
                 f"no such folder of driving videos: {looked_for(folder)} (batch.video_folder); pass --batch_folder, or "
                 "make the demo's clip with: python -m mimicmotion demo"

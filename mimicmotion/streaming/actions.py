@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mimicmotion.config import MOST_LATENTS, shortened
 from mimicmotion.errors import UsageError
 
 CAMERA_STEP = 0.1  # per frame; a maintainer gave 1 degree = 1/15 for the first version, so about 1.5 degrees
 BENCH_SEGMENT = 12
 SCRIPT_FRAMES = 12
+MOST_FRAMES = 4 * MOST_LATENTS
 
 UP, DOWN, LEFT, RIGHT = (CAMERA_STEP, 0.0), (-CAMERA_STEP, 0.0), (0.0, -CAMERA_STEP), (0.0, CAMERA_STEP)
 
@@ -169,18 +171,23 @@ def parse_script(mode: ActionMode, text: str) -> Actions:
     entries = re.sub(r"#.*", "", text).split()
     if not entries:
         raise UsageError("the action script is empty; write for example W*12 W+L*24")
-    return join(_parse_entry(mode, entry) for entry in entries)
+    held = [_parse_entry(mode, entry) for entry in entries]
+    total = sum(frames for _, frames in held)
+    if total > MOST_FRAMES:
+        raise UsageError(f"the action script is {total} frames long; at most {MOST_FRAMES} can be meant")
+    return join(action.repeat(frames) for action, frames in held)
 
 
-def _parse_entry(mode: ActionMode, entry: str) -> Actions:
-    found = re.fullmatch(r"([A-Za-z](?:\+?[A-Za-z])*)(?:\*([0-9]{1,6}))?", entry)
+def _parse_entry(mode: ActionMode, entry: str) -> tuple[Actions, int]:
+    """The keys of an entry, and for how many frames."""
+    found = re.fullmatch(r"([A-Za-z](?:\+?[A-Za-z])*)(?:\*([0-9]{1,12}))?", entry)
     frames = int(found[2] or SCRIPT_FRAMES) if found else 0
     if frames < 1:
-        raise UsageError(f"action script: {entry!r} is not KEYS*FRAMES, for example W+L*24")
+        raise UsageError(f"action script: {shortened(entry)!r} is not KEYS*FRAMES, for example W+L*24")
     try:
-        return encode(mode, found[1]).repeat(frames)
+        return encode(mode, found[1]), frames
     except UsageError as error:
-        raise UsageError(f"action script: {entry!r}: {error}") from error
+        raise UsageError(f"action script: {shortened(entry)!r}: {error}") from error
 
 
 def bench_actions(mode: ActionMode, seed: int) -> Iterator[Actions]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from mimicmotion.cli import ask, say
 from mimicmotion.errors import InputError, UsageError
 from mimicmotion.streaming.actions import ActionMode, Actions, encode, help_line
 from mimicmotion.streaming.generator import StreamingGenerator, StreamState, load_image
@@ -20,8 +21,8 @@ from mimicmotion.streaming.recording import Recording
 class Terminal:
     """Where answers come from and where messages go; a test puts its own functions in."""
 
-    ask: Callable[[str], str] = input
-    say: Callable[[str], None] = print
+    ask: Callable[[str], str] = ask
+    say: Callable[[str], object] = say
 
 
 def play_batch(

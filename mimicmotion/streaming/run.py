@@ -1,18 +1,19 @@
 """What the streaming scripts do with their settings: load, play, record, save."""
 
-import contextlib
 import dataclasses
 import itertools
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.device import describe_device, resolve_device, resolve_dtype
 from mimicmotion.errors import INTERRUPTED, UsageError
-from mimicmotion.files import require_writable, sha256_file, write_json
+from mimicmotion.files import require_writable, sha256_file, why_no_file, writable_stem, write_json
 from mimicmotion.progress import track
 from mimicmotion.results import recorded, versions
 from mimicmotion.streaming.actions import (
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 BENCH = "bench"
 BENCH_LATENTS = 150
+LONGEST_SCRIPT = 2**20  # characters
 
 
 def run_causal(config: Config) -> int:
@@ -79,19 +81,19 @@ def run_streaming(config: Config) -> int:
                 if settings.actions == BENCH:
                     frames = itertools.islice(frames, state.frames_done, None)
                 actions = by_block(frames, generator.mode, size, state.start)
-            recording = make_recording(config, world, path.stem)
+            recording = make_recording(config, world, writable_stem(path.stem))
             first = state.start
             end = play_session(generator, state, recording, Terminal(), actions, blocks)
             report(recording, generator, config, path, first)
             if settings.save_state:
                 generator.save_state(state, settings.save_state)
-                print(f"saved {settings.save_state}; go on with --resume_from {settings.save_state}")
+                say(f"saved {settings.save_state}; go on with --resume_from {settings.save_state}")
             if end is not None:
                 return INTERRUPTED if isinstance(end, KeyboardInterrupt) else 0
             if actions is not None or settings.resume_from or ask_to_stop(Terminal()):
                 return 0
     except EOFError:
-        print()
+        say()
         return 0
 
 
@@ -106,7 +108,7 @@ def run_benchmark(config: Config) -> int:
     actions = itertools.islice(by_block(frames, generator.mode, world.frames_per_block), settings.benchmark_blocks)
     figures = measure(generator, image, track(actions, "generating", settings.benchmark_blocks, "block"))
     figures |= {"config": settings.config_path, "dtype": str(generator.model.dtype), "compiled": config.runtime.compile}
-    print(as_table(figures))
+    say(as_table(figures))
     write_json(folder / "benchmark_streaming.json", figures)
     return 0
 
@@ -174,9 +176,8 @@ def planned_frames(config: Config, mode: ActionMode) -> tuple[Iterator[Actions],
     text = config.streaming.actions or BENCH
     if text == BENCH:
         return bench_actions(mode, config.streaming.seed), None
-    with contextlib.suppress(OSError):  # a long script is no possible file name
-        if Path(text).is_file():
-            text = _read_text(Path(text))
+    if os.path.exists(text):  # a long script is no possible file name
+        text = _read_text(Path(text))
     actions = parse_script(mode, text)
     return frames_of(actions), len(actions)
 
@@ -213,7 +214,7 @@ def report(
     Raises: SetupError for a full disk.
     """
     if not recording.frames:
-        print("no frame was made, so no video was saved")
+        say("no frame was made, so no video was saved")
         return
     videos = (recording.clean_path, recording.icon_path)
     record = {
@@ -232,14 +233,20 @@ def report(
     }
     write_json(recording.clean_path.with_suffix(".json"), record)
     for path in (recording.clean_path, recording.icon_path):
-        print(f"saved {path} ({recording.frames} frames)")
+        say(f"saved {path} ({recording.frames} frames)")
 
 
 def _read_text(path: Path) -> str:
+    if reason := why_no_file(path):
+        raise UsageError(f"{path} {reason}; give an action script, or a file with one")
     try:
-        return path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(LONGEST_SCRIPT + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the action script {path}: {error}") from error
+    if len(text) > LONGEST_SCRIPT:
+        raise UsageError(f"{path} has more than {LONGEST_SCRIPT} characters, which is no action script")
+    return text
 
 
 def _dtype(name: str, automatic: str, device: torch.device) -> torch.dtype:

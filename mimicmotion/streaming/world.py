@@ -7,10 +7,28 @@ import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mimicmotion.config import LARGEST_SEED, read_yaml, shortened
 from mimicmotion.errors import UsageError
 from mimicmotion.places import find, looked_for
 
 FOLDER = Path("configs") / "streaming"
+LIMITS = {
+    "height": (16, 8192),
+    "width": (16, 8192),
+    "frames_per_block": (1, 100),
+    "denoising_steps": (0, 1000),
+    "timestep_shift": (0, 1000),
+    "context_noise": (0, 1000),
+    "tiny_seed": (0, LARGEST_SEED),
+}
+TAKEN = {
+    str: (str, "a name"),
+    int: (int, "a whole number"),
+    int | None: (int | None, "a whole number or null"),
+    float: (int | float, "a number"),
+    dict: (dict, "keys and values"),
+    tuple[int, ...]: (list, "a list of whole numbers"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,25 +59,31 @@ class WorldConfig:
 
 def read_world(path: str | Path) -> WorldConfig:
     """Reads a file of configs/streaming. Raises: UsageError that names the file and the key."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     try:
-        values = OmegaConf.to_container(OmegaConf.load(find(path)), resolve=True)
+        values = read_yaml(find(path))
     except FileNotFoundError as error:
         raise UsageError(f"no streaming config {looked_for(path)}; {_name_here(path)}") from error
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise UsageError(f"cannot read the streaming config {path}: {error}") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} does not hold keys and values")
     fields = {f.name: f for f in dataclasses.fields(WorldConfig)}
     unknown = sorted(set(values) - set(fields))
     required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
     missing = sorted(required - set(values))
     if unknown or missing:
         raise UsageError(f"{path}: unknown keys {unknown or 'none'}, missing keys {missing or 'none'}")
+    for name, value in values.items():
+        _check_value(str(path), name, value, fields[name].type)
     return WorldConfig(**values | {"weights_folder": str(find(values["weights_folder"]))})
+
+
+def _check_value(path: str, name: str, value: object, kind: object) -> None:
+    """Raises: UsageError for a value of another type, or a number that no model has."""
+    types, words = TAKEN[kind]
+    if isinstance(value, bool) or not isinstance(value, types):
+        raise UsageError(f"{path}: {name} is {shortened(repr(value))}; it must be {words}")
+    if name not in LIMITS or value is None:
+        return
+    (low, high), numbers = LIMITS[name], value if isinstance(value, list) else [value]
+    if not numbers or not all(type(number) in (int, float) and low <= number <= high for number in numbers):
+        raise UsageError(f"{path}: {name} is {shortened(repr(value))}; it must be {low} to {high}")
 
 
 def _name_here(path: str | Path) -> str:

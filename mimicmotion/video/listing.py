@@ -1,9 +1,11 @@
 """Which driving videos a folder holds."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from mimicmotion.errors import UsageError
+from mimicmotion.files import name_key, printable, writable_stem
 from mimicmotion.video.frame_folder import has_frames
 
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
@@ -22,7 +24,7 @@ def find_videos(folder: str | Path, names: Sequence[str] | None = None) -> list[
         would have the same name).
     """
     folder = Path(folder)
-    found = [folder] if folder.is_file() else [path for path in _entries(folder) if _is_video(path)]
+    found = [folder] if os.path.isfile(folder) else [path for path in _entries(folder) if _is_video(path)]
     if names is not None:
         found = _chosen(folder, found, names)
     if not found:
@@ -35,23 +37,33 @@ def find_videos(folder: str | Path, names: Sequence[str] | None = None) -> list[
 def not_videos(folder: str | Path) -> list[Path]:
     """What `find_videos` leaves out of a folder, sorted by name; hidden files are not mentioned."""
     folder = Path(folder)
-    return [] if folder.is_file() else [path for path in _entries(folder) if not _is_video(path)]
+    return [] if os.path.isfile(folder) else [path for path in _entries(folder) if not _is_video(path)]
 
 
 def video_stem(path: Path) -> str:
-    """What results of this video are called: the file name without its suffix; a folder's whole name."""
-    return path.name if path.is_dir() else path.stem
+    """What results of this video are called: the file name without its suffix; a folder's whole name.
+
+    Another one where that cannot be written or is too long; see `writable_stem`.
+    """
+    return writable_stem(_own_stem(path))
+
+
+def _own_stem(path: Path) -> str:
+    return path.name if os.path.isdir(path) else path.stem
 
 
 def _entries(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"{folder} is not a folder; give a folder of driving videos")
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise UsageError(f"the folder {printable(folder)} cannot be listed: {error.strerror}") from error
 
 
 def _is_video(path: Path) -> bool:
     suffix = path.suffix.lower()
-    if path.is_dir():
+    if os.path.isdir(path):
         return suffix in VIDEO_SUFFIXES or has_frames(path)
     if suffix == ".webp":
         return _is_animated_webp(path)
@@ -60,10 +72,13 @@ def _is_video(path: Path) -> bool:
 
 def _is_animated_webp(path: Path) -> bool:
     """By the flag in its header: most files of this name are still pictures."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return False
-    with open(path, "rb") as file:
-        head = file.read(21)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(21)
+    except OSError:
+        return True  # an item that fails with its reason
     return head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
 
 
@@ -71,23 +86,22 @@ def _chosen(folder: Path, found: list[Path], names: Sequence[str]) -> list[Path]
     """Of the folder's videos those that are named, in the folder's order; then the paths among the names."""
     there = [path for path in found if any(_is_called(path, name) for name in names)]
     others = [name for name in names if not any(_is_called(path, name) for path in found)]
-    unknown = [name for name in others if not Path(name).exists()]
+    unknown = [name for name in others if not os.path.lexists(name)]
     if unknown:
-        listed = ", ".join(path.name for path in found)
+        listed = ", ".join(printable(path.name) for path in found)
         raise UsageError(f"no video called {', '.join(unknown)} in {folder}; there are: {listed}")
-    known = {path.resolve() for path in there}
-    return there + [path for path in map(Path, dict.fromkeys(others)) if path.resolve() not in known]
+    known = {os.path.realpath(path) for path in there}
+    return there + [path for path in map(Path, dict.fromkeys(others)) if os.path.realpath(path) not in known]
 
 
 def _is_called(path: Path, name: str) -> bool:
-    return name in (path.name, video_stem(path))
+    return name in (path.name, _own_stem(path))
 
 
 def _refuse_equal_stems(paths: list[Path]) -> None:
     seen: dict[str, Path] = {}
     for path in paths:
-        # Without case, since some file systems know none.
-        twin = seen.setdefault(video_stem(path).casefold(), path)
+        twin = seen.setdefault(name_key(video_stem(path)), path)
         if twin is not path:
             raise UsageError(
                 f"{twin.name} and {path.name} in {path.parent} would write the same result; rename one, "

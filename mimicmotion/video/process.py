@@ -1,10 +1,11 @@
-"""Starting the processes that read video, and hearing from them: one that falls silent is ended."""
+"""Starting the processes that read video, and hearing from them and from encoders: one that falls silent is ended."""
 
 import contextlib
 import fcntl
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -93,7 +94,32 @@ def watched(process: subprocess.Popen, patience: int = 1) -> Iterator[threading.
 
 def _end(process: subprocess.Popen, stalled: threading.Event) -> None:
     stalled.set()
+    end(process)
+
+
+def end(process: subprocess.Popen) -> None:
+    """Kills a process; one that leads a group with all of it, since a child would keep the pipe open."""
+    if process.poll() is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        if os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
     process.kill()
+
+
+def ends_by_itself(process: subprocess.Popen, sign: Callable[[], object]) -> bool:
+    """Waits for a process; False where it was ended since `sign` of its work stayed the same for STALL_SECONDS."""
+    before = sign()
+    while True:
+        try:
+            process.wait(STALL_SECONDS)
+            return True
+        except subprocess.TimeoutExpired:
+            now = sign()
+            if now == before:
+                end(process)
+                return False
+            before = now
 
 
 def ask(path: Path, task: str, limits: dict) -> dict:

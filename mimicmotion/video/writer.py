@@ -6,6 +6,7 @@ own words about it; and the bytes of results that exist stay what they are.
 """
 
 import contextlib
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,8 +17,10 @@ import numpy as np
 
 from mimicmotion.errors import MimicMotionError, SetupError, UsageError
 from mimicmotion.files import atomic_path
+from mimicmotion.video import process
 from mimicmotion.video.ffmpeg import as_fps, complaint, ffmpeg_exe, input_arguments
 from mimicmotion.video.probe import sound_start
+from mimicmotion.video.process import end, ends_by_itself, watched
 
 # x264's bits depend on its number of threads, so that is fixed, whatever the machine has.
 ENCODER_THREADS = 4
@@ -110,8 +113,11 @@ class VideoWriter:
         if self._ffmpeg is None:
             self._ffmpeg = self._start_ffmpeg(*frame.shape[:2])
         try:
-            self._ffmpeg.stdin.write(frame.data.cast("B"))
+            with watched(self._ffmpeg) as stalled:
+                self._ffmpeg.stdin.write(frame.data.cast("B"))
         except OSError as error:
+            if stalled.is_set():
+                raise self._hangs() from error
             # ffmpeg has closed the pipe, and mostly says why.
             self._finish()
             raise MimicMotionError(f"ffmpeg stopped taking frames for {self.path}") from error
@@ -160,6 +166,7 @@ class VideoWriter:
         return f"asetpts=PTS-STARTPTS,atrim=start={-self._sound_start:.6f},asetpts=PTS-STARTPTS,"
 
     def _popen(self, command: list[str], target: Path) -> subprocess.Popen:
+        self._target = target
         # A session of its own: Ctrl-C reaches this process, which decides what becomes of the file.
         return subprocess.Popen(
             [*command, f"file:{target.absolute()}"],
@@ -188,9 +195,11 @@ class VideoWriter:
         """Waits for ffmpeg to complete its file, and checks that it did."""
         if self._ffmpeg is None:
             raise MimicMotionError(f"no frame was written to {self.path}")
-        with contextlib.suppress(BrokenPipeError):
+        with watched(self._ffmpeg) as stalled, contextlib.suppress(BrokenPipeError):
             self._ffmpeg.stdin.close()
-        status = self._ffmpeg.wait()
+        if not ends_by_itself(self._ffmpeg, self._sign_of_work) or stalled.is_set():
+            raise self._hangs()
+        status = self._ffmpeg.returncode
         self._errors.seek(0)
         log = self._errors.read().decode(errors="replace")
         machine = next((words for words in MACHINE_COMPLAINTS if words in log), None)
@@ -200,10 +209,22 @@ class VideoWriter:
             words = complaint(log) or f"it ended with status {status}"
             raise MimicMotionError(f"ffmpeg could not write {self.path}: {words}")
 
+    def _sign_of_work(self) -> tuple[int, int] | None:
+        """What changes while ffmpeg writes."""
+        try:
+            status = os.stat(self._target)
+        except OSError:
+            return None
+        return status.st_size, status.st_mtime_ns
+
+    def _hangs(self) -> MimicMotionError:
+        what = f"ffmpeg hangs (no sign of life for {process.STALL_SECONDS:g} s) and was ended"
+        return MimicMotionError(f"{self.path}: {what}; run it again, or check disk and machine")
+
     def _stop_ffmpeg(self) -> None:
         if self._ffmpeg is None:
             return
-        self._ffmpeg.kill()
+        end(self._ffmpeg)
         with contextlib.suppress(BrokenPipeError):
             self._ffmpeg.stdin.close()
         self._ffmpeg.wait()

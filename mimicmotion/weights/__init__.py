@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "lora_extraction": ["extract_lora"],
         "manifest": ["note_weights", "verify_small", "weights_sha256"],
         "model_files": ["pose_canvas", "read_json", "vae_sha256", "weights_fingerprint"],
-        "hub": ["explain_hub_error", "from_hub", "hub_errors", "is_hub_id", "local_copy"],
+        "hub": ["explain_hub_error", "from_hub", "hub_errors", "is_hub_id", "local_copy", "without_network"],
         "lookup": ["FETCH", "LORA_FILE", "check_head", "find_lcm_file", "find_weights", "listing", "strip_prefix"],
     },
 )

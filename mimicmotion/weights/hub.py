@@ -1,8 +1,9 @@
 """Models of the hub: what is a name there, the local copies first, and what to do when the hub gives nothing."""
 
 import contextlib
+import contextvars
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mimicmotion.errors import SetupError
@@ -10,6 +11,7 @@ from mimicmotion.errors import SetupError
 log = logging.getLogger(__name__)
 
 SVD_FOLDER = Path("models") / "SVD"
+_offline: contextvars.ContextVar[bool] = contextvars.ContextVar("offline", default=False)
 
 
 def is_hub_id(name: str) -> bool:
@@ -25,6 +27,16 @@ def local_copy(name: str) -> Path | None:
         return None
     log.info("%s: using the copy in %s", name, folder)
     return folder
+
+
+@contextlib.contextmanager
+def without_network() -> Iterator[None]:
+    """Within, `from_hub` takes what the local cache has and asks nobody for the rest."""
+    token = _offline.set(True)
+    try:
+        yield
+    finally:
+        _offline.reset(token)
 
 
 def from_hub(
@@ -45,6 +57,8 @@ def from_hub(
             path = Path(fetch(name, local_files_only=True, **options))
             if complete is None or complete(path):
                 return path
+        if _offline.get():
+            raise SetupError(f"{name} is neither a local folder nor cached; only a run asks the hub for it")
         log.info("%s is not, or not wholly, in the local cache; asking the hub", name)
         return Path(fetch(name, **options))
     except hub_errors() as error:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mimicmotion.errors import InputError, MimicMotionError, SetupError, UsageError
+from mimicmotion.video import process
 from mimicmotion.video import writer as video_writer
 from mimicmotion.video.ffmpeg import ffmpeg_exe
 from mimicmotion.video.probe import probe_video
@@ -276,6 +277,21 @@ def test_failing_encoder_is_reported_in_its_words(tmp_path, monkeypatch, script)
     with pytest.raises(error, match=words) as caught:
         write(tmp_path / "out.mp4", np.zeros((20, 256, 256, 3), np.uint8))
     assert "out.mp4" in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["ffmpeg"]
+
+
+SILENT_ENCODERS = {"takes nothing": "sleep 1000", "never ends": "cat > /dev/null; sleep 1000"}
+
+
+@pytest.mark.parametrize("script", SILENT_ENCODERS)
+def test_an_encoder_that_falls_silent_is_ended(tmp_path, monkeypatch, script):
+    encoder = tmp_path / "ffmpeg"
+    encoder.write_text(f"#!/bin/sh\n{SILENT_ENCODERS[script]}\n")
+    encoder.chmod(0o755)
+    monkeypatch.setattr(video_writer, "ffmpeg_exe", lambda: str(encoder))
+    monkeypatch.setattr(process, "STALL_SECONDS", 0.5)
+    with pytest.raises(MimicMotionError, match=r"out\.mp4.*no sign of life"):
+        write(tmp_path / "out.mp4", np.zeros((20, 256, 256, 3), np.uint8))
     assert [file.name for file in tmp_path.iterdir()] == ["ffmpeg"]
 
 
