@@ -19,10 +19,10 @@ from mimicmotion.features import (
     follow,
     frame_geometry,
     load_reference,
-    read_picture,
     read_poses,
     save_driving_poses,
 )
+from mimicmotion.video.picture_file import read_picture
 from mimicmotion.video.source import open_video
 from tests.conftest import dancing_poses, write_clip, write_pose_file
 
@@ -96,7 +96,7 @@ def test_exif_orientation_is_honoured(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6
     image.save(tmp_path / "turned.png", exif=exif)
-    assert read_picture(tmp_path / "turned.png").shape == (4, 2, 3)
+    assert read_picture(tmp_path / "turned.png").pixels.shape == (4, 2, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n broken"])

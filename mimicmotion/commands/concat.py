@@ -32,7 +32,7 @@ CONCAT = (
     Flag("--bridge_frames", "latent_concat.bridge_frames", int, "frames between clips that the model samples"),
     Flag("--bridge_strength", "latent_concat.bridge_strength", float, "share of the steps that sample a bridge, 0..1"),
     Flag("--report", "latent_concat.report", True, "also compare all ways to join: joins.json, joins.png"),
-    *(flag for flag in RUN if flag.path.startswith("test_case")),
+    *(flag for flag in RUN if flag.path.startswith(("test_case", "reference"))),
 )
 GROUPS = {
     "concat": CONCAT,

@@ -34,7 +34,8 @@ def recipe(config: Config, case: TestCase, inputs: dict[str, str], weights: dict
         weights: content hashes of all networks.
         detector: fingerprint of where poses come from.
     """
-    sections = {name: getattr(config, name) for name in ("turbo", "sampling", "runtime", "video", "pose", "output")}
+    names = ("turbo", "sampling", "runtime", "video", "reference", "pose", "output")
+    sections = {name: getattr(config, name) for name in names}
     sections["test_case"] = case
     settings = {
         name: {key: value for key, value in dataclasses.asdict(section).items() if key not in NO_PIXELS}

@@ -176,13 +176,13 @@ def sound_start(path: str | Path, settings: VideoSettings | None = None) -> floa
     return (facts["audio_offset"] or 0.0) if facts["has_audio"] else None
 
 
-def require_file(path: str | Path) -> None:
+def require_file(path: str | Path, wanted: str = "a video file or a folder of frames") -> None:
     """Raises: InputError unless `path` is a regular file with content. Opens nothing, so it cannot block."""
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}; check the path") from error
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{path} is not a regular file; give a video file or a folder of frames")
+        raise InputError(f"{path} is not a regular file; give {wanted}")
     if status.st_size == 0:
         raise InputError(f"{path} is empty; copy or download it again")

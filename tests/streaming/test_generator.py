@@ -259,7 +259,7 @@ def test_arrays_that_are_no_picture_are_refused(bad):
 def test_files_that_are_no_picture_are_refused(tmp_path):
     (tmp_path / "a.png").write_text("no picture")
     for path in (tmp_path / "a.png", tmp_path / "missing.png", tmp_path):
-        with pytest.raises(InputError, match="cannot read the image"):
+        with pytest.raises(InputError, match="picture"):
             load_image(path)
 
 
