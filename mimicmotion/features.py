@@ -214,7 +214,7 @@ def shape_notes(size: tuple[int, int], geometry: Geometry, aspect: str) -> list[
     ]
     shapes = f"{size[1]}x{size[0]} becomes {geometry.width}x{geometry.height} (aspect {aspect})"
     if cut:
-        remedy = "" if aspect == "auto" else "; --aspect auto takes the shape nearest to the picture's"
+        remedy = "" if aspect != "published" else "; --aspect auto takes the shape nearest to the picture's"
         return [f"{shapes}: {' and '.join(cut)} are cut{remedy}"]
     if min(geometry.top, geometry.left) < 0:
         return [f"{shapes}: whole, with background at its edges"]

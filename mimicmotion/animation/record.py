@@ -10,7 +10,7 @@ from mimicmotion.features import SIDECAR_SUFFIX, Reference
 from mimicmotion.files import content_sha256
 from mimicmotion.pipelines import turbo_steps_and_guidance
 from mimicmotion.results import Job, is_finished, recipe, write_sidecar
-from mimicmotion.video import VideoSource, video_stem
+from mimicmotion.video import VideoSource
 
 if TYPE_CHECKING:
     from mimicmotion.animation.clip import Clip
@@ -24,7 +24,7 @@ def job_recipe(models: Models, job: Job) -> dict:
     if sidecar.is_file():
         paths["reference_pose"] = sidecar
     if config.pose.backend == "file":
-        paths["poses"] = Path(config.pose.folder) / f"{video_stem(job.video)}.npz"
+        paths["poses"] = job.poses_in(config.pose.folder)
     for path in paths.values():
         # A pipe under a video's name would block whoever reads it.
         if not path.is_file() and not path.is_dir():

@@ -31,7 +31,7 @@ from mimicmotion.latent_concat.entries import (
 from mimicmotion.latent_concat.join import Part, join_clips, joins
 from mimicmotion.latent_concat.joined_video import write_video
 from mimicmotion.latent_concat.report import write_report
-from mimicmotion.results import Job, require_reference
+from mimicmotion.results import Job, distinct_names, require_reference
 from mimicmotion.video import VIDEO_SUFFIXES, find_videos, video_stem
 from mimicmotion.weights import load_decoder, vae_sha256
 
@@ -62,7 +62,9 @@ def encode_videos(config: Config) -> int:
     settings, case = config.latent_concat, config.test_case[0]
     require_reference(case, 0)
     folder = Path(settings.output_dir) / "individual"
-    jobs = [Job(video, case, 0, folder / f"{video_stem(video)}.mp4") for video in chosen_videos(config)]
+    videos = chosen_videos(config)
+    named = zip(videos, stems(videos), strict=True)
+    jobs = [Job(video, case, 0, folder / f"{stem}.mp4", stem) for video, stem in named]
     for place in (Path(settings.cache_dir), folder):
         require_writable(place)
         remove_stale_temporaries(place)
@@ -154,7 +156,7 @@ class Encoder:
         save_latents(entry, latents, metadata | {"poses_hash": sha256_file(poses)})
 
     def _entry(self, job: Job) -> Path:
-        return entry_path(self.settings.cache_dir, video_stem(job.video))
+        return entry_path(self.settings.cache_dir, job.output.stem)
 
     @cached_property
     def _decoder(self):
@@ -226,39 +228,42 @@ def _check_options(config: Config) -> None:
 
 def chosen_names(config: Config) -> list[str]:
     """Stems of the clips to join, in order; one may come twice. The videos themselves need not be there any more."""
-    if not config.batch.videos:
-        return [video_stem(video) for video in chosen_videos(config)]
-    return [Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else Path(name).name
-            for name in config.batch.videos]  # fmt: skip
+    folder, wanted = config.batch.video_folder, config.batch.videos
+    if not wanted:
+        return stems(chosen_videos(config))
+    places = {name: Path(folder) / name if folder and Path(name).name == name else Path(name) for name in wanted}
+    videos = {name: place for name, place in places.items() if place.suffix.lower() in VIDEO_SUFFIXES}
+    called = dict(zip(videos, stems(list(videos.values())), strict=True))
+    return [called.get(name, Path(name).name) for name in wanted]
+
+
+def stems(videos: list[Path]) -> list[str]:
+    """What the entries of videos are called, each differently."""
+    return distinct_names(videos, [video_stem(video) for video in videos])
 
 
 def chosen_videos(config: Config) -> list[Path]:
     """The driving videos to encode, in the order of `batch.videos`; these are names in the folder, or paths.
 
-    Raises: UsageError when one is not there, or two of them would have one entry.
+    Raises: UsageError when one is not there.
     """
     folder, names = config.batch.video_folder, config.batch.videos
     if not folder and not names:
         raise UsageError("no videos: pass --video_folder, --videos or both")
     if folder and not names:
         return find_videos(folder)
-    videos = list(dict.fromkeys(_find_video(folder, name) for name in names))
-    stems: dict[str, Path] = {}
-    for video in videos:
-        twin = stems.setdefault(video_stem(video).casefold(), video)
-        if twin != video:
-            raise UsageError(f"{twin} and {video} have the same name and would share an entry; rename one")
-    return videos
+    return list(dict.fromkeys(video for name in names for video in _find_video(folder, name)))
 
 
-def _find_video(folder: str | None, name: str) -> Path:
+def _find_video(folder: str | None, name: str) -> list[Path]:
+    """The video of that name; several where it is the stem of several."""
     if Path(name).name == name and folder:
-        return find_videos(folder, [name])[0]
+        return find_videos(folder, [name])
     places = [Path(folder) / name, Path(name)] if folder else [Path(name)]
     found = next((place for place in places if place.exists()), None)
     if found is None:
         raise UsageError(f"no video {name}; looked for {', '.join(map(str, places))}")
-    return found
+    return [found]
 
 
 def load_clip(config: Config, name: str) -> ClipLatents:

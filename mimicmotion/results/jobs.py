@@ -1,5 +1,10 @@
 """Which results a run makes: every test case on every driving video, each under a name of its own."""
 
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,37 +13,81 @@ from mimicmotion.errors import UsageError
 from mimicmotion.places import looked_for
 from mimicmotion.video import find_videos, not_videos, video_stem
 
+logger = logging.getLogger(__name__)
+
+COMPARISON = "_comparison"  # the mp4 beside a result; no result's own stem ends like that
+
 
 @dataclass(frozen=True)
 class Job:
-    """One driving video with one test case. `output` is the mp4; what lies beside it has the same stem."""
+    """One driving video with one test case. `output` is the mp4; what lies beside it has the same stem.
+
+    stem: what other files about the video are called, where not after it alone.
+    """
 
     video: Path
     case: TestCase
     case_index: int
     output: Path
+    stem: str | None = None
 
     def beside(self, suffix: str) -> Path:
         """The path of another file of this result, `suffix` such as ".jpg" or "_comparison.mp4"."""
         return self.output.with_name(self.output.stem + suffix)
 
+    def poses_in(self, folder: str | Path) -> Path:
+        """The file of the video's poses in a folder of saved ones."""
+        return Path(folder) / f"{self.stem or video_stem(self.video)}.npz"
+
 
 def plan_jobs(config: Config) -> list[Job]:
     """All jobs of a run, in order: `<output_dir>/<folder name>/<video stem>.mp4`.
 
-    With several test cases each has a folder `case_00`, `case_01`, ... of its own below the folder name.
+    With several test cases each has a folder `case_00`, `case_01`, ... of its own below the folder name. Of videos
+    that would have one result, each has its kind in the name: `x_gif.mp4`.
 
-    Raises: UsageError when a reference or the videos are not there, or two results would have one name.
+    Raises: UsageError when a reference or the videos are not there.
     """
     jobs = []
     for index, case in enumerate(config.test_case):
         require_reference(case, index)
-        for video in _videos(config, case, index):
-            folder = Path(config.output.output_dir) / Path(video).resolve().parent.name
-            if len(config.test_case) > 1:
-                folder = folder / f"case_{index:02d}"
-            jobs.append(Job(video, case, index, folder / f"{video_stem(video)}.mp4"))
+        videos = _videos(config, case, index)
+        stems = distinct_names(videos, [video_stem(video) for video in videos])
+        wanted = [str(_result_folder(config, video, index) / video_stem(video)) for video in videos]
+        names = distinct_names(videos, wanted, lambda name: name.casefold().endswith(COMPARISON))
+        for video, stem, name, plain in zip(videos, stems, names, wanted, strict=True):
+            if name != plain:
+                logger.info("%s: its results are called %s, since %s is another file's name", video, name, plain)
+            jobs.append(Job(video, case, index, Path(f"{name}.mp4"), stem))
     return jobs
+
+
+def _result_folder(config: Config, video: Path, case_index: int) -> Path:
+    folder = Path(config.output.output_dir) / Path(video).resolve().parent.name
+    return folder / f"case_{case_index:02d}" if len(config.test_case) > 1 else folder
+
+
+def distinct_names(
+    videos: Sequence[Path], names: Sequence[str], unfit: Callable[[str], bool] = lambda name: False
+) -> list[str]:
+    """The names of videos, so changed that no two are alike, upper and lower case being the same.
+
+    A name that several have, or that is `unfit`, gets the kind of its file, x of x.gif becoming x_gif; where that is
+    not enough, digits of its path.
+    """
+    keys = [name.casefold() for name in names]  # since some file systems know no case
+    counts = Counter(keys)
+    kept = [counts[key] == 1 and not unfit(name) for key, name in zip(keys, names, strict=True)]
+    taken = {key for key, keep in zip(keys, kept, strict=True) if keep}
+    distinct = []
+    for video, name, keep in zip(videos, names, kept, strict=True):
+        if not keep:
+            name = f"{name}_{video.suffix.lstrip('.') or 'frames'}"
+            if name.casefold() in taken:
+                name += "-" + hashlib.sha256(os.fsencode(video.absolute())).hexdigest()[:8]
+            taken.add(name.casefold())
+        distinct.append(name)
+    return distinct
 
 
 def left_out(config: Config) -> list[Path]:

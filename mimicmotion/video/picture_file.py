@@ -20,6 +20,7 @@ from mimicmotion.video.stills import WHITE, as_rgb
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "AVIF", "GIF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "PSD", "PCX", "SGI",
            "QOI", "DDS", "ICO")  # fmt: skip
 ANIMATED = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")
+COMPRESSED = ("JPEG", "MPO", "WEBP", "AVIF", "QOI")  # their decoders do not notice that the end is missing
 LARGE_PIXELS = 178_956_970  # Pillow's own limit; what is larger is reduced to at most
 ENOUGH_PIXELS = 1 << 25
 WIDEST = 20  # longest side over shortest; nobody can be seen in what is wider, and covering a frame with it takes GB
@@ -158,14 +159,19 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _require_end(path: Path, image) -> None:
-    """Raises: InputError for a JPEG whose end was never written: its decoder makes grey of zeros without a word."""
-    if image.format not in ("JPEG", "MPO"):
+    """Raises: InputError for a compressed picture whose end was never written: decoders make grey of it in silence."""
+    if image.format not in COMPRESSED:
         return
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - ZERO_BYTES))
         if any(file.read()):
             return
-    if not path.read_bytes().rstrip(b"\0").endswith(JPEG_END):
+    data = path.read_bytes()
+    if image.format == "WEBP":
+        data = data[: 8 + int.from_bytes(data[4:8], "little")]
+    written = data.rstrip(b"\0")
+    # Some cameras fill up with zeros behind the end.
+    if len(data) - len(written) >= ZERO_BYTES and not written.endswith(JPEG_END):
         raise InputError(f"{path} is damaged: it ends in zeros, as a download that broke off; download it again")
 
 

@@ -11,6 +11,8 @@ OVERSHOOT = 2
 # Of TIFF.
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 WHITE_IS_ZERO, UNSIGNED = 0, (1,)
+# Grey of 12 bits, and of 16 bits with a sign: bits and Pillow's mode -> the largest value.
+WHITE_OF_BITS = {(12, "I;16"): 4095, (16, "I"): 32767}
 
 
 def as_rgb(image, background: tuple[int, int, int] = WHITE, reduce: int = 1) -> np.ndarray:
@@ -78,7 +80,7 @@ def _grey_converter(image, background: tuple[int, int, int]) -> Callable:
         values = np.asarray(piece)
         return values.view(np.uint32) if unsigned else values
 
-    white = 4095 if bits == 12 else white_of(values_of(piece) for _, piece in _bands(image, 1))
+    white = WHITE_OF_BITS.get((bits, image.mode)) or white_of(values_of(piece) for _, piece in _bands(image, 1))
     inverted = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
     clear = image.info.get("transparency")
 
