@@ -122,7 +122,7 @@ def open_picture(path: str | Path, max_pixels: int) -> Iterator:
 def decode(path: Path, image, background: tuple[int, int, int] = WHITE, reduce: int = 1) -> np.ndarray:
     """The pixels of an opened picture, uint8 (h, w, 3), RGB, upright; see `stills.as_rgb`."""
     image.load()
-    _require_end(path, image)
+    _require_whole(path, image)
     # Not before: a TIFF is turned while it is loaded, and some files name their orientation behind the pixels.
     return _upright(as_rgb(image, background, reduce), _orientation(image))
 
@@ -158,8 +158,13 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.array(ImageOps.exif_transpose(image))
 
 
-def _require_end(path: Path, image) -> None:
-    """Raises: InputError for a compressed picture whose end was never written: decoders make grey of it in silence."""
+def _require_whole(path: Path, image) -> None:
+    """Raises: for damage that decoders pass over: a part that was never written becomes grey or noise in silence."""
+    from PIL import Image
+
+    if image.format == "PNG":
+        with Image.open(path, formats=["PNG"]) as twin:
+            twin.verify()
     if image.format not in COMPRESSED:
         return
     with open(path, "rb") as file:

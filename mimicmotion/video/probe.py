@@ -38,7 +38,8 @@ class VideoInfo:
     many seconds after the picture the sound starts. `num_video_streams` counts cover pictures too. `turn` holds the
     filters that put the picture upright, `sample_aspect` is width over height of a stored pixel, `transfer` "PQ" or
     "HLG" for HDR. `promised_frames` is how many frames the header leads to expect, about; `damaged_frames` are those
-    that errors cover; `whole` is False where data are missing; `clean` is False where there was any error.
+    that errors cover; `whole` is False where data are missing; `clean` is False where there was any error; `alpha_lost`
+    is True where there is transparency that no decoder here can read.
     """
 
     codec: str
@@ -60,6 +61,7 @@ class VideoInfo:
     promised_frames: int = 0
     damaged_frames: int = 0
     whole: bool = True
+    alpha_lost: bool = False
 
     @property
     def usable(self) -> bool:
@@ -87,6 +89,8 @@ class VideoInfo:
             notes.append("it is interlaced: deinterlaced")
         if self.transfer:
             notes.append(f"it is HDR ({self.transfer}): tone-mapped")
+        if self.alpha_lost:
+            notes.append("its transparency cannot be read: what it hides shows")
         if self.damage:
             notes.append(f"it is damaged: {self.damage}")
         return tuple(notes)
@@ -132,6 +136,7 @@ def probe_video(path: str | Path, settings: VideoSettings | None = None) -> Vide
         transfer=facts.get("transfer"),
         promised_frames=promised,
         damaged_frames=facts.get("damaged_frames", 0),
+        alpha_lost=facts.get("alpha_lost", False),
         whole=not facts.get("holes", 0) and not _ends_early(facts, fps),
     )
 
