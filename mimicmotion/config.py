@@ -138,6 +138,11 @@ class ReferenceSettings:
     background: str = "white"  # behind what is transparent: a name, or #rrggbb
     max_pixels: int = setting(300_000_000, low=1)  # of a picture file; 4 bytes each while it is read
 
+    def __post_init__(self):
+        # YAML 1.1 reads an unquoted 16:9 as a number of base 60.
+        if re.fullmatch(r"[0-9]{2,9}", self.aspect):
+            self.aspect = "{}:{}".format(*divmod(int(self.aspect), 60))
+
 
 @dataclass
 class PoseSettings:
@@ -450,9 +455,6 @@ def aspect_ratio(aspect: str) -> Fraction | None:
     """
     if aspect in ASPECTS:
         return None
-    if aspect.isdecimal():
-        # YAML 1.1 reads an unquoted 16:9 as a number of base 60.
-        aspect = "{}:{}".format(*divmod(int(aspect[:9]), 60))
     sides = re.fullmatch(r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)", aspect, re.ASCII)
     if not sides or not all(map(float, sides.groups())):
         raise UsageError(f"reference.aspect is {aspect!r}; it must be {', '.join(ASPECTS)} or width:height, as 3:4")

@@ -159,7 +159,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _require_whole(path: Path, image) -> None:
-    """Raises: for damage that decoders pass over: a part that was never written becomes grey or noise in silence."""
+    """Raises an error for damage that decoders pass over: what was never written becomes grey or noise in silence."""
     from PIL import Image
 
     if image.format == "PNG":

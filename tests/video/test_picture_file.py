@@ -100,18 +100,18 @@ def test_16_bit_grey_in_other_formats(tmp_path, suffix):
 # Modes
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB"])
-@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
-def test_every_mode_shows_the_same_picture(tmp_path, mode, suffix):
+MODES = {"png": ["1", "L", "P", "RGB"], "tif": ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB"],
+         "jpg": ["1", "L", "RGB", "CMYK", "YCbCr"]}  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(suffix, mode) for suffix, modes in MODES.items() for mode in modes])
+def test_every_mode_shows_the_same_picture(tmp_path, suffix, mode):
     image = Image.fromarray(COLORS)
     if mode == "LAB":
         spaces = (ImageCms.createProfile(space) for space in ("sRGB", "LAB"))
         image = ImageCms.profileToProfile(image, *spaces, outputMode="LAB")
     image = image.convert(mode)
-    try:
-        image.save(tmp_path / f"picture.{suffix}", **({"quality": 100, "subsampling": 0} if suffix == "jpg" else {}))
-    except OSError:
-        pytest.skip(f"Pillow writes no {suffix} of {mode}")
+    image.save(tmp_path / f"picture.{suffix}", **({"quality": 100, "subsampling": 0} if suffix == "jpg" else {}))
     pixels = read_picture(tmp_path / f"picture.{suffix}").pixels
     expected = COLORS if mode == "LAB" else np.asarray(image.convert("RGB"))
     assert np.abs(pixels.astype(int) - expected).mean() < 4
