@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from mimicmotion.places import find, looked_for
 DEFAULT_CONFIG = "configs/test.yaml"
 SIZE_MULTIPLE = 64  # the VAE divides by 8, the UNet by 8 again
 ASPECT_RATIO = 9 / 16
+WIDEST = 4  # longest side over shortest of a frame that one may ask for
 LARGEST_SEED = 2**63 - 1
 MOST_LATENTS = 250_000  # of a streaming run: a million frames, 23 hours at 12 a second
 # A file of settings is far below all of these; beyond them reading it would take the stack or the memory.
@@ -33,6 +35,7 @@ PLAIN_TAGS = (None, "!", "tag:yaml.org,2002:str")
 LONGEST_NUMBER = 128  # bits
 LONGEST_SHOWN = 200  # characters of a value in a message
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+ASPECTS = ("published", "auto", "keep")
 
 
 def setting(default, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None,
@@ -136,6 +139,22 @@ class VideoSettings:
 
 
 @dataclass
+class ReferenceSettings:
+    """How pictures are read, the reference and streaming's first one, and what shape the frames get from it."""
+
+    # published: 9:16 for upright pictures, 16:9 for others; auto: nearest shape of about as many pixels; keep: the
+    # same with nothing cut, the background at its edges; or width:height
+    aspect: str = "published"
+    background: str = "white"  # behind what is transparent: a name, or #rrggbb
+    max_pixels: int = setting(300_000_000, low=1)  # of a picture file; 4 bytes each while it is read
+
+    def __post_init__(self):
+        # YAML 1.1 reads an unquoted 16:9 as a number of base 60.
+        if re.fullmatch(r"[0-9]{2,9}", self.aspect):
+            self.aspect = "{}:{}".format(*divmod(int(self.aspect), 60))
+
+
+@dataclass
 class PoseSettings:
     """Where poses come from and how they are fitted to the reference."""
 
@@ -178,6 +197,7 @@ class OutputSettings:
     """What is written, and where."""
 
     output_dir: str = "outputs"
+    variant: str | None = None  # results are called <video>.<variant>, beside those of other variants
     audio: str = setting("keep", choices=("keep", "drop"))
     crf: int = setting(18, low=0, high=51)
     comparison: bool = False
@@ -243,6 +263,7 @@ class Config:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     video: VideoSettings = field(default_factory=VideoSettings)
+    reference: ReferenceSettings = field(default_factory=ReferenceSettings)
     pose: PoseSettings = field(default_factory=PoseSettings)
     streaming: StreamingSettings = field(default_factory=StreamingSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
@@ -543,6 +564,37 @@ def check_config(config: Config) -> None:
         raise UsageError("test_case is empty; at least one entry with a ref_image_path is needed")
     for i, case in enumerate(config.test_case):
         _check_case(f"test_case[{i}]", case)
+    aspect_ratio(config.reference.aspect)
+    parse_color(config.reference.background)
+
+
+def aspect_ratio(aspect: str) -> Fraction | None:
+    """Width over height that `reference.aspect` asks for; None for those of its names that depend on the picture.
+
+    Raises: UsageError for anything else, and for a frame more than 4 times as long as wide.
+    """
+    if aspect in ASPECTS:
+        return None
+    sides = re.fullmatch(r"(\d{1,5}(?:\.\d{1,4})?):(\d{1,5}(?:\.\d{1,4})?)", aspect, re.ASCII)
+    if not sides or not all(map(float, sides.groups())):
+        raise UsageError(f"reference.aspect is {aspect!r}; it must be {', '.join(ASPECTS)} or width:height, as 3:4")
+    ratio = Fraction(sides[1]) / Fraction(sides[2])
+    if not Fraction(1, WIDEST) <= ratio <= WIDEST:
+        raise UsageError(f"reference.aspect is {aspect}; no side may be more than {WIDEST} times as long as the other")
+    return ratio
+
+
+def parse_color(text: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0..255, of a name or #rrggbb. Raises: UsageError for what is no colour."""
+    from PIL import ImageColor
+
+    try:
+        color = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        color = (256,)
+    if max(color) > 255:
+        raise UsageError(f"reference.background is {text!r}; give a colour such as white, grey or '#7f7f7f'")
+    return color
 
 
 def _check_value(path: str, value: Any, limits) -> None:

@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mimicmotion.config import ASPECT_RATIO, SIZE_MULTIPLE
+from mimicmotion.config import (
+    ASPECT_RATIO,
+    SIZE_MULTIPLE,
+    WIDEST,
+    ReferenceSettings,
+    aspect_ratio,
+    parse_color,
+)
 from mimicmotion.dwpose import (
     CANVAS_SIDE,
     Alignment,
@@ -29,7 +35,7 @@ from mimicmotion.dwpose import (
     save_poses,
 )
 from mimicmotion.errors import InputError
-from mimicmotion.video import VideoSource, effective_stride
+from mimicmotion.video import VideoSource, effective_stride, read_picture
 
 if TYPE_CHECKING:
     import torch
@@ -37,12 +43,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SIDECAR_SUFFIX = ".pose.npz"
+LITTLE_CUT = 0.05  # of a picture's rows or columns
 DRAWN_BYTES = 2**30  # of drawn poses kept: 570 frames at 576x1024
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a picture becomes a frame: resized to cover it, then cropped in the middle. Sizes in pixels."""
+    """How a picture becomes a frame: resized, then cropped in the middle or laid on a background. Sizes in pixels."""
 
     height: int
     width: int
@@ -51,22 +58,49 @@ class Geometry:
 
     @property
     def top(self) -> int:
-        """First row of the crop."""
+        """First row of the crop; negative: rows of background above the picture."""
         return round((self.resized_height - self.height) / 2)
 
     @property
     def left(self) -> int:
-        """First column of the crop."""
+        """First column of the crop; negative: columns of background beside the picture."""
         return round((self.resized_width - self.width) / 2)
+
+    @property
+    def rows_cut(self) -> float:
+        """Share of the picture's rows that the frame does not show."""
+        return max(0.0, 1 - self.height / self.resized_height)
+
+    @property
+    def columns_cut(self) -> float:
+        """Share of the picture's columns that the frame does not show."""
+        return max(0.0, 1 - self.width / self.resized_width)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture as a frame: pixels uint8 (height, width, 3), RGB.
+
+    geometry: how it was made one; size: (height, width) of the picture; notes: in words, what was done to it.
+    """
+
+    pixels: np.ndarray
+    geometry: Geometry
+    size: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference picture as a frame: pixels uint8 (height, width, 3), RGB; pose in 0..1 of that frame."""
+    """A reference picture as a frame: pixels uint8 (height, width, 3), RGB; pose in 0..1 of that frame.
+
+    frame: how the pixels came from the file; None where they came from none.
+    """
 
     path: Path
     pixels: np.ndarray
     pose: dict
+    frame: Frame | None = None
 
 
 @dataclass(frozen=True)
@@ -86,58 +120,112 @@ class DrivingPoses:
     report: TrackReport
 
 
-def frame_geometry(height: int, width: int, resolution: int) -> Geometry:
-    """Size of the frames for a picture of height x width, and how it is resized to cover them.
+def frame_geometry(height: int, width: int, resolution: int, aspect: str = "published") -> Geometry:
+    """Size of the frames for a picture of height x width, and how it is resized for them.
 
-    The short side is `resolution`, the long side 16/9 of it, floored to a multiple of 64; only a picture higher
-    than wide gives upright frames.
+    Sides are multiples of 64. The picture covers the frame and is cropped, but for "keep", which loses nothing.
+
+    Args:
+        resolution: short side in pixels; where `aspect` lets the picture decide, frames have about as many pixels as
+            published ones of that short side.
+        aspect: as `reference.aspect`. "published": the long side is 16/9 of the short one, floored, and only a
+            picture higher than wide gives upright frames.
     """
-    long_side = int(resolution / ASPECT_RATIO // SIZE_MULTIPLE) * SIZE_MULTIPLE
-    target_height, target_width = (long_side, resolution) if height > width else (resolution, long_side)
+    target_height, target_width = target = _frame_size(height, width, resolution, aspect)
     ratio = height / width
+    if aspect == "keep":
+        scale = min(target_height / height, target_width / width)
+        resized = (max(1, round(side * scale)) for side in (height, width))
+        # A line of background would be rounding.
+        fitted = (full if full - side <= 1 else side for side, full in zip(resized, target, strict=True))
+        return Geometry(*target, *fitted)
     if ratio < target_height / target_width:
         return Geometry(target_height, target_width, target_height, math.ceil(target_height / ratio))
     return Geometry(target_height, target_width, math.ceil(target_width * ratio), target_width)
 
 
-def fit_picture(pixels: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """`pixels` uint8 (h, w, 3) resized (bilinear, not anti-aliased, as published) and cropped to the frame."""
+def _frame_size(height: int, width: int, resolution: int, aspect: str) -> tuple[int, int]:
+    long_side = int(resolution / ASPECT_RATIO // SIZE_MULTIPLE) * SIZE_MULTIPLE
+    if aspect == "published":
+        return (long_side, resolution) if height > width else (resolution, long_side)
+    asked = aspect_ratio(aspect)
+    if asked is None:
+        return _nearest_size(height / width, resolution * long_side)
+    long_side = int(resolution * max(asked, 1 / asked) // SIZE_MULTIPLE) * SIZE_MULTIPLE
+    return (long_side, resolution) if asked < 1 else (resolution, long_side)
+
+
+def _nearest_size(ratio: float, area: int) -> tuple[int, int]:
+    """(height, width) of about `area` pixels and nearly height : width = `ratio`; of equally good ones the smallest."""
+
+    def misfit(size: tuple[int, int]) -> tuple[float, int]:
+        height, width = size
+        # Another shape cuts people; some more or fewer pixels change little.
+        misfit = abs(math.log(height / width / ratio)) + abs(math.log(height * width / area)) / 4
+        return round(misfit, 9), height * width
+
+    sides = range(SIZE_MULTIPLE, math.isqrt(area * WIDEST) + SIZE_MULTIPLE, SIZE_MULTIPLE)
+    sizes = ((h, w) for h in sides for w in sides if h <= WIDEST * w and w <= WIDEST * h)
+    return min(sizes, key=misfit)
+
+
+def fit_picture(
+    pixels: np.ndarray, geometry: Geometry, background: tuple[int, int, int] = (255, 255, 255)
+) -> np.ndarray:
+    """`pixels` uint8 (h, w, 3) resized (bilinear, not anti-aliased, as published), cropped to the frame.
+
+    Where the frame is larger than the resized picture, `background` (R, G, B) is around it.
+    """
     import torch  # not above: a dry run needs only sizes
 
     tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
     size = (geometry.resized_height, geometry.resized_width)
     resized = torch.nn.functional.interpolate(tensor, size=size, mode="bilinear", align_corners=False)
-    top, left = geometry.top, geometry.left
+    top, left = max(0, geometry.top), max(0, geometry.left)
     cropped = resized[0, :, top : top + geometry.height, left : left + geometry.width]
-    return cropped.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    fitted = cropped.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    if fitted.shape[:2] == (geometry.height, geometry.width):
+        return fitted
+    frame = np.empty((geometry.height, geometry.width, 3), np.uint8)
+    frame[:] = background
+    frame[max(0, -geometry.top) :, max(0, -geometry.left) :][: fitted.shape[0], : fitted.shape[1]] = fitted
+    return frame
 
 
-def read_picture(path: str | Path) -> np.ndarray:
-    """A picture as uint8 (h, w, 3), RGB, turned as its EXIF tag says.
-
-    Raises: InputError when it is missing, no picture, or damaged.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except FileNotFoundError:
-        raise InputError(f"reference image not found: {path}; pass --ref_image_path") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read the reference image {path}: {error}; convert it to PNG or JPEG") from error
+def read_frame(path: Path, resolution: int, settings: ReferenceSettings | None = None) -> Frame:
+    """A picture as a frame, of the shape that the settings ask for. Raises: as `video.read_picture`."""
+    settings = settings or ReferenceSettings()
+    picture = read_picture(path, settings)
+    geometry = frame_geometry(*picture.size, resolution, settings.aspect)
+    pixels = fit_picture(picture.pixels, geometry, parse_color(settings.background))
+    notes = [*picture.notes, *shape_notes(picture.size, geometry, settings.aspect)]
+    return Frame(pixels, geometry, picture.size, tuple(notes))
 
 
-def read_frame(path: Path, resolution: int) -> tuple[np.ndarray, Geometry]:
-    """A picture as a frame, uint8 (height, width, 3), RGB, and how it was made one. Raises: as `read_picture`."""
-    picture = read_picture(path)
-    geometry = frame_geometry(*picture.shape[:2], resolution)
-    return fit_picture(picture, geometry), geometry
+def shape_notes(size: tuple[int, int], geometry: Geometry, aspect: str) -> list[str]:
+    """In words, what of a picture of `size` (height, width) the frame does not show, or shows beside it."""
+    cut = [
+        f"{share:.1%} of its {name}"
+        for name, share, pixels in (
+            ("rows", geometry.rows_cut, geometry.resized_height - geometry.height),
+            ("columns", geometry.columns_cut, geometry.resized_width - geometry.width),
+        )
+        if pixels > 1  # one is rounding
+    ]
+    shapes = f"{size[1]}x{size[0]} becomes {geometry.width}x{geometry.height} (aspect {aspect})"
+    if cut:
+        remedy = "" if aspect != "published" else "; --aspect auto takes the shape nearest to the picture's"
+        return [f"{shapes}: {' and '.join(cut)} are cut{remedy}"]
+    if min(geometry.top, geometry.left) < 0:
+        return [f"{shapes}: whole, with background at its edges"]
+    return []
 
 
 def load_reference(
     path: str | Path,
     resolution: int,
     detect: Callable[[np.ndarray], dict],
-    read: Callable[[Path, int], tuple[np.ndarray, Geometry]] = read_frame,
+    read: Callable[[Path, int], Frame] = read_frame,
 ) -> Reference:
     """The reference picture as a frame, with the pose of the largest person in it.
 
@@ -147,13 +235,18 @@ def load_reference(
         detect: gives the pose of a uint8 (h, w, 3) picture.
         read: `read_frame`, or something faster that gives the same.
 
-    Raises: InputError for an unreadable picture or sidecar, or when there is no person in it.
+    Raises: InputError for an unreadable picture or sidecar, one that belongs to another picture, or when there is no
+    person in it.
     """
     path = Path(path)
-    pixels, geometry = read(path, resolution)
+    frame = read(path, resolution)
+    pixels, geometry = frame.pixels, frame.geometry
+    much = max(geometry.rows_cut, geometry.columns_cut) > LITTLE_CUT
+    for note in frame.notes:
+        logger.log(logging.WARNING if much else logging.INFO, "%s: %s", path, note)
     sidecar = path.with_suffix(SIDECAR_SUFFIX)
     if sidecar.is_file():
-        pose = align_pose(load_poses(sidecar).poses[0], picture_to_frame(geometry))
+        pose = align_pose(pose_of_picture(sidecar, path, frame.size), picture_to_frame(geometry))
     else:
         pose = detect(pixels)
     try:
@@ -163,7 +256,26 @@ def load_reference(
             f"no person was found in the reference image {path}; use a picture that shows one clearly, or put "
             f"keypoints beside it in {sidecar.name}"
         ) from None
-    return Reference(path, pixels, poses[0])
+    return Reference(path, pixels, poses[0], frame)
+
+
+def pose_of_picture(sidecar: Path, picture: Path, size: tuple[int, int]) -> dict:
+    """The pose in a file beside a picture of `size` (height, width).
+
+    Raises: InputError when it cannot be read, or was made for a picture of another size or for a clip.
+    """
+    saved = load_poses(sidecar)
+    if len(saved.poses) != 1:
+        raise InputError(
+            f"{sidecar} holds poses of {len(saved.poses)} frames, as of a clip; the one beside a picture holds one: "
+            "remove or rename it"
+        )
+    if (saved.height, saved.width) != size:
+        raise InputError(
+            f"{sidecar} was made for a picture of {saved.width}x{saved.height}, but {picture} is {size[1]}x{size[0]}; "
+            "remove it, and the pose is detected, or make it anew"
+        )
+    return saved.poses[0]
 
 
 def picture_to_frame(geometry: Geometry) -> Alignment:

@@ -1,6 +1,7 @@
 """Layers of settings, and what is refused with which words."""
 
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ import yaml
 from mimicmotion.config import (
     PRECISIONS,
     Config,
+    aspect_ratio,
     check_config,
     default_config,
     describe_setting,
     load_config,
     lookup,
+    parse_color,
     to_yaml,
     trace_config,
     walk,
@@ -59,6 +62,38 @@ def test_an_upstream_file_is_enough(tmp_path):
     config = load(content, tmp_path)
     assert config.test_case[0].num_frames == 16
     assert config.test_case[0].sample_stride == 2
+
+
+@pytest.mark.parametrize(
+    ("aspect", "ratio"),
+    [("published", None), ("auto", None), ("keep", None), ("3:4", Fraction(3, 4)), ("2.5:1", Fraction(5, 2))],
+)
+def test_shapes_of_frames(tmp_path, aspect, ratio):
+    assert aspect_ratio(load({"reference": {"aspect": aspect}}, tmp_path).reference.aspect) == ratio
+
+
+@pytest.mark.parametrize("aspect", ["16:9", "9:16", "1:1"])
+def test_a_shape_means_itself_with_and_without_quotes(tmp_path, aspect):
+    width, height = map(int, aspect.split(":"))
+    for content in (f"reference: {{aspect: '{aspect}'}}", f"reference:\n  aspect: {aspect}\n"):
+        assert load(content, tmp_path).reference.aspect == aspect
+    config = load_config(overrides=[f"reference.aspect={aspect}"])
+    assert config.reference.aspect == aspect
+    assert aspect_ratio(aspect) == Fraction(width, height)
+    assert load(to_yaml(config), tmp_path).reference.aspect == aspect
+
+
+@pytest.mark.parametrize("aspect", ["wide", "5:1", "1:100", "0:9", "9:0", "-3:4", "3:4:5", "nan:1", "1e3:1", "", "7"])
+def test_shapes_that_are_refused(aspect):
+    with pytest.raises(UsageError, match=r"reference\.aspect"):
+        load_config(given={"reference.aspect": aspect})
+
+
+def test_colours_of_the_background():
+    assert parse_color(load_config(given={"reference.background": "#0a141e"}).reference.background) == (10, 20, 30)
+    for bad in ("", "wite", "#12", "rgb(999,0,0)", "x" * 1000):
+        with pytest.raises(UsageError, match=r"reference\.background"):
+            load_config(given={"reference.background": bad})
 
 
 def test_later_layers_win(tmp_path):

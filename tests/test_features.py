@@ -1,5 +1,7 @@
 """Sizes, pictures and poses of a run: the published table and the laws around it."""
 
+import logging
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -7,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimicmotion.dwpose import draw_pose, empty_pose
+from mimicmotion.config import ReferenceSettings
+from mimicmotion.dwpose import align_pose, draw_pose, empty_pose
 from mimicmotion.errors import InputError
 from mimicmotion.features import (
     DrawnPoses,
@@ -19,10 +22,12 @@ from mimicmotion.features import (
     follow,
     frame_geometry,
     load_reference,
-    read_picture,
+    picture_to_frame,
+    read_frame,
     read_poses,
     save_driving_poses,
 )
+from mimicmotion.video.picture_file import EXIF_ORIENTATION
 from mimicmotion.video.source import open_video
 from tests.conftest import dancing_poses, write_clip, write_pose_file
 
@@ -76,6 +81,72 @@ def test_the_resized_picture_covers_the_frame_and_hardly_more(height, width, res
     assert geometry.height % 64 == geometry.width % 64 == 0
 
 
+# width, height, resolution, aspect -> frame width, height
+SHAPES = [
+    ((240, 240, 576, "auto"), (768, 768)),
+    ((240, 240, 128, "auto"), (128, 128)),
+    ((576, 1024, 576, "auto"), (576, 1024)),
+    ((1920, 1080, 576, "auto"), (1024, 576)),
+    ((3000, 1000, 576, "auto"), (1344, 448)),
+    ((240, 240, 576, "keep"), (768, 768)),
+    ((1920, 1080, 576, "9:16"), (576, 1024)),
+    ((1080, 1920, 576, "16:9"), (1024, 576)),
+    ((1080, 1920, 448, "9:16"), (448, 768)),
+    ((1080, 1920, 576, "1:1"), (576, 576)),
+    ((1080, 1920, 576, "3:4"), (576, 768)),
+    ((1080, 1920, 576, "2.39:1"), (1344, 576)),
+]
+
+
+@pytest.mark.parametrize(("asked", "frame"), SHAPES)
+def test_frames_have_the_shape_that_was_asked_for(asked, frame):
+    width, height, resolution, aspect = asked
+    geometry = frame_geometry(height, width, resolution, aspect)
+    assert (geometry.width, geometry.height) == frame
+
+
+@given(st.integers(8, 4000), st.integers(8, 4000), st.sampled_from([64, 128, 576]), st.sampled_from(["auto", "keep"]))
+def test_auto_cuts_no_more_than_published_and_keep_nothing(height, width, resolution, aspect):
+    geometry = frame_geometry(height, width, resolution, aspect)
+    published = frame_geometry(height, width, resolution)
+    assert geometry.height % 64 == geometry.width % 64 == 0
+    assert 1 / 4 <= geometry.height * geometry.width / (published.height * published.width) <= 4
+    lost = geometry.rows_cut + geometry.columns_cut
+    assert lost == 0 if aspect == "keep" else lost <= published.rows_cut + published.columns_cut + 0.02
+    # People keep their proportions, but for rounding.
+    scale = geometry.resized_height / height if height > width else geometry.resized_width / width
+    assert abs(geometry.resized_height - height * scale) <= 1.5
+    assert abs(geometry.resized_width - width * scale) <= 1.5
+
+
+def test_a_whole_picture_lies_on_the_background():
+    pixels = np.full((40, 100, 3), 7, np.uint8)
+    geometry = Geometry(height=64, width=128, resized_height=51, resized_width=128)
+    frame = fit_picture(pixels, geometry, (250, 1, 2))
+    rows = [tuple(row) for row in frame[:, 5]]
+    assert rows == [(250, 1, 2)] * 6 + [(7, 7, 7)] * 51 + [(250, 1, 2)] * 7
+    pose = dancing_poses(1)[0]
+    moved = align_pose(pose, picture_to_frame(geometry))["bodies"]["candidate"]
+    x, y = pose["bodies"]["candidate"].T
+    assert np.allclose(moved, np.stack([x, (y * 51 + 6) / 64], axis=1))
+
+
+def test_what_is_cut_is_told_with_its_share(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "square.png"
+    PIL.Image.new("RGB", (240, 240)).save(path)
+    frame = read_frame(path, 576)
+    assert (frame.geometry.rows_cut, frame.geometry.columns_cut) == (0.4375, 0)
+    (note,) = frame.notes
+    assert "240x240 becomes 1024x576" in note and "43.8% of its rows" in note and "--aspect auto" in note
+    assert read_frame(path, 576, ReferenceSettings(aspect="auto")).notes == ()
+    load_reference(path, 576, lambda _: dancing_poses(1)[0])
+    assert [(record.levelname, note in record.getMessage()) for record in caplog.records] == [("WARNING", True)]
+    PIL.Image.new("RGB", (90, 100)).save(tmp_path / "nearly.png")
+    keep = read_frame(tmp_path / "nearly.png", 64, ReferenceSettings(aspect="keep", background="#0a141e"))
+    assert "background" in keep.notes[0] and keep.pixels[0, 0].tolist() == [10, 20, 30]
+
+
 def test_a_picture_of_the_frames_size_is_unchanged():
     pixels = np.random.default_rng(0).integers(0, 256, (192, 128, 3), dtype=np.uint8)
     assert np.array_equal(fit_picture(pixels, frame_geometry(192, 128, 128)), pixels)
@@ -89,26 +160,6 @@ def test_pictures_are_resized_like_the_published_ones_and_cropped_in_the_middle(
     )
     expected = whole[0, :, :, 10:42].permute(1, 2, 0).numpy()
     assert np.abs(fit_picture(pixels, geometry) - expected).max() <= 0.5 + 1e-3
-
-
-def test_exif_orientation_is_honoured(tmp_path):
-    image = PIL.Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3) * 10)
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "turned.png", exif=exif)
-    assert read_picture(tmp_path / "turned.png").shape == (4, 2, 3)
-
-
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n broken"])
-def test_unreadable_pictures_are_named(tmp_path, content):
-    (tmp_path / "bad.png").write_bytes(content)
-    with pytest.raises(InputError, match=r"bad\.png"):
-        read_picture(tmp_path / "bad.png")
-
-
-def test_a_missing_picture_is_named(tmp_path):
-    with pytest.raises(InputError, match="not found"):
-        read_picture(tmp_path / "none.png")
 
 
 def test_the_reference_is_detected_in_the_frame(tmp_path):
@@ -133,6 +184,30 @@ def test_a_sidecar_replaces_detection_and_follows_the_crop(tmp_path):
     x, y = pose["bodies"]["candidate"].T
     moved = np.stack([x, (y * 96 - 16) / 64], axis=1)
     assert np.allclose(reference.pose["bodies"]["candidate"], moved, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(96, 65), (64, 96), (192, 128)])
+def test_a_sidecar_of_another_picture_is_refused(tmp_path, size):
+    PIL.Image.new("RGB", (64, 96)).save(tmp_path / "person.png")
+    write_pose_file(tmp_path / "person.pose.npz", dancing_poses(1), size=size, fps=0.0)
+    with pytest.raises(InputError, match=rf"made for a picture of {size[1]}x{size[0]}, but .*person\.png is 64x96"):
+        load_reference(tmp_path / "person.png", 64, lambda _: pytest.fail("detected"))
+
+
+def test_a_sidecar_is_compared_with_the_picture_as_it_is_shown(tmp_path):
+    image = PIL.Image.new("RGB", (96, 64))
+    exif = image.getexif()
+    exif[EXIF_ORIENTATION] = 6
+    image.save(tmp_path / "person.png", exif=exif)
+    write_pose_file(tmp_path / "person.pose.npz", dancing_poses(1), size=(96, 64), fps=0.0)
+    assert load_reference(tmp_path / "person.png", 64, lambda _: pytest.fail("detected")).frame.size == (96, 64)
+
+
+def test_the_poses_of_a_clip_are_no_sidecar(tmp_path):
+    PIL.Image.new("RGB", (64, 96)).save(tmp_path / "person.png")
+    write_pose_file(tmp_path / "person.pose.npz", dancing_poses(2))
+    with pytest.raises(InputError, match="poses of 2 frames"):
+        load_reference(tmp_path / "person.png", 64, lambda _: pytest.fail("detected"))
 
 
 def test_a_reference_without_a_person_is_an_error(tmp_path):

@@ -10,11 +10,11 @@ from mimicmotion.animation.recording import check_recording, experiment_name
 from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError
-from mimicmotion.features import frame_geometry, read_picture
+from mimicmotion.features import frame_geometry
 from mimicmotion.files import printable, remove_stale_temporaries, require_possible, require_writable
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
 from mimicmotion.results import Job, RunLog, left_out, plan_jobs, recorded
-from mimicmotion.video import effective_stride, open_video
+from mimicmotion.video import effective_stride, open_video, read_picture
 from mimicmotion.weights import without_network
 
 logger = logging.getLogger(__name__)
@@ -156,10 +156,10 @@ def _dry_run_row(animator: Animator, job: Job) -> tuple[str, ...]:
     try:
         animator.recipe(job)
         video = open_video(job.video, settings=config.video)
-        picture = read_picture(job.case.ref_image_path)
+        picture = read_picture(job.case.ref_image_path, config.reference)
     except MimicMotionError as error:
         return (job.name, "-", "-", "-", "-", "-", f"{CANNOT_RUN}: {printable(error)}")
-    geometry = frame_geometry(*picture.shape[:2], job.case.resolution)
+    geometry = frame_geometry(*picture.size, job.case.resolution, config.reference.aspect)
     frames = -(-video.num_frames // effective_stride(video.fps, job.case.sample_stride))
     tiles = len(tile_windows(1 + frames, job.case.num_frames, job.case.frames_overlap, config.sampling.tile_layout))
     steps, guidance = turbo_steps_and_guidance(config.turbo, job.case)

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 from mimicmotion.animation.inputs import InputFeatures
 from mimicmotion.animation.models import Models
@@ -18,7 +17,7 @@ from mimicmotion.features import (
     save_driving_poses,
 )
 from mimicmotion.results import Job
-from mimicmotion.video import VideoSource, playback_speed, video_stem
+from mimicmotion.video import VideoSource, playback_speed
 from mimicmotion.weights import pose_canvas
 
 logger = logging.getLogger(__name__)
@@ -86,14 +85,9 @@ class ClipMaker:
         """The poses of the driving video: from their file, or detected and saved as the settings say."""
         pose, stride = self.settings, job.case.sample_stride
         if pose.backend == "file":
-            return read_poses(saved_poses(pose.folder, job), video, stride, pose.max_gap)
+            return read_poses(job.poses_in(pose.folder), video, stride, pose.max_gap)
         driving = follow(self.features.driving_poses(video, stride), str(video.path), pose.max_gap)
         if pose.save_folder:
-            path, models = saved_poses(pose.save_folder, job), self.models
+            path, models = job.poses_in(pose.save_folder), self.models
             save_driving_poses(path, driving, video, models.backend, models.detector_fingerprint)
         return driving
-
-
-def saved_poses(folder: str, job: Job) -> Path:
-    """The file of a job's poses in a folder of saved ones."""
-    return Path(folder) / f"{video_stem(job.video)}.npz"

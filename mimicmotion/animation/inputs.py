@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mimicmotion.animation.models import Models
-from mimicmotion.features import DetectedPoses, Geometry, Reference, detect_poses, read_frame
+from mimicmotion.features import DetectedPoses, Frame, Reference, detect_poses, read_frame
 from mimicmotion.progress import Progress
 from mimicmotion.video import VideoSource, effective_stride, open_video
 
@@ -29,9 +29,9 @@ class InputFeatures:
         """A driving video. Raises: InputError when it cannot be read."""
         return open_video(path, settings=self.models.config.video)
 
-    def read_frame(self, path: Path, resolution: int) -> tuple[np.ndarray, Geometry]:
-        """As `features.read_frame`."""
-        return read_frame(path, resolution)
+    def read_frame(self, path: Path, resolution: int) -> Frame:
+        """As `features.read_frame`, with the settings of the run."""
+        return read_frame(path, resolution, self.models.config.reference)
 
     def pose_in_picture(self, pixels: np.ndarray) -> dict:
         """The poses of all people in a picture, uint8 (h, w, 3), RGB."""

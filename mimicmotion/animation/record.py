@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from mimicmotion.animation.models import Models
 from mimicmotion.errors import InputError
-from mimicmotion.features import SIDECAR_SUFFIX
+from mimicmotion.features import SIDECAR_SUFFIX, Reference
 from mimicmotion.files import content_sha256, printable
 from mimicmotion.pipelines import turbo_steps_and_guidance
 from mimicmotion.results import Job, recipe, require_places, sidecar_path, unfinished, write_sidecar
-from mimicmotion.video import video_stem
+from mimicmotion.video import VideoSource
 
 if TYPE_CHECKING:
     from mimicmotion.animation.clip import Clip
@@ -27,7 +27,7 @@ def job_recipe(models: Models, job: Job) -> dict:
     if os.path.isfile(sidecar):
         paths["reference_pose"] = sidecar
     if config.pose.backend == "file":
-        paths["poses"] = Path(config.pose.folder) / f"{video_stem(job.video)}.npz"
+        paths["poses"] = job.poses_in(config.pose.folder)
     for path in paths.values():
         # A pipe under a video's name would block whoever reads it.
         if not os.path.isfile(path) and not os.path.isdir(path):
@@ -82,6 +82,8 @@ def facts(models: Models, clip: "Clip") -> dict:
         "playback_speed": round(clip.playback_speed, 4),
         "sampled_frames": {"stride": clip.driving.stride, "source_fps": clip.driving.fps},
         "driving_video": list(clip.video.notes),
+        "damage": damage(clip.video),
+        "reference_picture": picture_facts(clip.reference),
         "steps": steps,
         "guidance_scale": guidance,
         "sigmas": [float(sigma) for sigma in models.pipeline.scheduler.sigmas],
@@ -91,4 +93,32 @@ def facts(models: Models, clip: "Clip") -> dict:
         "device": describe_device(models.device),
         "dtype": str(models.dtype),
         "peak_memory_bytes": peak_memory(models.device),
+    }
+
+
+def damage(video: VideoSource) -> dict | None:
+    """How much is missing of a damaged driving video, or wrong in it; None where nothing is."""
+    info = video.info
+    if info is None or not info.damage:
+        return None
+    return {
+        "frames": info.num_frames,
+        "promised_frames": info.promised_frames,
+        "damaged_frames": info.damaged_frames,
+        "ends_early": not info.whole,
+    }
+
+
+def picture_facts(reference: Reference) -> dict | None:
+    """What was done to the reference picture; None where it came from no file."""
+    frame = reference.frame
+    if frame is None:
+        return None
+    height, width = frame.size
+    return {
+        "height": height,
+        "width": width,
+        "rows_cut": round(frame.geometry.rows_cut, 4),
+        "columns_cut": round(frame.geometry.columns_cut, 4),
+        "notes": list(frame.notes),
     }

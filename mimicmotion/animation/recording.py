@@ -70,6 +70,7 @@ class StepRecording:
             },
             "scheduler": json.loads(self.models.pipeline.scheduler.to_json_string()),
             "test_case": [asdict(case) for case in config.test_case],
+            "reference": asdict(config.reference),
         }
         return StepExperiment(config.latent_steps.folder, experiment_name(config), description)
 

@@ -33,7 +33,7 @@ CONCAT = (
     Flag("--bridge_strength", "latent_concat.bridge_strength", float, "share of the steps that sample a bridge, 0..1"),
     Flag("--report", "latent_concat.report", True, "also compare all ways to join: <name>_joins.json and .png"),
     Flag("--overwrite", "output.overwrite", True, "decode: replace a joined mp4 that was made differently"),
-    *(flag for flag in RUN if flag.path.startswith("test_case")),
+    *(flag for flag in RUN if flag.path.startswith(("test_case", "reference"))),
 )
 GROUPS = {
     "concat": CONCAT,

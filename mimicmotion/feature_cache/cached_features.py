@@ -19,7 +19,7 @@ from mimicmotion.animation import Animator, InputFeatures, Models, animate_folde
 from mimicmotion.config import Config, TestCase
 from mimicmotion.dwpose import arrays_from_pose, pose_from_arrays, stack_poses, unstack_poses
 from mimicmotion.feature_cache.store import FeatureCache, Value, statistics_lines
-from mimicmotion.features import DetectedPoses, Geometry, Reference
+from mimicmotion.features import DetectedPoses, Frame, Geometry, Reference
 from mimicmotion.files import content_sha256
 from mimicmotion.results import package_versions
 from mimicmotion.video import VideoInfo, VideoSource, open_video, probe_video, require_file
@@ -27,7 +27,7 @@ from mimicmotion.video import VideoInfo, VideoSource, open_video, probe_video, r
 logger = logging.getLogger(__name__)
 
 # To be raised when this program's own code makes other values from equal inputs.
-REVISION = 2
+REVISION = 3
 READERS = ("av", "decord", "pillow")
 DETECTORS = ("onnxruntime-gpu", "onnxruntime", "mediapipe", "controlnet-aux", "opencv-contrib-python", "numpy")
 NETWORKS = ("torch", "diffusers", "transformers")
@@ -82,10 +82,17 @@ class CachedFeatures:
         )
         return open_video(path, info=info, settings=self.config.video)
 
-    def read_frame(self, path: Path, resolution: int) -> tuple[np.ndarray, Geometry]:
+    def read_frame(self, path: Path, resolution: int) -> Frame:
         """The reference picture as a frame."""
         require_file(path)
-        key = {"content": content_sha256(path), "resolution": resolution, "made_by": made_by((*READERS, "torch"))}
+        settings = self.config.reference
+        key = {
+            "content": content_sha256(path),
+            "resolution": resolution,
+            "aspect": settings.aspect,
+            "background": settings.background,
+            "made_by": made_by((*READERS, "torch")),
+        }
         return self.cache.get_or_compute(
             "reference_pixels",
             key,
@@ -213,18 +220,23 @@ def unpack_info(value: Value) -> VideoInfo:
     return VideoInfo(**value | sequences | {"fps": Fraction(*value["fps"])})
 
 
-def pack_frame(frame: tuple[np.ndarray, Geometry]) -> Value:
+def pack_frame(frame: Frame) -> Value:
     """What `unpack_frame` turns back."""
-    pixels, geometry = frame
-    return {"pixels": torch.from_numpy(pixels), "geometry": asdict(geometry)}
+    return {
+        "pixels": torch.from_numpy(frame.pixels),
+        "geometry": asdict(frame.geometry),
+        "size": list(frame.size),
+        "notes": list(frame.notes),
+    }
 
 
-def unpack_frame(value: Value) -> tuple[np.ndarray, Geometry]:
+def unpack_frame(value: Value) -> Frame:
     """Raises: ValueError, TypeError or KeyError for a value that `pack_frame` did not make."""
     pixels, geometry = value["pixels"].numpy(), Geometry(**value["geometry"])
     if pixels.shape != (geometry.height, geometry.width, 3) or pixels.dtype != np.uint8:
         raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}")
-    return pixels, geometry
+    height, width = value["size"]
+    return Frame(pixels, geometry, (height, width), tuple(value["notes"]))
 
 
 def pack_detected(detected: DetectedPoses) -> Value:

@@ -50,6 +50,16 @@ class JoinSampler:
             self._require_same(clip)
         self._poses = [load_poses(clip.poses_path).poses for clip in clips]
         self._reference = animator.clips.reference(self._job)
+        self._require_size(clips[0])
+
+    def _require_size(self, clip: ClipLatents) -> None:
+        wanted = clip.metadata["height"], clip.metadata["width"]
+        height, width = self._reference.pixels.shape[:2]
+        if (height, width) != wanted:
+            raise InputError(
+                f"{clip.path} has frames of {wanted[1]}x{wanted[0]}, the reference gives {width}x{height}; pass the "
+                "--resolution and --aspect that it was encoded with"
+            )
 
     def _require_same(self, clip: ClipLatents) -> None:
         if clip.metadata["model_hash"] != sha256_json(self._animator.models.weights):

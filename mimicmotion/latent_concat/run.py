@@ -21,7 +21,6 @@ from mimicmotion.files import (
     LONGEST_ENDING,
     NAME_BYTES,
     content_sha256,
-    name_key,
     printable,
     remove_stale_temporaries,
     require_writable,
@@ -46,6 +45,7 @@ from mimicmotion.latent_concat.report import report_files, write_report
 from mimicmotion.pipelines import check_steps
 from mimicmotion.results import (
     Job,
+    distinct_names,
     recipe,
     recorded,
     require_kept,
@@ -88,7 +88,9 @@ def encode_videos(config: Config) -> int:
     settings, case = config.latent_concat, config.test_case[0]
     require_reference(case, 0)
     folder = Path(settings.output_dir) / "individual"
-    jobs = [Job(video, case, 0, folder / f"{video_stem(video)}.mp4") for video in chosen_videos(config)]
+    videos = chosen_videos(config)
+    named = zip(videos, stems(videos), strict=True)
+    jobs = [Job(video, case, 0, folder / f"{stem}.mp4", stem) for video, stem in named]
     tell_other_names(jobs)
     for place in (Path(settings.cache_dir), folder):
         require_writable(place)
@@ -225,7 +227,7 @@ class Encoder:
         return sha256_file(path)
 
     def _entry(self, job: Job) -> Path:
-        return entry_path(self.settings.cache_dir, video_stem(job.video))
+        return entry_path(self.settings.cache_dir, job.output.stem)
 
     @cached_property
     def _decoder(self):
@@ -330,39 +332,42 @@ def _check_options(config: Config) -> None:
 
 def chosen_names(config: Config) -> list[str]:
     """Stems of the clips to join, in order; one may come twice. The videos themselves need not be there any more."""
-    if not config.batch.videos:
-        return [video_stem(video) for video in chosen_videos(config)]
-    return [writable_stem(Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else Path(name).name)
-            for name in config.batch.videos]  # fmt: skip
+    folder, wanted = config.batch.video_folder, config.batch.videos
+    if not wanted:
+        return stems(chosen_videos(config))
+    places = {name: Path(folder) / name if folder and Path(name).name == name else Path(name) for name in wanted}
+    videos = {name: place for name, place in places.items() if place.suffix.lower() in VIDEO_SUFFIXES}
+    called = dict(zip(videos, stems(list(videos.values())), strict=True))
+    return [called.get(name, writable_stem(Path(name).name)) for name in wanted]
+
+
+def stems(videos: list[Path]) -> list[str]:
+    """What the entries of videos are called, each differently."""
+    return distinct_names(videos, [video_stem(video) for video in videos])
 
 
 def chosen_videos(config: Config) -> list[Path]:
     """The driving videos to encode, in the order of `batch.videos`; these are names in the folder, or paths.
 
-    Raises: UsageError when one is not there, or two of them would have one entry.
+    Raises: UsageError when one is not there.
     """
     folder, names = config.batch.video_folder, config.batch.videos
     if not folder and not names:
         raise UsageError("no videos: pass --video_folder, --videos or both")
     if folder and not names:
         return find_videos(folder)
-    videos = list(dict.fromkeys(_find_video(folder, name) for name in names))
-    stems: dict[str, Path] = {}
-    for video in videos:
-        twin = stems.setdefault(name_key(video_stem(video)), video)
-        if twin != video:
-            raise UsageError(f"{twin} and {video} have the same name and would share an entry; rename one")
-    return videos
+    return list(dict.fromkeys(video for name in names for video in _find_video(folder, name)))
 
 
-def _find_video(folder: str | None, name: str) -> Path:
+def _find_video(folder: str | None, name: str) -> list[Path]:
+    """The video of that name; several where it is the stem of several."""
     if Path(name).name == name and folder:
-        return find_videos(folder, [name])[0]
+        return find_videos(folder, [name])
     places = [Path(folder) / name, Path(name)] if folder else [Path(name)]
     found = next((place for place in places if place.exists()), None)
     if found is None:
         raise UsageError(f"no video {name}; looked for {', '.join(map(str, places))}")
-    return found
+    return [found]
 
 
 def load_clip(config: Config, name: str) -> ClipLatents:

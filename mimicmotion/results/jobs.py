@@ -1,27 +1,36 @@
 """Which results a run makes: every test case on every driving video, each under a name of its own."""
 
+import hashlib
 import logging
 import os
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mimicmotion.config import Config, TestCase
 from mimicmotion.errors import UsageError
-from mimicmotion.files import printable, why_no_file, writable_name
+from mimicmotion.files import name_key, printable, why_no_file, writable_name, writable_stem
 from mimicmotion.places import looked_for
 from mimicmotion.video import find_videos, not_videos, video_stem
 
 logger = logging.getLogger(__name__)
 
+COMPARISON = "_comparison"  # the mp4 beside a result; no result's own stem ends like that
+
 
 @dataclass(frozen=True)
 class Job:
-    """One driving video with one test case. `output` is the mp4; what lies beside it has the same stem."""
+    """One driving video with one test case. `output` is the mp4; what lies beside it has the same stem.
+
+    stem: what other files about the video are called, where not after it alone.
+    """
 
     video: Path
     case: TestCase
     case_index: int
     output: Path
+    stem: str | None = None
 
     @property
     def name(self) -> str:
@@ -37,24 +46,30 @@ class Job:
         """The path of another file of this result, `suffix` such as ".jpg" or "_comparison.mp4"."""
         return self.output.with_name(self.output.stem + suffix)
 
+    def poses_in(self, folder: str | Path) -> Path:
+        """The file of the video's poses in a folder of saved ones."""
+        return Path(folder) / f"{self.stem or video_stem(self.video)}.npz"
+
 
 def plan_jobs(config: Config) -> list[Job]:
     """All jobs of a run, in order: `<output_dir>/<folder name>/<video stem>.mp4`.
 
-    With several test cases each has a folder `case_00`, `case_01`, ... of its own below the folder name.
+    With several test cases each has a folder `case_00`, `case_01`, ... of its own below the folder name. Of videos
+    that would have one result, each has its kind in the name: `x_gif.mp4`.
 
-    Raises: UsageError when a reference or the videos are not there, or two results would have one name.
+    Raises: UsageError when a reference or the videos are not there.
     """
     jobs = []
     for index, case in enumerate(config.test_case):
         require_reference(case, index)
-        for video in _videos(config, case, index):
-            # Not Path.resolve, which raises for a link that leads to itself.
-            parent = os.path.basename(os.path.dirname(os.path.realpath(video)))
-            folder = Path(config.output.output_dir) / writable_name(parent)
-            if len(config.test_case) > 1:
-                folder = folder / f"case_{index:02d}"
-            jobs.append(Job(video, case, index, folder / f"{video_stem(video)}.mp4"))
+        videos = _videos(config, case, index)
+        stems = distinct_names(videos, [video_stem(video) for video in videos])
+        wanted = [str(_result_folder(config, video, index) / _result_stem(config, video)) for video in videos]
+        names = distinct_names(videos, wanted, lambda name: name.casefold().endswith(COMPARISON))
+        for video, stem, name, plain in zip(videos, stems, names, wanted, strict=True):
+            if name != plain:
+                logger.info("%s: its results are called %s, since %s is another file's name", video, name, plain)
+            jobs.append(Job(video, case, index, Path(f"{name}.mp4"), stem))
     tell_other_names(jobs)
     return jobs
 
@@ -63,6 +78,41 @@ def tell_other_names(jobs: list[Job]) -> None:
     """Logs what results are called whose video has a name that cannot be written, or is too long."""
     for job in {job.video: job for job in jobs if job.renamed}.values():
         logger.warning("%s cannot name its results: they are called %s", job.name, job.output.stem)
+
+
+def _result_folder(config: Config, video: Path, case_index: int) -> Path:
+    # As the user sees it, links unfollowed.
+    name = os.path.basename(os.path.dirname(os.path.abspath(video)))
+    folder = Path(config.output.output_dir) / writable_name(name)
+    return folder / f"case_{case_index:02d}" if len(config.test_case) > 1 else folder
+
+
+def _result_stem(config: Config, video: Path) -> str:
+    stem, variant = video_stem(video), config.output.variant
+    return writable_stem(f"{stem}.{variant}") if variant else stem
+
+
+def distinct_names(
+    videos: Sequence[Path], names: Sequence[str], unfit: Callable[[str], bool] = lambda name: False
+) -> list[str]:
+    """The names of videos, so changed that no two are alike, where no file system takes two of them for one.
+
+    A name that several have, or that is `unfit`, gets the kind of its file, x of x.gif becoming x_gif; where that is
+    not enough, digits of its path.
+    """
+    keys = [name_key(name) for name in names]
+    counts = Counter(keys)
+    kept = [counts[key] == 1 and not unfit(name) for key, name in zip(keys, names, strict=True)]
+    taken = {key for key, keep in zip(keys, kept, strict=True) if keep}
+    distinct = []
+    for video, name, keep in zip(videos, names, kept, strict=True):
+        if not keep:
+            name = f"{name}_{video.suffix.lstrip('.') or 'frames'}"
+            if name_key(name) in taken:
+                name += "-" + hashlib.sha256(os.fsencode(video.absolute())).hexdigest()[:8]
+            taken.add(name_key(name))
+        distinct.append(name)
+    return distinct
 
 
 def left_out(config: Config) -> list[Path]:

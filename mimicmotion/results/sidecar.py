@@ -19,7 +19,7 @@ RESULT = ".mp4"
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "onnxruntime-gpu", "mediapipe", "peft")
 # Settings that name places, or choose what is run and what is written beside the result: they change no pixel of it.
 NO_PIXELS = {
-    "verify_weights", "output_dir", "overwrite", "dry_run", "comparison", "contact_sheet",
+    "verify_weights", "output_dir", "variant", "overwrite", "dry_run", "comparison", "contact_sheet",
     "save_folder", "folder", "model_det", "model_pose", "reader", "max_side", "max_pixels", "max_frames", "max_bytes",
     "ref_video_path", "ref_image_path", "lcm_lora_path", "lcm_base_path", "lcm_weight_name",
 }  # fmt: skip
@@ -39,7 +39,8 @@ def recipe(config: Config, case: TestCase, inputs: dict[str, str], weights: dict
         weights: content hashes of all networks.
         detector: fingerprint of where poses come from.
     """
-    sections = {name: getattr(config, name) for name in ("turbo", "sampling", "runtime", "video", "pose", "output")}
+    names = ("turbo", "sampling", "runtime", "video", "reference", "pose", "output")
+    sections = {name: getattr(config, name) for name in names}
     sections["test_case"] = case
     settings = {
         name: {key: value for key, value in dataclasses.asdict(section).items() if key not in NO_PIXELS}

@@ -7,6 +7,7 @@ them can take turns. There is no user interface in here.
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from mimicmotion.config import ReferenceSettings
 from mimicmotion.errors import InputError, MimicMotionError, UsageError
 from mimicmotion.files import atomic_path, sha256_json
-from mimicmotion.places import looked_for
 from mimicmotion.streaming.actions import ActionMode, Actions
 from mimicmotion.streaming.cache import ModelCache
 from mimicmotion.streaming.clip import ImageEncoder
@@ -33,6 +34,9 @@ from mimicmotion.streaming.vae import (
     to_uint8,
 )
 from mimicmotion.timing import StageClock
+from mimicmotion.video import as_rgb, read_picture
+
+logger = logging.getLogger(__name__)
 
 MASK_CHANNELS = 4
 REPEAT_MARK = "Rep"  # diffusers' decoder writes this into a memory slot that has seen one latent
@@ -320,31 +324,34 @@ class StreamingGenerator:
 def prepare_image(image: Image.Image | np.ndarray, height: int, width: int) -> torch.Tensor:
     """Crops `image` around its centre to height : width and resizes it: float32 (1, 3, height, width) in [-1, 1].
 
+    White shows through what is transparent. What is cut is told in the log.
+
     Raises: InputError when `image` is not a picture with three channels.
     """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(f"the first image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
         image = Image.fromarray(image)
-    image = ImageOps.exif_transpose(image).convert("RGB")
+    image = Image.fromarray(as_rgb(ImageOps.exif_transpose(image)))
     w, h = image.size
     crop_w, crop_h = (w, int(w * height / width)) if h / w > height / width else (int(h * width / height), h)
+    crop_w, crop_h = max(1, crop_w), max(1, crop_h)
+    for name, kept, whole in (("rows", crop_h, h), ("columns", crop_w, w)):
+        if kept < whole - 1:  # one is rounding
+            share = 100 * (1 - kept / whole)
+            logger.info("first picture, %dx%d to %dx%d: %.1f%% of its %s are cut", w, h, width, height, share, name)
     left, top = (w - crop_w) / 2, (h - crop_h) / 2
     image = image.crop((left, top, left + crop_w, top + crop_h)).resize((width, height), Image.BILINEAR)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0)
     return pixels.float() / 255 * 2 - 1
 
 
-def load_image(path: str | Path) -> Image.Image:
-    """The picture at `path`. Raises: InputError when it is missing or cannot be decoded."""
-    try:
-        image = Image.open(path)
-        image.load()
-    except FileNotFoundError as error:
-        raise InputError(f"cannot read the image {looked_for(path)}: no such file") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read the image {path}: {error}") from error
-    return image
+def load_image(path: str | Path, settings: ReferenceSettings | None = None) -> Image.Image:
+    """The picture at `path`, RGB, upright. Raises: InputError as `video.read_picture`."""
+    picture = read_picture(path, settings)
+    for note in picture.notes:
+        logger.info("%s: %s", path, note)
+    return Image.fromarray(picture.pixels)
 
 
 def _require_finite(latents: torch.Tensor, frames: torch.Tensor, start: int) -> None:

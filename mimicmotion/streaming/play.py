@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from mimicmotion.cli import ask, say
+from mimicmotion.config import ReferenceSettings
 from mimicmotion.errors import InputError, UsageError
 from mimicmotion.streaming.actions import ActionMode, Actions, encode, help_line
 from mimicmotion.streaming.generator import StreamingGenerator, StreamState, load_image
@@ -97,12 +98,14 @@ def ask_action(mode: ActionMode, terminal: Terminal) -> Actions:
             terminal.say(str(error))
 
 
-def ask_image(terminal: Terminal, default: str) -> tuple[Path, Image.Image]:
+def ask_image(
+    terminal: Terminal, default: str, settings: ReferenceSettings | None = None
+) -> tuple[Path, Image.Image]:
     """Asks for the first picture until one can be read; an empty answer takes `default`."""
     while True:
         path = Path(terminal.ask(f"Please input the image path (Enter: {default}): ").strip() or default)
         try:
-            return path, load_image(path)
+            return path, load_image(path, settings)
         except InputError as error:
             terminal.say(str(error))
 

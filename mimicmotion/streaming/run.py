@@ -49,7 +49,7 @@ def run_causal(config: Config) -> int:
     frames, count = planned_frames(config, get_mode(world.mode))
     latents = settings.num_latents or (BENCH_LATENTS if count is None else latents_for(count, world.frames_per_block))
     blocks = blocks_of(latents, world.frames_per_block)
-    image = load_image(settings.image)
+    image = load_image(settings.image, config.reference)
     recording = make_recording(config, world, "demo")
     generator = create_generator(config, world)
     logger.info("%d latents in %d blocks: %d frames", latents, blocks, frame_count(latents))
@@ -101,7 +101,7 @@ def run_benchmark(config: Config) -> int:
     """Times a session of bench actions, prints the table and writes it as JSON. Returns the exit code."""
     settings = config.streaming
     world = world_of(config)
-    image = load_image(settings.image)
+    image = load_image(settings.image, config.reference)
     folder = require_writable(config.output.output_dir)
     generator = create_generator(config, world)
     frames = bench_actions(generator.mode, settings.seed)
@@ -122,9 +122,9 @@ def begin_session(generator: StreamingGenerator, config: Config) -> tuple[Path, 
     if settings.resume_from:
         return Path(settings.resume_from), generator.load_state(settings.resume_from)
     if settings.actions:
-        path, image = Path(settings.image), load_image(settings.image)
+        path, image = Path(settings.image), load_image(settings.image, config.reference)
     else:
-        path, image = ask_image(Terminal(), settings.image)
+        path, image = ask_image(Terminal(), settings.image, config.reference)
     return path, generator.start(image, settings.seed)
 
 
@@ -227,6 +227,7 @@ def report(
         "generator": generator.fingerprint(),
         "sigmas": generator.scheduler.sigmas.tolist(),
         "settings": dataclasses.asdict(config.streaming),
+        "reference": dataclasses.asdict(config.reference),
         "device": describe_device(generator.model.device),
         "dtype": str(generator.model.dtype),
         "versions": versions(),

@@ -6,6 +6,7 @@ timing         times of frames -> rate; even or uneven; the frame that is neares
 orientation    a display matrix as filters that turn the picture upright
 source         a video's frames one after the other, by PyAV or decord
 frame_folder   a folder of numbered pictures as a video
+picture_file   a picture file opened with care; what it shows, upright, in a size one can work with
 stills         a picture of any depth, with or without alpha, as 8-bit RGB
 process        the reading processes: started, watched, ended; what they send
 worker         what the reading processes share: questions, answers, limits
@@ -23,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "ffmpeg": ["as_fps"],
         "listing": ["VIDEO_SUFFIXES", "find_videos", "not_videos", "video_stem"],
+        "picture_file": ["read_picture"],
         "probe": ["VideoInfo", "probe_video", "require_file"],
         "source": ["VideoSource", "effective_stride", "open_video", "playback_speed"],
         "stills": ["as_rgb"],

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,11 @@ import numpy as np
 
 from mimicmotion.config import VideoSettings
 from mimicmotion.errors import InputError
-from mimicmotion.video.probe import require_file
-from mimicmotion.video.stills import as_rgb
+from mimicmotion.video.picture_file import decode, open_picture, shown_size
 
 logger = logging.getLogger(__name__)
 
 FRAME_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
-EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ class FrameFolder:
     def read(self, indices: range) -> Iterator[np.ndarray]:
         """Their pixels: uint8 (H, W, 3), RGB, upright. Raises: InputError for a picture that cannot be read."""
         for index in indices:
-            yield load_frame(self.files[index])
+            with open_picture(self.files[index], self.height * self.width) as image:
+                yield decode(self.files[index], image)
 
 
 def open_frame_folder(folder: Path, settings: VideoSettings) -> FrameFolder:
@@ -70,17 +70,6 @@ def has_frames(folder: Path) -> bool:
         return False
 
 
-def load_frame(file: Path) -> np.ndarray:
-    """The pixels of one picture: uint8 (H, W, 3), RGB, turned as its EXIF tag says."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file) as image:
-            return as_rgb(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(file, error) from error
-
-
 def _number(file: Path) -> int | None:
     found = re.search(r"[0-9]+$", file.stem)
     return int(found[0]) if found and not file.name.startswith(".") else None
@@ -112,23 +101,12 @@ def _gaps(numbers: list[int]) -> str:
 
 
 def _image_size(file: Path, settings: VideoSettings) -> tuple[int, int]:
-    """(width, height) as shown, from the header alone."""
-    from PIL import Image
-
-    require_file(file)
-    try:
-        with Image.open(file) as image:
-            quarter_turn = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-            width, height = reversed(image.size) if quarter_turn else image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(file, error) from error
-    if max(width, height) > settings.max_side or width * height > settings.max_pixels:
-        raise InputError(
-            f"{file} is {width}x{height}; the limits are {settings.max_side} pixels a side (video.max_side) and "
-            f"{settings.max_pixels} in all (video.max_pixels); scale it"
-        )
-    return width, height
-
-
-def _unreadable(file: Path, error: Exception) -> InputError:
-    return InputError(f"{file} cannot be read as an image: {error}; replace or remove it")
+    """(width, height) as shown. Raises: InputError beyond the limits, of which the header alone tells."""
+    with open_picture(file, sys.maxsize) as image:
+        width, height = image.size
+        if max(width, height) > settings.max_side or width * height > settings.max_pixels:
+            raise InputError(
+                f"{file} is {width}x{height}; the limits are {settings.max_side} pixels a side (video.max_side) and "
+                f"{settings.max_pixels} in all (video.max_pixels); scale it"
+            )
+        return shown_size(image)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mimicmotion.errors import UsageError
-from mimicmotion.files import name_key, printable, writable_stem
+from mimicmotion.files import printable, writable_stem
 from mimicmotion.video.frame_folder import has_frames
 
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
@@ -20,8 +20,7 @@ def find_videos(folder: str | Path, names: Sequence[str] | None = None) -> list[
         folder: or one video file.
         names: take only these: file names or stems in the folder, or paths of other videos.
 
-    Raises: UsageError for a folder without videos, an unknown name, or two videos of one stem (their results
-        would have the same name).
+    Raises: UsageError for a folder without videos or an unknown name.
     """
     folder = Path(folder)
     found = [folder] if os.path.isfile(folder) else [path for path in _entries(folder) if _is_video(path)]
@@ -30,7 +29,6 @@ def find_videos(folder: str | Path, names: Sequence[str] | None = None) -> list[
     if not found:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
         raise UsageError(f"no video in {folder}: put {kinds} files or folders of numbered frames there")
-    _refuse_equal_stems(found)
     return found
 
 
@@ -96,14 +94,3 @@ def _chosen(folder: Path, found: list[Path], names: Sequence[str]) -> list[Path]
 
 def _is_called(path: Path, name: str) -> bool:
     return name in (path.name, _own_stem(path))
-
-
-def _refuse_equal_stems(paths: list[Path]) -> None:
-    seen: dict[str, Path] = {}
-    for path in paths:
-        twin = seen.setdefault(name_key(video_stem(path)), path)
-        if twin is not path:
-            raise UsageError(
-                f"{twin.name} and {path.name} in {path.parent} would write the same result; rename one, "
-                "or select one by its full name"
-            )

@@ -38,7 +38,8 @@ class VideoInfo:
     many seconds after the picture the sound starts. `num_video_streams` counts cover pictures too. `turn` holds the
     filters that put the picture upright, `sample_aspect` is width over height of a stored pixel, `transfer` "PQ" or
     "HLG" for HDR. `promised_frames` is how many frames the header leads to expect, about; `damaged_frames` are those
-    that errors cover; `whole` is False where data are missing; `clean` is False where there was any error.
+    that errors cover; `whole` is False where data are missing; `clean` is False where there was any error; `alpha_lost`
+    is True where there is transparency that no decoder here can read.
     """
 
     codec: str
@@ -60,6 +61,7 @@ class VideoInfo:
     promised_frames: int = 0
     damaged_frames: int = 0
     whole: bool = True
+    alpha_lost: bool = False
 
     @property
     def usable(self) -> bool:
@@ -87,6 +89,8 @@ class VideoInfo:
             notes.append("it is interlaced: deinterlaced")
         if self.transfer:
             notes.append(f"it is HDR ({self.transfer}): tone-mapped")
+        if self.alpha_lost:
+            notes.append("its transparency cannot be read: what it hides shows")
         if self.damage:
             notes.append(f"it is damaged: {self.damage}")
         return tuple(notes)
@@ -132,6 +136,7 @@ def probe_video(path: str | Path, settings: VideoSettings | None = None) -> Vide
         transfer=facts.get("transfer"),
         promised_frames=promised,
         damaged_frames=facts.get("damaged_frames", 0),
+        alpha_lost=facts.get("alpha_lost", False),
         whole=not facts.get("holes", 0) and not _ends_early(facts, fps),
     )
 
@@ -176,13 +181,13 @@ def sound_start(path: str | Path, settings: VideoSettings | None = None) -> floa
     return (facts["audio_offset"] or 0.0) if facts["has_audio"] else None
 
 
-def require_file(path: str | Path) -> None:
+def require_file(path: str | Path, wanted: str = "a video file or a folder of frames") -> None:
     """Raises: InputError unless `path` is a regular file with content. Opens nothing, so it cannot block."""
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}; check the path") from error
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{path} is not a regular file; give a video file or a folder of frames")
+        raise InputError(f"{path} is not a regular file; give {wanted}")
     if status.st_size == 0:
         raise InputError(f"{path} is empty; copy or download it again")

@@ -35,6 +35,7 @@ ZERO_BYTES = 1024
 SQUARE = 0.01
 TRANSFERS = {16: "PQ", 18: "HLG"}  # color_trc of H.273
 PICT_TYPE_B = 3
+TRANSPARENT_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 def complained() -> int:
@@ -77,13 +78,24 @@ def require_picture(container):
     return streams[0]
 
 
-def prepare_decoder(stream, max_pixels: int, threads: int) -> None:
-    """Lets a stream decode in `threads` threads; 0 means as many as are good for frames of its size."""
-    context = stream.codec_context
+def prepare_decoder(stream, max_pixels: int, threads: int):
+    """What decodes a stream, in `threads` threads; 0 means as many as are good for frames of its size."""
+    context = transparent_decoder(stream) or stream.codec_context
     context.options = {"max_pixels": str(max_pixels)}
     most = min(MAX_THREADS, THREAD_BYTES // max(1, stream.width * stream.height * 3))
     context.thread_count = threads or max(1, min(most, (os.cpu_count() or 1) + 1))
     context.thread_type = "AUTO"
+    return context
+
+
+def transparent_decoder(stream):
+    """A decoder that sees the transparency which WebM keeps beside the pictures, as ffmpeg's own do not; or None."""
+    name = TRANSPARENT_DECODERS.get(stream.codec_context.name) if has_alpha_beside(stream) else None
+    return av.CodecContext.create(name, "r") if name in av.codecs_available else None
+
+
+def has_alpha_beside(stream) -> bool:
+    return stream.metadata.get("alpha_mode") == "1"
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -133,9 +145,9 @@ def decode_all(request: dict, out, threads: int) -> dict | None:
     with open_container(request) as container:
         stream = require_picture(container)
         check_claims(request, container, stream)
-        prepare_decoder(stream, request["max_pixels"], threads)
+        decoder = prepare_decoder(stream, request["max_pixels"], threads)
         sound = container.streams.audio[0] if container.streams.audio else None
-        damage = Damage(found, stream, discontinuous(container), in_order=threads == 1)
+        damage = Damage(found, decoder, discontinuous(container), in_order=threads == 1)
         alive = time.monotonic()
         damage.opened()
         for packet in damage.watched(container.demux()):
@@ -214,10 +226,10 @@ class Damage:
     before the first key frame is not counted: no player shows it.
     """
 
-    def __init__(self, found: Pass, stream, discontinuous: bool, in_order: bool):
-        self.found = found
+    def __init__(self, found: Pass, decoder, discontinuous: bool, in_order: bool):
+        self.found, self.decoder = found, decoder
         # It marks what it could not decode; what else it complains of changes no pixel, as after cuts in open groups.
-        self.marks_all = stream.codec_context.name == "h264"
+        self.marks_all = decoder.name == "h264"
         self.discontinuous = discontinuous
         self.in_order = in_order
         self.packets: list[tuple[int | None, bool]] = []  # (pts, key frame)
@@ -257,7 +269,7 @@ class Damage:
         if packet.is_corrupt:
             self.broken.add(here)
         try:
-            frames = packet.decode()
+            frames = self.decoder.decode(packet)
         except FFmpegError:
             self.broken.add(here)
             frames = []
@@ -321,6 +333,7 @@ def describe(request: dict, container, stream, found: Pass) -> dict:
         "sample_aspect": [aspect.numerator, aspect.denominator] if aspect else [1, 1],
         "interlaced": found.interlaced,
         "transfer": TRANSFERS.get(int(frame.color_trc)),
+        "alpha_lost": has_alpha_beside(stream) and not is_clear(frame),
         "damaged_frames": found.damaged,
         "holes": found.holes,
         "clean": found.clean,
@@ -335,6 +348,11 @@ def upright(frame) -> tuple[str, ...]:
             except ValueError as error:
                 raise Refused(f"cannot be shown upright: {error}; turn the picture itself with ffmpeg") from error
     return ()
+
+
+def is_clear(frame) -> bool:
+    """Whether a frame has transparency."""
+    return any(part.is_alpha for part in frame.format.components)
 
 
 def sample_aspect(stream):
@@ -391,8 +409,8 @@ def write_frames(request: dict, out) -> None:
     index = next(wanted, None)
     with open_container(request) as container:
         stream = require_picture(container)
-        prepare_decoder(stream, request["max_pixels"], threads=1 if request["one_thread"] else 0)
-        frames = decoded_frames(container, stream)
+        decoder = prepare_decoder(stream, request["max_pixels"], threads=1 if request["one_thread"] else 0)
+        frames = decoded_frames(container, stream, decoder)
         if request["interlaced"]:
             frames = deinterlaced(frames)
         for place, frame in enumerate(frames):
@@ -406,12 +424,12 @@ def write_frames(request: dict, out) -> None:
     sys.exit("the file ends before it")
 
 
-def decoded_frames(container, stream) -> Iterator:
+def decoded_frames(container, stream, decoder) -> Iterator:
     """Every frame that decodes, in order; as in `decode_all`, errors end nothing."""
     with contextlib.suppress(FFmpegError):
         for packet in container.demux(stream):
             with contextlib.suppress(FFmpegError):
-                yield from packet.decode()
+                yield from decoder.decode(packet)
 
 
 def deinterlaced(frames: Iterator) -> Iterator:
@@ -475,7 +493,7 @@ class Picture:
     def __call__(self, frame):
         kind = source_arguments(frame)
         if kind != self._kind:
-            self._kind, self._clear = kind, any(part.is_alpha for part in frame.format.components)
+            self._kind, self._clear = kind, is_clear(frame)
             self._graph = linked(kind, self._filters(frame))
         self._graph.push(frame)
         pixels = self._graph.pull().to_ndarray()

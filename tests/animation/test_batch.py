@@ -16,7 +16,8 @@ import torch
 
 from mimicmotion.animation.animator import Animator
 from mimicmotion.animation.batch import animate_folder
-from mimicmotion.config import load_config
+from mimicmotion.animation.record import damage
+from mimicmotion.config import VideoSettings, load_config
 from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.files import sha256_file
 from mimicmotion.results import plan_jobs
@@ -24,6 +25,7 @@ from mimicmotion.video import open_video
 from mimicmotion.video.probe import probe_video
 from mimicmotion.weights import create_pipeline
 from tests.conftest import HANG_SECONDS, dancing_poses, last_items, wait_for_line, write_clip, write_pose_file
+from tests.video.clips import make_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -184,6 +186,35 @@ def test_a_folder_in_the_place_of_a_file_fails_its_item_before_any_work(project,
     assert run(project, "batch.videos=[a.mp4]") == 1
     item = last_items(project / "outputs")[0]
     assert f"{name} is a folder" in item["message"]
+
+
+def test_another_shape_is_followed_from_the_picture_to_the_result_and_its_record(project):
+    PIL.Image.new("RGBA", (64, 96), (90, 120, 150, 0)).save(project / "person.png")
+    shape = ("reference.aspect=1:2", "batch.videos=[a.mp4]")
+    assert run(project, *shape) == 0
+    info = probe_video(project / "outputs" / "videos" / "a.mp4")
+    assert (info.width, info.height) == (64, 128)
+    facts = record(project)
+    assert (facts["width"], facts["height"]) == (64, 128)
+    picture = facts["reference_picture"]
+    assert (picture["width"], picture["height"], picture["rows_cut"], picture["columns_cut"]) == (64, 96, 0, 0.2558)
+    assert "25.6% of its columns are cut" in picture["notes"][0]
+    assert facts["settings"]["reference"]["aspect"] == "1:2" and facts["damage"] is None
+    jobs = plan_jobs(settings(project, *shape))
+    assert Animator(settings(project, *shape)).is_finished(jobs[0])
+    for other in ("reference.aspect=published", "reference.background=black"):
+        assert not Animator(settings(project, *shape, other)).is_finished(jobs[0])
+    assert Animator(settings(project, *shape, "reference.max_pixels=7000")).is_finished(jobs[0])
+
+
+def test_the_record_says_how_much_of_a_video_is_damaged(tmp_path):
+    coding = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "20", "-bf", "0", "-movflags", "+faststart")
+    data = make_clip(tmp_path / "clip.mp4", count=80, coding=coding).read_bytes()
+    (tmp_path / "half.mp4").write_bytes(data[: len(data) * 7 // 10] + bytes(len(data) * 3 // 10))
+    video = open_video(tmp_path / "half.mp4", settings=VideoSettings(accept_damaged=True))
+    found = damage(video)
+    assert (found["frames"], found["promised_frames"], found["ends_early"]) == (video.num_frames, 80, True)
+    assert damage(open_video(tmp_path / "clip.mp4")) is None
 
 
 def test_one_bad_video_does_not_stop_the_others(project, capsys):

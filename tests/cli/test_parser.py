@@ -56,6 +56,8 @@ def value_for(flag):
         "output.audio": "drop",
         "test_case[*].resolution": "192",
         "test_case[*].num_frames": "12",
+        "reference.aspect": "auto",
+        "reference.background": "black",
     }
     if flag.kind == "list":
         return ["a.mp4", "b.mp4"]

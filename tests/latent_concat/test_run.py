@@ -22,7 +22,7 @@ from mimicmotion.latent_concat.entries import load_latents
 from mimicmotion.latent_concat.join import Part, join_clips
 from mimicmotion.latent_concat.joined_video import joined_frames
 from mimicmotion.latent_concat.report import measure, peak_at_joins
-from mimicmotion.latent_concat.run import open_decoder, run_latent_concat
+from mimicmotion.latent_concat.run import chosen_names, chosen_videos, open_decoder, run_latent_concat, stems
 from mimicmotion.results import plan_jobs
 from mimicmotion.video import open_video
 from mimicmotion.video.probe import probe_video
@@ -200,11 +200,17 @@ def test_a_video_of_the_same_name_never_takes_an_entry(encoded):
             run(encoded, "encode", f"batch.video_folder={encoded / 'other'}", *more, videos="a.mp4")
 
 
-def test_two_videos_of_one_stem_are_refused(project):
+def test_videos_of_one_stem_have_entries_of_their_own(project):
     (project / "other").mkdir()
-    write_clip(project / "other" / "A.mp4")
-    with pytest.raises(UsageError, match="same name"):
-        run(project, "encode", videos=f"a.mp4,{project / 'other' / 'A.mp4'}")
+    shutil.copy(project / "videos" / "a.mp4", project / "other" / "A.mp4")
+    shutil.copy(project / "videos" / "a.mp4", project / "videos" / "a.mkv")
+    videos = f"a.mp4,a.mkv,b.mp4,{project / 'other' / 'A.mp4'},a.mkv"
+    first, second, other, third, again = chosen_names(settings(project, "decode", videos=videos))
+    assert (first, second, other, again) == ("a_mp4", "a_mkv", "b", "a_mkv")
+    assert third.startswith("A_mp4-")
+    encoded = chosen_videos(settings(project, "encode", videos=videos))
+    assert stems(encoded) == [first, second, other, third]
+    assert len(chosen_videos(settings(project, "encode", videos="a"))) == 2
 
 
 def test_one_bad_video_does_not_stop_the_others(project):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mimicmotion.config import VideoSettings
 from mimicmotion.errors import InputError, UsageError
-from mimicmotion.video.frame_folder import EXIF_ORIENTATION
+from mimicmotion.video.picture_file import EXIF_ORIENTATION
 from mimicmotion.video.source import open_video
 from tests.video.clips import HEIGHT, WIDTH, cut_file, numbered_frame, read_index
 

@@ -176,6 +176,29 @@ def test_white_shows_through_what_is_transparent(tmp_path, name):
     assert frame[16, 24, 1] > 200 > 60 > frame[16, 24, 0]
 
 
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_transparency_beside_the_pictures_of_webm_is_seen(tmp_path, codec):
+    import av
+
+    picture = np.zeros((32, 32, 4), np.uint8)
+    picture[..., 1] = 255
+    picture[:, 16:, 3] = 255
+    with av.open(str(tmp_path / "clear.webm"), "w") as container:
+        stream = container.add_stream(codec, rate=10, options={"auto-alt-ref": "0"})
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuva420p"
+        for index in range(4):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgba").reformat(format="yuva420p")
+            frame.pts, frame.time_base = index, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    source = open_video(tmp_path / "clear.webm")
+    frames = [frame for _, frame in source.frames()]
+    assert len(frames) == 4 and source.notes == ()
+    for frame in frames:
+        assert (frame[:, :15] > 250).all()
+        assert frame[16, 24, 1] > 200 > 60 > frame[16, 24, 0]
+
+
 CONTAINERS = {
     "a.m4v": (),
     "b.ts": ("-c:v", "libx264", "-pix_fmt", "yuv420p"),

@@ -35,15 +35,6 @@ def test_folders_without_videos(tmp_path):
         find_videos(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("twin", ["x.mov", "X.mkv"])
-def test_equal_stems_are_refused_unless_one_is_chosen(tmp_path, twin):
-    (tmp_path / "x.mp4").touch()
-    (tmp_path / twin).touch()
-    with pytest.raises(UsageError, match="would write the same result"):
-        find_videos(tmp_path)
-    assert find_videos(tmp_path, [twin]) == [tmp_path / twin]
-
-
 def test_a_file_or_paths_of_files_are_taken_as_they_are(tmp_path):
     (tmp_path / "clips").mkdir()
     for name in ["clips/a.mp4", "clips/b.gif", "c.mkv"]:
