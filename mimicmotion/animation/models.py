@@ -5,7 +5,7 @@ from functools import cached_property
 
 from mimicmotion.config import Config
 from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detector
-from mimicmotion.files import cached_sha256
+from mimicmotion.files import cached_sha256, require_writable
 from mimicmotion.progress import Progress
 from mimicmotion.weights import find_lcm_file, weights_fingerprint
 
@@ -19,9 +19,12 @@ class Models:
         self.config = config
 
     def check(self) -> None:
-        """Raises: SetupError when weights or a pose backend are missing, before any work is done."""
+        """Raises: SetupError when weights or a pose backend are missing or poses cannot be saved, before any work."""
         logger.info("%d weight files of the model are there", len(self.weights))
         _ = self.detector_fingerprint
+        pose = self.config.pose
+        if pose.save_folder and pose.backend != "file":
+            require_writable(pose.save_folder)
 
     def resolve(self) -> None:
         """Raises: UsageError or SetupError when the device or the precision asked for cannot be had."""

@@ -31,7 +31,7 @@ from mimicmotion.latent_concat.entries import (
 from mimicmotion.latent_concat.join import Part, join_clips, joins
 from mimicmotion.latent_concat.joined_video import write_video
 from mimicmotion.latent_concat.report import write_report
-from mimicmotion.results import Job, require_reference
+from mimicmotion.results import Job, require_pose_folder, require_reference
 from mimicmotion.video import VIDEO_SUFFIXES, find_videos, video_stem
 from mimicmotion.weights import load_decoder, vae_sha256
 
@@ -61,6 +61,7 @@ def encode_videos(config: Config) -> int:
     """
     settings, case = config.latent_concat, config.test_case[0]
     require_reference(case, 0)
+    require_pose_folder(config)
     folder = Path(settings.output_dir) / "individual"
     jobs = [Job(video, case, 0, folder / f"{video_stem(video)}.mp4") for video in chosen_videos(config)]
     for place in (Path(settings.cache_dir), folder):

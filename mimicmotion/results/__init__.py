@@ -10,7 +10,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "jobs": ["Job", "left_out", "plan_jobs", "require_reference"],
+        "jobs": ["Job", "left_out", "plan_jobs", "require_pose_folder", "require_reference"],
         "sheets": ["comparison_frames", "contact_sheet", "evenly_spaced"],
         "sidecar": ["is_finished", "package_versions", "recipe", "versions", "write_sidecar"],
     },

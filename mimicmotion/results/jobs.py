@@ -28,8 +28,10 @@ def plan_jobs(config: Config) -> list[Job]:
 
     With several test cases each has a folder `case_00`, `case_01`, ... of its own below the folder name.
 
-    Raises: UsageError when a reference or the videos are not there, or two results would have one name.
+    Raises: UsageError when a reference, the videos or the folder of saved poses are not there, or two results would
+        have one name.
     """
+    require_pose_folder(config)
     jobs = []
     for index, case in enumerate(config.test_case):
         require_reference(case, index)
@@ -55,6 +57,20 @@ def require_reference(case: TestCase, index: int) -> None:
         raise UsageError(
             f"reference image not found: {looked_for(case.ref_image_path)} (test_case[{index}].ref_image_path); pass "
             "--ref_image_path, or make the demo's files with: python -m mimicmotion demo"
+        )
+
+
+def require_pose_folder(config: Config) -> None:
+    """Raises: UsageError where poses are to be read from a folder that is not named or not there."""
+    pose = config.pose
+    if pose.backend != "file":
+        return
+    if not pose.folder:
+        raise UsageError("--pose_backend file reads saved poses, but no folder is named; pass --pose_folder")
+    if not Path(pose.folder).is_dir():
+        raise UsageError(
+            f"no such folder of saved poses: {looked_for(pose.folder)} (pose.folder); pass --pose_folder, or save some "
+            "with --save_pose"
         )
 
 
