@@ -38,11 +38,12 @@ def animate(
     import numpy as np
 
     from mimicmotion.animation import Animator, decode_frames, write_record
-    from mimicmotion.results import Job, require_reference
+    from mimicmotion.results import Job, require_pose_folder, require_reference
 
     config = resolve(config, {**settings, "ref_image_path": str(picture)})
     case, animator = config.test_case[0], Animator(config)
     require_reference(case, 0)
+    require_pose_folder(config)
     job = Job(Path(video), case, 0, Path(output or f"{Path(video).stem}.mp4"))
     animator.models.check()
     animator.models.resolve()

@@ -34,6 +34,8 @@ MAX_FILE, MAX_VALUES, MAX_LEVELS = 2**20, 10_000, 20
 PLAIN_TAGS = (None, "!", "tag:yaml.org,2002:str")
 LONGEST_NUMBER = 128  # bits
 LONGEST_SHOWN = 200  # characters of a value in a message
+LARGEST_STRENGTH = 10.0  # of the pose and of the image embedding, against 1 of the published model
+POSE_PARTS = ("body", "hands", "face")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 ASPECTS = ("published", "auto", "keep")
 
@@ -44,9 +46,12 @@ def setting(default, *, choices: tuple[str, ...] = (), low: float | None = None,
 
     `most` is more than anybody means: a number beyond it is a slip, which would only show when memory or time is used
     up. `file` marks a path that is read: where it does not exist in the working directory, it is looked for beside the
-    package as well.
+    package as well. Where the value is a list, all of this holds for each of its entries.
     """
-    return field(default=default, metadata={"choices": choices, "low": low, "high": high, "most": most, "file": file})
+    metadata = {"choices": choices, "low": low, "high": high, "most": most, "file": file}
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -107,6 +112,11 @@ class SamplingSettings:
 
     conditioning_fps: int = setting(7, low=1, most=1000)  # what the UNet is told; the published model always gets 7
     motion_bucket_id: int = setting(127, low=0, most=100_000)
+    pose_strength: float = setting(1.0, low=0, high=LARGEST_STRENGTH)  # factor on PoseNet's features; 0: no pose
+    # The share of the sampling steps in which the pose acts, from the first on; from the same to the same: in none.
+    pose_start: float = setting(0.0, low=0, high=1)
+    pose_end: float = setting(1.0, low=0, high=1)
+    image_embed_strength: float = setting(1.0, low=0, high=LARGEST_STRENGTH)  # factor on the reference's CLIP embedding
     tile_layout: str = setting("upstream", choices=("upstream", "even"))
     cfg_batch: str = setting("auto", choices=("auto", "on", "off"))
     decode_chunk_size: int = setting(8, low=1, most=100_000)
@@ -166,6 +176,7 @@ class PoseSettings:
     align: str = setting("robust", choices=("linear", "robust", "none"))
     batch_size: int = setting(16, low=1, most=10_000)  # frames per call of the detector
     max_gap: int = setting(8, low=0, most=10**9)  # frames without a person that are bridged
+    draw: list[str] = setting([*POSE_PARTS], choices=POSE_PARTS)
     restore_parts: bool = False  # lost hands and faces from other frames; published MimicMotion leaves them black
 
 
@@ -558,12 +569,22 @@ def check_config(config: Config) -> None:
             f"sampling.decode_overlap {config.sampling.decode_overlap} must be below "
             f"sampling.decode_chunk_size {config.sampling.decode_chunk_size}"
         )
+    if config.sampling.pose_start > config.sampling.pose_end:
+        raise UsageError(
+            f"sampling.pose_start {config.sampling.pose_start} must not be above sampling.pose_end "
+            f"{config.sampling.pose_end}: the pose acts from the one to the other"
+        )
+    if not config.pose.draw:
+        raise UsageError(f"pose.draw is empty; name some of {', '.join(POSE_PARTS)}, or pass --pose_strength 0")
     if config.turbo.scheduler_sigma_min >= config.turbo.scheduler_sigma_max:
         raise UsageError("turbo.scheduler_sigma_min must be below turbo.scheduler_sigma_max")
     if not config.test_case:
         raise UsageError("test_case is empty; at least one entry with a ref_image_path is needed")
     for i, case in enumerate(config.test_case):
         _check_case(f"test_case[{i}]", case)
+    variant = config.output.variant
+    if variant is not None and (not variant or os.path.basename(variant) != variant or variant in (".", "..")):
+        raise UsageError(f"output.variant is {shortened(repr(variant))}; it must be a part of a file name")
     aspect_ratio(config.reference.aspect)
     parse_color(config.reference.background)
 
@@ -601,8 +622,9 @@ def _check_value(path: str, value: Any, limits) -> None:
     choices, low, high, most = (limits.get(name) for name in ("choices", "low", "high", "most"))
     if value is None:
         return
-    if choices and value not in choices:
-        raise UsageError(f"{path} is {shortened(repr(value))}{nearest(str(value), list(choices))}")
+    for item in value if isinstance(value, list) else [value]:
+        if choices and item not in choices:
+            raise UsageError(f"{path} is {shortened(repr(item))}{nearest(str(item), list(choices))}")
     if isinstance(value, float) and not math.isfinite(value) and high is None:
         raise UsageError(f"{path} is {value}; it must be a number{'' if low is None else f', {low} or more'}")
     if not (low is None or value >= low) or not (high is None or value <= high):

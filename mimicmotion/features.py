@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from mimicmotion.config import (
     ASPECT_RATIO,
+    POSE_PARTS,
     SIZE_MULTIPLE,
     WIDEST,
     ReferenceSettings,
@@ -338,12 +339,24 @@ def read_poses(path: Path, video: VideoSource, sample_stride: int, max_gap: int 
     stride = effective_stride(video.fps, sample_stride)
     expected = list(range(0, video.num_frames, stride))
     if saved.frame_indices != expected:
+        fitting = _fitting_stride(saved.frame_indices, video)
+        remedy = f"pass --sample_stride {fitting}, or save the poses again" if fitting else "save the poses again"
         raise InputError(
             f"{path} holds poses of {len(saved.poses)} frames of {saved.source}, but {video.path} with sample_stride "
-            f"{sample_stride} has {len(expected)}: every {stride}-th of {video.num_frames}; save the poses again"
+            f"{sample_stride} has {len(expected)}: every {stride}-th of {video.num_frames}; {remedy}"
         )
     detected = DetectedPoses(saved.poses, saved.frame_indices, stride, saved.fps, (saved.height, saved.width))
     return follow(detected, str(path), max_gap)
+
+
+def _fitting_stride(frame_indices: list[int], video: VideoSource) -> int | None:
+    """The `sample_stride` that takes these frames of the video, or None where none does."""
+    strides = {after - before for before, after in pairwise(frame_indices)} or {video.num_frames}
+    sample_stride = min(strides) // effective_stride(video.fps, 1)
+    if sample_stride < 1:
+        return None
+    taken = range(0, video.num_frames, effective_stride(video.fps, sample_stride))
+    return sample_stride if frame_indices == list(taken) else None
 
 
 def save_driving_poses(
@@ -411,7 +424,7 @@ class DrawnPoses:
 
     `len(...)` is the number of frames; `drawn[[0, 5]]` is a uint8 tensor (2, 3, height, width), RGB. Pictures are
     kept while they fit into `budget` bytes and drawn again after that, so memory does not grow with the clip.
-    `canvas_side` is the one of the PoseNet that will see them.
+    `canvas_side` is the one of the PoseNet that will see them; `parts`: see `draw_pose`.
     """
 
     def __init__(
@@ -420,11 +433,13 @@ class DrawnPoses:
         height: int,
         width: int,
         canvas_side: int = CANVAS_SIDE,
+        parts: Sequence[str] = POSE_PARTS,
         budget: int = DRAWN_BYTES,
     ):
         self.poses = poses
         self._size = (height, width)
         self._canvas_side = canvas_side
+        self._parts = parts
         self._kept: dict[int, torch.Tensor] = {}
         self._room = budget // (3 * height * width)
 
@@ -433,7 +448,7 @@ class DrawnPoses:
 
     def with_poses(self, poses: Sequence[dict]) -> "DrawnPoses":
         """Other poses, drawn in the same way."""
-        return DrawnPoses(poses, *self._size, self._canvas_side)
+        return DrawnPoses(poses, *self._size, self._canvas_side, self._parts)
 
     def __getitem__(self, indices: Sequence[int]) -> "torch.Tensor":
         import torch
@@ -447,7 +462,7 @@ class DrawnPoses:
 
         if index in self._kept:
             return self._kept[index]
-        picture = torch.from_numpy(draw_pose(self.poses[index], *self._size, self._canvas_side))
+        picture = torch.from_numpy(draw_pose(self.poses[index], *self._size, self._canvas_side, self._parts))
         if len(self._kept) < self._room:
             self._kept[index] = picture
         return picture

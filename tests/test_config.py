@@ -140,6 +140,11 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path):
         ({"test_case": []}, ["test_case is empty"]),
         ({"sampling": {"decode_chunk_size": 4, "decode_overlap": 4}}, ["decode_overlap 4", "decode_chunk_size 4"]),
         ({"turbo": {"scheduler_sigma_min": 800}}, ["scheduler_sigma_min"]),
+        ({"sampling": {"pose_start": 0.6, "pose_end": 0.5}}, ["pose_start 0.6", "pose_end 0.5"]),
+        ({"sampling": {"image_embed_strength": float("nan")}}, ["sampling.image_embed_strength", "0 to 10"]),
+        ({"pose": {"draw": ["hands", "ears"]}}, ["pose.draw", "ears", "body, hands, face"]),
+        ({"pose": {"draw": [["body"]]}}, ["pose.draw"]),
+        ({"pose": {"draw": []}}, ["pose.draw is empty", "--pose_strength 0"]),
         ({"batch": 3}, ["batch"]),
         ([1, 2], ["keys and values"]),
         ("a: [", ["not valid YAML"]),
@@ -191,7 +196,8 @@ def test_what_a_setting_may_be_is_checked(path):
     """Each choice passes and another word does not; each limit passes and a step beyond it does not."""
     limits = describe_setting(path).metadata
     for choice in limits["choices"]:
-        assert lookup(load_config(given={path: choice}), path) == choice
+        value = [choice] if isinstance(lookup(Config(), path), list) else choice
+        assert lookup(load_config(given={path: value}), path) == value
     beyond = ["nothing"] if limits["choices"] else []
     beyond += [limits[name] + step for name, step in (("low", -1), ("high", 1)) if limits[name] is not None]
     beyond = [value for value in beyond if value != 2**63]  # no integer of the file format
@@ -217,7 +223,9 @@ def test_every_setting_is_walked_and_can_be_looked_up():
     config = load_config(TEST_YAML)
     walked = dict(walk(config))
     assert all(lookup(config, path) == value for path, value in walked.items())
-    assert len(walked) == sum(": " in line for line in to_yaml(config).splitlines() if not line.endswith(":")) > 90
+    lists = sum(isinstance(value, list) for value in walked.values())  # their values follow their names
+    single = sum(": " in line for line in to_yaml(config).splitlines() if not line.endswith(":"))
+    assert len(walked) == single + lists > 90
 
 
 # ----------------------------------------------------------------------------------------------------

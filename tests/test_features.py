@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimicmotion.config import ReferenceSettings
-from mimicmotion.dwpose import align_pose, draw_pose, empty_pose
+from mimicmotion.dwpose import draw_pose, empty_pose, save_poses
 from mimicmotion.errors import InputError
 from mimicmotion.features import (
     DrawnPoses,
@@ -296,6 +296,42 @@ def test_the_budget_bounds_what_is_kept():
     whole = clip[[0, 1, 2, 3, 4]]
     assert len(clip._kept) == 2
     assert torch.equal(clip[[4]][0], whole[4])
+
+
+def test_only_the_parts_that_are_asked_for_are_drawn():
+    pose = dancing_poses(1)[0] | {"faces": np.full((1, 68, 2), 0.5, np.float32), "faces_score": np.ones((1, 68))}
+    clip = DrawnPoses([pose], 64, 64, parts=["face"])
+    for drawn in (clip, clip.with_poses([pose])):
+        assert np.array_equal(drawn[[0]][0].numpy(), draw_pose(pose, 64, 64, parts=["face"]))
+    assert not torch.equal(clip[[0]], DrawnPoses([pose], 64, 64)[[0]])
+
+
+@pytest.mark.parametrize(
+    ("saved", "fps", "asked", "remedy"),
+    [
+        (range(0, 12, 1), 30, 2, "--sample_stride 1,"),
+        (range(0, 12, 3), 30, 2, "--sample_stride 3,"),
+        (range(0, 12, 2), 60, 2, "--sample_stride 1,"),
+        ([0], 30, 2, "--sample_stride 12,"),
+        (range(0, 12, 1), 60, 1, None),  # at 60 frames a second every second one is taken at most
+        (range(1, 12, 2), 30, 1, None),
+        (range(0, 10, 2), 30, 2, None),
+        ([0, 2, 6], 30, 1, None),
+    ],
+)
+def test_saved_poses_of_another_stride_name_the_one_that_fits(tmp_path, saved, fps, asked, remedy):
+    video = open_video(write_clip(tmp_path / "a.mp4", count=12, fps=fps))
+    save_poses(
+        tmp_path / "a.npz", dancing_poses(len(saved)), frame_indices=saved, fps=fps, height=96, width=64, source="a",
+        detector="test",
+    )  # fmt: skip
+    with pytest.raises(InputError, match="save the poses again") as caught:
+        read_poses(tmp_path / "a.npz", video, sample_stride=asked)
+    assert ("--sample_stride" in str(caught.value)) == (remedy is not None)
+    assert (remedy or "") in str(caught.value)
+    if remedy:
+        fitting = int(remedy.split()[1].rstrip(","))
+        assert len(read_poses(tmp_path / "a.npz", video, sample_stride=fitting).poses) == len(saved)
 
 
 @given(st.integers(0, 20), st.integers(1, 7))

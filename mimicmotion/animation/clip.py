@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mimicmotion.animation.inputs import InputFeatures
 from mimicmotion.animation.models import Models
-from mimicmotion.dwpose import Alignment
+from mimicmotion.dwpose import Alignment, share_outside
 from mimicmotion.features import (
     DrawnPoses,
     DrivingPoses,
@@ -21,6 +21,14 @@ from mimicmotion.video import VideoSource, playback_speed
 from mimicmotion.weights import pose_canvas
 
 logger = logging.getLogger(__name__)
+
+MUCH_OUTSIDE = 0.2  # share of the joints; beyond it a result shows little of what the performer does
+REMEDIES = {
+    "robust": "use a reference picture that shows as much of the body, with room around it, or a driving video whose "
+    "person stays in one place and shows no more than the reference",
+    "linear": "--align robust keeps a person inside where it can",
+    "none": "--align robust fits the person to the reference",
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,11 @@ class Clip:
     def num_frames(self) -> int:
         """Frames of the result, without the reference's own."""
         return len(self.driving.poses)
+
+    @property
+    def joints_outside(self) -> float:
+        """Share of the driving poses' seen joints that is drawn outside the picture, 0..1."""
+        return share_outside(self.drawn.poses[1:])
 
     @property
     def playback_speed(self) -> float:
@@ -63,11 +76,15 @@ class ClipMaker:
         poses, alignment = align_to_reference(driving, reference, self.settings.align, self.settings.restore_parts)
         if alignment and alignment.note:
             logger.warning("%s: %s", job.name, alignment.note)
-        return Clip(job, video, reference, driving, alignment, self.draw(poses, reference))
+        clip = Clip(job, video, reference, driving, alignment, self.draw(poses, reference))
+        if clip.joints_outside > MUCH_OUTSIDE:
+            share, remedy = f"{clip.joints_outside:.0%}", REMEDIES[self.settings.align]
+            logger.warning("%s: %s of the body's joints lie outside the picture; %s", job.name, share, remedy)
+        return clip
 
     def draw(self, poses: list[dict], reference: Reference) -> DrawnPoses:
         """Poses as this run's PoseNet wants to see them, as large as the reference."""
-        return DrawnPoses(poses, *reference.pixels.shape[:2], pose_canvas(self.models.config))
+        return DrawnPoses(poses, *reference.pixels.shape[:2], pose_canvas(self.models.config), self.settings.draw)
 
     def reference(self, job: Job) -> Reference:
         """The job's reference picture with its pose."""

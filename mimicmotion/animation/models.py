@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mimicmotion.config import Config
 from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detector
+from mimicmotion.files import require_writable
 from mimicmotion.pipelines import check_steps
 from mimicmotion.progress import Progress
 from mimicmotion.weights import find_lcm_file, weights_fingerprint, weights_sha256
@@ -21,11 +22,14 @@ class Models:
 
     def check(self) -> None:
         """Raises: UsageError for steps that the scheduler cannot do, SetupError when weights or a pose backend are
-        missing; before any work is done.
+        missing or poses cannot be saved; before any work is done.
         """
         check_steps(self.config)
         logger.info("%d weight files of the model are there", len(self.weights))
         _ = self.detector_fingerprint
+        pose = self.config.pose
+        if pose.save_folder and pose.backend != "file":
+            require_writable(pose.save_folder)
 
     def resolve(self) -> None:
         """Raises: UsageError or SetupError when the device or the precision asked for cannot be had, or LCM weights

@@ -89,6 +89,7 @@ def facts(models: Models, clip: "Clip") -> dict:
         "sigmas": [float(sigma) for sigma in models.pipeline.scheduler.sigmas],
         "tracking": asdict(clip.driving.report),
         "alignment": asdict(clip.alignment) if clip.alignment else None,
+        "joints_outside": round(clip.joints_outside, 4),
         "vae_chunks_in_fp32": models.pipeline.vae_fallback_count,
         "device": describe_device(models.device),
         "dtype": str(models.dtype),

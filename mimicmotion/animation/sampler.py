@@ -49,6 +49,10 @@ class Sampler:
             callback_on_step_end_tensor_inputs=getattr(callback, "tensor_inputs", ["latents"]),
             cfg_batch=sampling.cfg_batch,
             tile_layout=sampling.tile_layout,
+            pose_strength=sampling.pose_strength,
+            pose_start=sampling.pose_start,
+            pose_end=sampling.pose_end,
+            image_embed_strength=sampling.image_embed_strength,
             **arguments,
         ).frames
 

@@ -68,6 +68,11 @@ POSE = (
     Flag("--pose_folder", "pose.folder", str, "folder of saved poses for --pose_backend file"),
     Flag("--save_pose", "pose.save_folder", str, "also write the driving poses there as .npz"),
     Flag("--align", "pose.align", str, "fit of the driving skeleton to the reference"),
+    Flag("--draw", "pose.draw", "list", "which parts of a pose are drawn"),
+    Flag("--pose_strength", "sampling.pose_strength", float, "how strongly poses act, 0..10; 0 samples without"),
+    Flag("--pose_start", "sampling.pose_start", float, "share of the steps after which poses begin to act, 0..1"),
+    Flag("--pose_end", "sampling.pose_end", float, "share of the steps after which they no longer do, 0..1"),
+    Flag("--image_embed_strength", "sampling.image_embed_strength", float, "factor on the picture's embedding, 0..10"),
 )
 
 TURBO = (

@@ -69,7 +69,7 @@ def build_parser(doc: str, groups: Groups, prog: str | None = None) -> argparse.
 
 def _add_flag(section, flag: Flag, default: Any) -> None:
     destination = flag.name.lstrip("-")
-    choices = describe_setting(flag.path).metadata.get("choices") if flag.kind is str else None
+    choices = describe_setting(flag.path).metadata.get("choices") if flag.kind in (str, "list") else None
     text = f"{flag.help} ({' | '.join(choices)})" if choices else flag.help
     text = f"{text} [{flag.path}, default {_yaml(default)}]".replace("%", "%%")
     if flag.kind == "list":
@@ -84,6 +84,8 @@ def _yaml(value: Any) -> str:
     """A value as a configuration file has it."""
     if value is None:
         return "null"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

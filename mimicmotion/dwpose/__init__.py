@@ -11,7 +11,7 @@ sides           undoes MediaPipe's mirrored frames: left and right through time
 keypoints       the pose dictionary and its .npz file
 track           one person among several, gaps bridged
 lost_parts      hands and faces that come and go, carried over
-align           the clip's skeleton fitted to the reference's
+align           the clip's skeleton fitted to the reference's; how much of it is outside
 draw            what PoseNet sees: colours, limbs, confidence as brightness
 canvas          how wide the canvas is that draw draws on
 example_poses   a stick person of known size, for measuring align; draws nothing
@@ -22,7 +22,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "align": ["ANKLES", "Alignment", "METHODS", "align_pose", "fit_alignment"],
+        "align": ["ANKLES", "Alignment", "METHODS", "align_pose", "fit_alignment", "share_outside"],
         "backends": ["choose_backend", "detector_fingerprint", "make_detector"],
         "canvas": ["CANVAS_SIDE", "SMALL_CANVAS_SIDE"],
         "draw": ["draw_pose", "draw_pose_plain"],

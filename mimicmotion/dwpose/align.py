@@ -2,7 +2,8 @@
 
 `linear` is the published fit: a regression of the reference's joint heights on the clip's. A performer who
 jumps adds height variance that the regression takes for noise, so it shrinks the skeleton. `robust` measures
-the scale by bone lengths, which moving does not stretch, and then places the skeleton by medians.
+the scale by bone lengths, which moving does not stretch, and then places the skeleton by medians. Whom that would
+leave outside the picture (upside down, lying, far from where the reference stands) it moves, or makes smaller.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,10 @@ from mimicmotion.errors import UsageError
 METHODS = ("linear", "robust")
 # Elbows and wrists move most and are left out, as published.
 FIT_JOINTS = np.array([0, 1, 2, 5, *range(8, 18)])
+ARMS = np.array([3, 4, 6, 7])
 ANKLES = np.array([10, 13])
+# Head, shoulders, hips, ankles: what comes later is below what comes before in an upright person.
+UPRIGHT_ORDER = ([0, 14, 15, 16, 17], [1, 2, 5], [8, 11], [10, 13])
 # Distances that moving changes least: torso and its diagonals, shoulders, hips, thighs, shins, head.
 BONES = np.array(
     [
@@ -28,6 +32,9 @@ BONES = np.array(
 # with the arms, a person comes nearer) is averaged worse. doc/pose.md has the figures.
 DENSE_SHARE = 0.7
 SHORTEST_BONE = 1e-3  # frame heights; shorter ones have no measurable length
+MARGIN = 0.01  # of the picture, left free where a person is moved or made smaller to be inside
+STRAY = 0.02  # share of the joints at either end of the clip's range that does not count: wrong, or a moment's reach
+LARGEST = 0.9  # quantile over the frames of how large the person is
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ def fit_alignment(
 
     ref_size, video_size: (height, width) in pixels of the pictures that the poses were detected in. There is
     one scale: ax differs from ay by the two aspect ratios only. Frames with no or several people are ignored.
+    `robust` keeps inside the picture what the reference shows of a body, where one scale and one offset can.
     Never fails on poses: where nothing can be fitted, the clip's frame is laid on the reference at full
     height (with a single common joint: so that it meets its counterpart), and `note` says so.
 
@@ -85,6 +93,16 @@ def align_pose(pose: Pose, alignment: Alignment) -> Pose:
     return pose | {"bodies": bodies} | moved
 
 
+def share_outside(poses: Sequence[Pose]) -> float:
+    """Share of the seen body joints of all people that lies outside the picture, 0..1; 0 where nothing is seen."""
+    outside, seen = 0, 0
+    for pose in poses:
+        points = pose["bodies"]["candidate"][pose["bodies"]["score"].reshape(-1) > CONFIDENT]
+        outside += int((~_inside(points)).sum())
+        seen += len(points)
+    return outside / seen if seen else 0.0
+
+
 def _fit_linear(ref: np.ndarray, seen: np.ndarray, body: np.ndarray, aspect: float) -> Alignment:
     """The published fit; the clip's scores are ignored. ref (18, 2), seen (18,), body (F, 18, 2)."""
     joints = FIT_JOINTS[seen[FIT_JOINTS]]
@@ -111,15 +129,30 @@ def _fit_robust(
 ) -> Alignment:
     """ref (18, 2), ref_score (18,), body (F, 18, 2), score (F, 18). aspect: video / reference."""
     ref_seen = (ref_score > CONFIDENT) & np.isfinite(ref).all(axis=-1)
-    seen = (score > CONFIDENT) & np.isfinite(body).all(axis=-1) & ref_seen  # (F, 18)
+    clip_seen = (score > CONFIDENT) & np.isfinite(body).all(axis=-1)  # (F, 18)
+    seen = clip_seen & ref_seen
     if not seen[:, FIT_JOINTS].any():
         return _unfitted(aspect, "reference and clip have no confident joint in common")
-    # Lengths need one unit on both axes: the height of the frame.
-    scale = _bone_scale(ref * (video_aspect / aspect, 1.0), body * (video_aspect, 1.0), seen)
+    # Lengths and angles need one unit on both axes: the height of the frame.
+    ref_square, square = ref * (video_aspect / aspect, 1.0), body * (video_aspect, 1.0)
+    scale = _bone_scale(ref_square, square, seen)
     note = ""
     if scale is None:
         scale, note = 1.0, "reference and clip have no bone in common: the pose is moved, not scaled"
-    offset = _median_offset(ref, body * (scale * aspect, scale), seen)
+    upright, ref_upright = _upright(square, clip_seen), bool(_upright(ref_square[None], ref_seen[None])[0])
+    mostly_upright = bool(upright.mean() > 0.5)
+    counted = seen & _inside(ref)  # what the reference shows is to be inside
+    if mostly_upright:
+        # Arms lifted out of the picture stay outside: better than feet that leave the floor.
+        counted[:, ARMS] = False
+    shrink = _shrink(body * (scale * aspect, scale), counted)
+    if shrink < 1:
+        note = f"the person is drawn at {shrink:.0%} of the reference's size: larger, it would not fit the picture"
+    scale = scale * shrink
+    scaled = body * (scale * aspect, scale)
+    floors = _floor(ref, ref_seen, seen, ref_upright), _floor(scaled, clip_seen, seen, upright)
+    offset = _median_offset(ref - scaled, seen, *floors)
+    offset = offset + _shift(scaled + offset, counted, mostly_upright)
     return Alignment(float(scale * aspect), float(offset[0]), float(scale), float(offset[1]), note)
 
 
@@ -149,24 +182,88 @@ def _densest_mean(values: np.ndarray, weights: np.ndarray) -> float:
     return float(np.average(values[start : end[start]], weights=weights[start : end[start]]))
 
 
-def _median_offset(ref: np.ndarray, scaled: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """What to add to the scaled clip (F, 18, 2): the median over frames of each frame's median over joints.
+def _median_offset(difference: np.ndarray, seen: np.ndarray, ref_floor: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """What to add to the scaled clip: the median over frames of each frame's median over joints.
 
-    Vertically the lower ankle alone decides where most frames show one: crouching and jumping move everything
-    else, and feet that miss the floor are what the eye sees first.
+    Vertically the floor alone decides where most frames show an ankle: crouching and jumping move everything else, and
+    feet that miss the floor are what the eye sees first.
+
+    difference: (F, 18, 2), reference - clip; seen (F, 18): in both; ref_floor, floor: (F,).
     """
     fit_seen = np.zeros_like(seen)
     fit_seen[:, FIT_JOINTS] = seen[:, FIT_JOINTS]
     frames = fit_seen.any(axis=1)
-    difference = np.where(fit_seen[..., None], ref - scaled, np.nan)[frames]  # (F, 18, 2)
+    difference = np.where(fit_seen[..., None], difference, np.nan)[frames]
     offset = np.median(np.nanmedian(difference, axis=1), axis=0)
     standing = seen[:, ANKLES].any(axis=1)
     if standing.sum() * 2 >= frames.sum():
-        ankles = seen[standing][:, ANKLES]
-        floor = np.where(ankles, scaled[standing][:, ANKLES, 1], -np.inf).max(axis=1)
-        ref_floor = np.where(ankles, ref[ANKLES, 1], -np.inf).max(axis=1)
-        offset[1] = np.median(ref_floor - floor)
+        offset[1] = np.median(ref_floor[standing] - floor[standing])
     return offset
+
+
+def _floor(body: np.ndarray, seen: np.ndarray, common: np.ndarray, upright: np.ndarray | bool) -> np.ndarray:
+    """Height of what stands on the floor in each frame, (F,): the lower ankle of those in `common` (F, 18), or of who
+    is upside down or lies the lowest of all joints `seen`. body (F, 18, 2) or (18, 2), seen accordingly.
+    """
+    height = np.broadcast_to(body[..., 1], common.shape)
+    ankle = np.where(common[:, ANKLES], height[:, ANKLES], -np.inf).max(axis=1)
+    return np.where(upright, ankle, np.where(seen, height, -np.inf).max(axis=1))
+
+
+def _upright(square: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Whether the ankles (else hips, else shoulders) are below what is above them in a standing person, rather than
+    beside or above it, (F,); where that cannot be told, they are. square (F, 18, 2) in frame heights, seen (F, 18).
+    """
+    upright = np.ones(len(square), bool)
+    for frame, (points, known) in enumerate(zip(square, seen, strict=True)):
+        parts = [points[part][known[part]] for part in UPRIGHT_ORDER if known[part].any()]
+        if len(parts) > 1:
+            low = parts[-1][np.argmax(parts[-1][:, 1])]
+            across, down = low - np.median(np.concatenate(parts[:-1]), axis=0)
+            upright[frame] = down > abs(across)
+    return upright
+
+
+def _inside(points: np.ndarray) -> np.ndarray:
+    """Which of the points (..., 2) are in the picture."""
+    return ((points >= 0) & (points <= 1)).all(axis=-1)
+
+
+def _boxes(points: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest x, y of the counted joints, (F', 2) each, of the F' frames that have any."""
+    masked = np.where(counted[..., None], points, np.nan)[counted.any(axis=1)]
+    return np.nanmin(masked, axis=1), np.nanmax(masked, axis=1)
+
+
+def _shrink(scaled: np.ndarray, counted: np.ndarray) -> float:
+    """The factor, 1 at most, at which the person (not its way through the picture) fits into the picture."""
+    if not counted.any():
+        return 1.0
+    low, high = _boxes(scaled, counted)
+    size = np.quantile(high - low, LARGEST, axis=0).max()
+    return float((1 - 2 * MARGIN) / size) if size > 1 else 1.0
+
+
+def _shift(placed: np.ndarray, counted: np.ndarray, upright: bool) -> np.ndarray:
+    """The smallest (x, y) that brings the clip into the picture or, on an axis where its way is longer than that, its
+    usual place. Someone `upright` is moved sideways only, and not where the way is too long: who jumps or walks out of
+    the picture does so.
+    """
+    if not counted.any():
+        return np.zeros(2)
+    whole = np.quantile(placed[counted], (STRAY, 1 - STRAY), axis=0)
+    if upright:
+        return np.array([_into_picture(*whole[:, 0]) if np.ptp(whole[:, 0]) <= 1 else 0.0, 0.0])
+    usual = np.median(_boxes(placed, counted), axis=1)
+    return np.array([_into_picture(*ends) for ends in np.where(np.ptp(whole, axis=0) <= 1, whole, usual).T])
+
+
+def _into_picture(low: float, high: float) -> float:
+    """The smallest shift that brings low..high inside, with a margin where there is room; else the middle to 0.5."""
+    if low >= 0 and high <= 1:
+        return 0.0
+    margin = min(MARGIN, (1 - (high - low)) / 2)
+    return float(np.clip(0, margin - low, 1 - margin - high))
 
 
 def _unfitted(aspect: float, reason: str) -> Alignment:

@@ -6,11 +6,13 @@ on the part of the canvas that something is drawn on. Source: Tencent/MimicMotio
 
 import colorsys
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from mimicmotion.config import POSE_PARTS
 from mimicmotion.dwpose.canvas import CANVAS_SIDE
 from mimicmotion.dwpose.keypoints import Pose
 
@@ -43,16 +45,21 @@ class Shape(NamedTuple):
     colour: tuple[float, float, float]  # red, green, blue
 
 
-def draw_pose(pose: Pose, H: int, W: int, ref_w: int = CANVAS_SIDE) -> np.ndarray:
+def draw_pose(
+    pose: Pose, H: int, W: int, ref_w: int = CANVAS_SIDE, parts: Sequence[str] = POSE_PARTS
+) -> np.ndarray:
     """MimicMotion's picture of a pose (see `keypoints`), any number of people, confidence as brightness.
 
-    Points outside the frame are drawn as far as they reach into it. Returns uint8 (3, H, W), RGB, black where
+    Points outside the frame are drawn as far as they reach into it; of the person, those of `parts` that are named.
+    Returns uint8 (3, H, W), RGB, black where
     nothing is drawn; a view of an (H, W, 3) array.
     """
     canvas_h, canvas_w = _canvas_size(H, W, ref_w)
     picture = np.zeros((H, W, 3), np.uint8)
-    shapes = [*_body_shapes(pose, canvas_h, canvas_w), *_hand_shapes(pose, canvas_h, canvas_w)]
-    shapes += _face_shapes(pose, canvas_h, canvas_w)
+    shapes = []
+    for part, shapes_of in (("body", _body_shapes), ("hands", _hand_shapes), ("face", _face_shapes)):
+        if part in parts:
+            shapes += shapes_of(pose, canvas_h, canvas_w)
     if not shapes:
         return picture.transpose(2, 0, 1)
     points = np.concatenate([shape.points for shape in shapes])
@@ -170,16 +177,20 @@ def _draw_shape(canvas: np.ndarray, shape: Shape, corner: tuple[int, int]) -> No
         cv2.fillConvexPoly(canvas, points.astype(np.int32), shape.colour)
 
 
-def draw_pose_plain(pose: Pose, H: int, W: int, ref_w: int = CANVAS_SIDE) -> np.ndarray:
+def draw_pose_plain(
+    pose: Pose, H: int, W: int, ref_w: int = CANVAS_SIDE, parts: Sequence[str] = POSE_PARTS
+) -> np.ndarray:
     """The picture of `draw_pose`, step by step on the whole canvas: the slow reference it is held against."""
     canvas_h, canvas_w = _canvas_size(H, W, ref_w)
     canvas = np.zeros((canvas_h, canvas_w, 3), np.uint8)
-    _plain_limbs(canvas, pose["bodies"])
-    canvas = (canvas * LIMB_BRIGHTNESS).astype(np.uint8)
-    _plain_joints(canvas, pose["bodies"])
-    for points, scores in zip(pose["hands"], pose["hands_score"], strict=True):
+    bodies, hands, faces = (part in parts for part in POSE_PARTS)
+    if bodies:
+        _plain_limbs(canvas, pose["bodies"])
+        canvas = (canvas * LIMB_BRIGHTNESS).astype(np.uint8)
+        _plain_joints(canvas, pose["bodies"])
+    for points, scores in zip(pose["hands"], pose["hands_score"], strict=True) if hands else ():
         _plain_hand(canvas, points, scores)
-    for points, scores in zip(pose["faces"], pose["faces_score"], strict=True):
+    for points, scores in zip(pose["faces"], pose["faces_score"], strict=True) if faces else ():
         for (x, y), score in zip(points, scores, strict=True):
             centre, level = (int(x * canvas_w), int(y * canvas_h)), int(score * 255)
             if min(centre) > 0:

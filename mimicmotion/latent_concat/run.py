@@ -50,6 +50,7 @@ from mimicmotion.results import (
     recorded,
     require_kept,
     require_places,
+    require_pose_folder,
     require_reference,
     sidecar_path,
     tell_other_names,
@@ -87,6 +88,7 @@ def encode_videos(config: Config) -> int:
     """
     settings, case = config.latent_concat, config.test_case[0]
     require_reference(case, 0)
+    require_pose_folder(config)
     folder = Path(settings.output_dir) / "individual"
     videos = chosen_videos(config)
     named = zip(videos, stems(videos), strict=True)

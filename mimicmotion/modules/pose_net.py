@@ -115,12 +115,14 @@ class PoseFeatures:
             gives such a (len(window), 3, height, width) tensor for a list of indices serves as well, so that poses may
             be drawn when needed.
         budget: bytes of features to keep.
+        strength: factor on the features.
     """
 
-    def __init__(self, pose_net: PoseNet, poses, budget: int = 64 * 2**20):
+    def __init__(self, pose_net: PoseNet, poses, budget: int = 64 * 2**20, strength: float = 1.0):
         self._pose_net = pose_net
         self._poses = poses
         self._budget = budget
+        self._strength = strength
         self._kept: dict[tuple[int, ...], torch.Tensor] = {}
 
     def window(self, window: list[int], batch_size: int) -> torch.Tensor:
@@ -143,5 +145,7 @@ class PoseFeatures:
         if pixels.dtype == torch.uint8:
             pixels = pixels / 127.5 - 1
         features = self._pose_net(pixels.to(self._pose_net.dtype))
+        if self._strength != 1:
+            features = features * self._strength
         # (clips * frames, ...) -> (batch_size * frames, ...)
         return features.unflatten(0, (clips, -1)).repeat_interleave(batch_size // clips, dim=0).flatten(0, 1)

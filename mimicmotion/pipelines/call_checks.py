@@ -3,6 +3,8 @@
 import PIL.Image
 import torch
 
+from mimicmotion.config import LARGEST_STRENGTH
+
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 CFG_BATCH_CHOICES = ("auto", "on", "off")
 
@@ -15,6 +17,15 @@ def check_choices(output_type: str, cfg_batch: str, image_only_indicator: bool) 
         raise ValueError(f"cfg_batch {cfg_batch!r} is unknown; choose one of {', '.join(CFG_BATCH_CHOICES)}")
     if image_only_indicator:
         raise ValueError("image_only_indicator=True would cut the UNet's temporal layers out; leave it False")
+
+
+def check_strengths(pose_strength: float, pose_start: float, pose_end: float, image_embed_strength: float) -> None:
+    """Raises: ValueError for a strength out of range or no number, or a share of the steps that is none."""
+    for name, value in (("pose_strength", pose_strength), ("image_embed_strength", image_embed_strength)):
+        if not 0 <= value <= LARGEST_STRENGTH:
+            raise ValueError(f"{name} is {value}; it must be 0 to {LARGEST_STRENGTH:g}")
+    if not 0 <= pose_start <= pose_end <= 1:
+        raise ValueError(f"pose_start {pose_start} and pose_end {pose_end} must be 0 <= start <= end <= 1")
 
 
 def check_callback_inputs(asked, offered: list[str]) -> None:

@@ -31,6 +31,7 @@ from mimicmotion.pipelines.call_checks import (
     check_first_step,
     check_latents,
     check_poses,
+    check_strengths,
     count_pictures,
     len_frames,
 )
@@ -157,6 +158,10 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         first_step: int = 0,
         timesteps: list[float] | None = None,
         sigmas: list[float] | None = None,
+        pose_strength: float = 1.0,
+        pose_start: float = 0.0,
+        pose_end: float = 1.0,
+        image_embed_strength: float = 1.0,
     ) -> MimicMotionPipelineOutput | tuple:
         """Samples a clip whose frame 0 belongs to the reference image.
 
@@ -198,6 +203,11 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
             cfg_batch: "on" runs the conditional and unconditional passes as one batch, "off" one after the other,
                 "auto" as one batch on a GPU for as long as memory allows.
             timesteps, sigmas: see `set_noise_levels`.
+            pose_strength: factor on PoseNet's features, 0 to 10; 0 adds nothing.
+            pose_start, pose_end: the poses act in every step i of n for which pose_start <= i / n < pose_end; in the
+                others nothing is added.
+            image_embed_strength: factor on the CLIP embedding, 0 to 10, in the conditional pass; in the unconditional
+                one it is 0.
 
         Raises:
             ValueError: for arguments that do not fit together, or a scheduler that the UNet cannot work with.
@@ -205,6 +215,7 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         """
         num_frames = len_frames(image_pose) if num_frames is None else num_frames
         check_choices(output_type, cfg_batch, image_only_indicator)
+        check_strengths(pose_strength, pose_start, pose_end, image_embed_strength)
         callback_inputs = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)
         check_callback_inputs(callback_inputs, self._callback_tensor_inputs)
         if image is not None:
@@ -236,13 +247,18 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         if image_latents is None:
             image_latents = self.encode_reference(image, height, width, noise_aug_strength * noise)
         conditions = self._conditions(
-            image_embeddings, image_latents, (fps - 1, motion_bucket_id, noise_aug_strength), image_pose, batch_size
+            image_embeddings * image_embed_strength,
+            image_latents,
+            (fps - 1, motion_bucket_id, noise_aug_strength),
+            PoseFeatures(self.pose_net, image_pose, strength=pose_strength),
+            batch_size,
         )
+        posed = posed_steps(len(timesteps), pose_start, pose_end) if pose_strength else set()
 
         if first_step == 0:
             latents = self._initial_latents(latents, (batch_size, tile_size, *frame_shape), num_frames, generator)
         latents = self._denoise(
-            latents.to(device, torch.float32), timesteps, first_step, windows, conditions, cfg_batch, generator,
+            latents.to(device, torch.float32), timesteps, first_step, posed, windows, conditions, cfg_batch, generator,
             callback_on_step_end, callback_inputs,
         )  # fmt: skip
 
@@ -314,14 +330,14 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         encoded = self.vae.encode(pixels.to(self.vae.dtype))
         return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
 
-    def _conditions(self, embeddings, latents, time_ids, image_pose, batch_size) -> Conditions:
+    def _conditions(self, embeddings, latents, time_ids, pose, batch_size) -> Conditions:
         device, dtype = self._execution_device, self.unet.dtype
         repeats = batch_size // len(embeddings)
         return Conditions(
             embeddings=embeddings.to(device, dtype).repeat_interleave(repeats, dim=0),
             latents=latents.to(device, dtype).repeat_interleave(repeats, dim=0).unsqueeze(1),
             time_ids=self._get_add_time_ids(*time_ids, dtype, batch_size, 1, False).to(device),
-            pose=PoseFeatures(self.pose_net, image_pose),
+            pose=pose,
         )
 
     def _initial_latents(self, latents, shape, num_frames, generator) -> torch.Tensor:
@@ -333,8 +349,9 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         return latents.repeat(1, repeats, 1, 1, 1)[:, :num_frames]
 
     def _denoise(
-        self, latents, timesteps, first_step, windows, conditions, cfg_batch, generator, callback, callback_inputs
-    ) -> torch.Tensor:
+        self, latents, timesteps, first_step, posed, windows, conditions, cfg_batch, generator, callback,
+        callback_inputs,
+    ) -> torch.Tensor:  # fmt: skip
         """The sampling loop: every step predicts v tile by tile, fuses it and moves all frames at once."""
         step_arguments = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
@@ -348,7 +365,7 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
                 sigma = self.scheduler.sigmas[self.scheduler.step_index]
                 tiles = []
                 for window in windows:
-                    tiles.append(guide.predict(sample[:, window], timestep, window))
+                    tiles.append(guide.predict(sample[:, window], timestep, window, i in posed))
                     progress.update()
                 noise_pred = self._fuse(tiles, windows, latents.shape[1])
                 previous = latents
@@ -395,17 +412,20 @@ class TileGuide:
         self._batched = cfg_batch == "on" or (cfg_batch == "auto" and on_gpu)
         self._may_split = cfg_batch == "auto"
 
-    def predict(self, sample: torch.Tensor, timestep, window: list[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def predict(
+        self, sample: torch.Tensor, timestep, window: list[int], posed: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(conditional, unconditional) v-predictions of one tile, (batch, frames, 4, h, w) in float32.
 
-        The unconditional one is None without guidance.
+        The unconditional one is None without guidance. `posed`: whether the conditional one sees the poses.
         """
-        pose = self._conditions.pose.window(window, len(sample))
+        pose = self._conditions.pose.window(window, len(sample)) if posed else None
         if not self._guided:
             return self._pass(sample, timestep, pose, [1.0]), None
         if self._batched:
             try:
-                return self._pass(sample, timestep, torch.cat([pose, torch.zeros_like(pose)]), [1.0, 0.0]).chunk(2)
+                both = None if pose is None else torch.cat([pose, torch.zeros_like(pose)])
+                return self._pass(sample, timestep, both, [1.0, 0.0]).chunk(2)
             except torch.OutOfMemoryError:
                 if not self._may_split:
                     raise
@@ -438,6 +458,11 @@ def squash_for_clip(images: torch.Tensor) -> torch.Tensor:
     The whole picture, squashed by the anti-aliased bicubic resize that SVD was trained with.
     """
     return (_resize_with_antialiasing(images.float() * 2 - 1, CLIP_SIZE) + 1) / 2
+
+
+def posed_steps(steps: int, start: float, end: float) -> set[int]:
+    """Which of `steps` see the poses: those that begin at a share of the run in start <= share < end."""
+    return {i for i in range(steps) if start <= i / steps < end}
 
 
 def guidance_ramp(first: float, last: float, num_frames: int) -> torch.Tensor:

@@ -17,7 +17,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "belongings": ["describe_file", "difference", "require_places"],
         "history": ["Run", "compare", "one_run", "read_history"],
-        "jobs": ["Job", "distinct_names", "left_out", "plan_jobs", "require_reference", "tell_other_names"],
+        "jobs": [
+            "Job",
+            "distinct_names",
+            "left_out",
+            "plan_jobs",
+            "require_pose_folder",
+            "require_reference",
+            "tell_other_names",
+        ],
         "provenance": ["machine", "now", "provenance"],
         "replacing": ["differences", "made_differently", "require_kept"],
         "run_log": ["LOG_NAME", "RunLog", "recorded"],

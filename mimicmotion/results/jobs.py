@@ -57,8 +57,9 @@ def plan_jobs(config: Config) -> list[Job]:
     With several test cases each has a folder `case_00`, `case_01`, ... of its own below the folder name. Of videos
     that would have one result, each has its kind in the name: `x_gif.mp4`.
 
-    Raises: UsageError when a reference or the videos are not there.
+    Raises: UsageError when a reference, the videos or the folder of saved poses are not there.
     """
+    require_pose_folder(config)
     jobs = []
     for index, case in enumerate(config.test_case):
         require_reference(case, index)
@@ -133,6 +134,20 @@ def require_reference(case: TestCase, index: int) -> None:
         )
     if reason:
         raise UsageError(f"test_case[{index}].ref_image_path: {case.ref_image_path} {reason}; pass --ref_image_path")
+
+
+def require_pose_folder(config: Config) -> None:
+    """Raises: UsageError where poses are to be read from a folder that is not named or not there."""
+    pose = config.pose
+    if pose.backend != "file":
+        return
+    if not pose.folder:
+        raise UsageError("--pose_backend file reads saved poses, but no folder is named; pass --pose_folder")
+    if not Path(pose.folder).is_dir():
+        raise UsageError(
+            f"no such folder of saved poses: {looked_for(pose.folder)} (pose.folder); pass --pose_folder, or save some "
+            "with --save_pose"
+        )
 
 
 def _videos(config: Config, case: TestCase, index: int) -> list[Path]:

@@ -66,6 +66,8 @@ def test_every_video_gets_a_result_a_sheet_and_a_record(project):
     assert set(facts["stage_seconds"]) == {"poses", "loading", "sampling", "decoding"}
     assert set(facts["inputs"]) == {"video", "reference", "reference_pose", "poses"}
     assert "unet" in facts["weights"]
+    assert 0 < facts["joints_outside"] < 0.2  # the reference's feet are cropped
+    assert facts["settings"]["sampling"]["pose_strength"] == 1
     assert facts["versions"]["torch"] == torch.__version__
     assert summary(project) == {"a.mp4": "done", "b.mp4": "done", "c.mp4": "done"}
 

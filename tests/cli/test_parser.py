@@ -53,6 +53,8 @@ def value_for(flag):
         "video.reader": "decord",
         "pose.backend": "mediapipe",
         "pose.align": "linear",
+        "sampling.pose_start": "0.25",
+        "sampling.pose_end": "0.5",
         "output.audio": "drop",
         "test_case[*].resolution": "192",
         "test_case[*].num_frames": "12",
@@ -60,7 +62,7 @@ def value_for(flag):
         "reference.background": "black",
     }
     if flag.kind == "list":
-        return ["a.mp4", "b.mp4"]
+        return ["hands", "body"] if flag.path == "pose.draw" else ["a.mp4", "b.mp4"]
     if not isinstance(flag.kind, type):
         return []
     return [special.get(flag.path, {int: "3", float: "2.5", str: "words"}[flag.kind])]
@@ -147,6 +149,7 @@ def test_help_shows_each_flags_default_and_the_setting_it_overrides(name):
     for flag in {flag.name: flag for group in reversed(groups.values()) for flag in group}.values():
         value = lookup(default, flag.path)
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        shown = shown.replace("'", "")  # of lists
         assert about[flag.name].endswith(f" [{flag.path}, default {shown}]")
 
 

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mimicmotion.config import POSE_PARTS
 from mimicmotion.dwpose.draw import draw_pose, draw_pose_plain
 from mimicmotion.dwpose.keypoints import empty_pose, make_bodies, pose_from_arrays
 
@@ -108,3 +109,39 @@ def test_nobody_is_black():
 
 def test_points_far_outside_are_survived():
     assert not draw_pose(single_joint(0, 1e12, -1e12, score=0.9), 64, 64).any()
+
+
+WITHOUT = {
+    "body": lambda pose: pose | {"bodies": make_bodies(pose["bodies"]["candidate"], np.zeros((1, 18)))},
+    "hands": lambda pose: pose | {"hands": np.zeros((2, 21, 2))},
+    "face": lambda pose: pose | {"faces": np.zeros((1, 68, 2))},
+}
+
+
+@pytest.mark.parametrize("parts", [["body"], ["hands"], ["face"], ["face", "body"], ["hands", "face"], []])
+def test_parts_that_are_not_drawn_are_as_if_nobody_had_found_them(parts):
+    pose = random_pose(1, spread=0.2)
+    lacking = pose
+    for part in set(POSE_PARTS) - set(parts):
+        lacking = WITHOUT[part](lacking)
+    picture = draw_pose(pose, 64, 96, parts=parts)
+    assert np.array_equal(picture, draw_pose(lacking, 64, 96))
+    assert picture.any() == bool(parts)
+    assert level_differences(pose, (64, 96), parts=parts).max() == 0
+
+
+def test_all_parts_in_any_order_are_the_whole_picture():
+    pose = random_pose(2, spread=0.2)
+    assert np.array_equal(draw_pose(pose, 64, 96, parts=POSE_PARTS[::-1]), draw_pose(pose, 64, 96))
+
+
+def test_without_its_face_a_pose_has_no_white_point():
+    """Only points of the face are grey; everything else has a colour."""
+    pose = random_pose(3, spread=0.1)
+
+    def grey(parts):
+        low, high = (end(draw_pose(pose, 480, 480, 480, parts).astype(int), axis=0) for end in (np.min, np.max))
+        return ((low == high) & (high > 0)).sum()
+
+    assert grey(["body", "hands"]) == 0
+    assert grey(POSE_PARTS) > 100

@@ -111,9 +111,10 @@ def test_warm_is_cold_is_uncached_bit_for_bit(dancers, scheduler, guidance, stre
     assert warm.models.detector.calls == 0
 
 
-def test_another_seed_and_scheduler_find_what_they_do_not_change(dancers):
+def test_another_seed_scheduler_and_strength_find_what_they_do_not_change(dancers):
     make(cached(settings(dancers)))
-    changed = settings(dancers, "test_case[0].seed=8", "turbo.scheduler=AYS", "turbo.guidance_scale=2")
+    strengths = ("sampling.pose_strength=0.5", "sampling.image_embed_strength=0.5", "pose.draw=[body]")
+    changed = settings(dancers, "test_case[0].seed=8", "turbo.scheduler=AYS", "turbo.guidance_scale=2", *strengths)
     animator = cached(changed)
     latents, _ = make(animator)
     assert levels(animator.features.cache, "misses") == set()
