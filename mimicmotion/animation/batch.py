@@ -8,9 +8,9 @@ from pathlib import Path
 from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.recording import check_recording
 from mimicmotion.config import Config
-from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError
+from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, is_lasting, machine_message
 from mimicmotion.features import frame_geometry, read_picture
-from mimicmotion.files import remove_stale_temporaries, require_writable, write_json
+from mimicmotion.files import require_writable, write_json
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
 from mimicmotion.results import Job, left_out, plan_jobs
 from mimicmotion.video import effective_stride, open_video
@@ -35,9 +35,8 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     if config.output.dry_run:
         print(dry_run_table(config, jobs))
         return 0
-    for folder in {job.output.parent for job in jobs}:
+    for folder in {Path(config.output.output_dir), *(job.output.parent for job in jobs)}:
         require_writable(folder)
-        remove_stale_temporaries(folder)
     check_recording(config)
     animator = animator or Animator(config)
     animator.models.check()
@@ -65,9 +64,10 @@ def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None]) -> int:
         # Whatever one video does to us, the others still get their turn.
         except Exception as error:
             outcome.status, outcome.message = "failed", explain(error)
-            logger.error("%s: %s", name, outcome.message, exc_info=not isinstance(error, MimicMotionError))
-            if isinstance(error, SetupError):
-                return error.exit_code
+            known = isinstance(error, MimicMotionError) or machine_message(error) is not None
+            logger.error("%s: %s", name, outcome.message, exc_info=not known)
+            if is_lasting(error):
+                return SetupError.exit_code
         finally:
             outcome.seconds = time.perf_counter() - start
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
@@ -77,9 +77,7 @@ def explain(error: Exception) -> str:
     """What went wrong, in one line for the user."""
     if isinstance(error, MimicMotionError):
         return str(error)
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
-        return "out of memory; try --offload model, --cfg_batch off, a lower --resolution or --decode_chunk_size"
-    return f"{type(error).__name__}: {error}"
+    return machine_message(error) or f"{type(error).__name__}: {error}"
 
 
 def write_summary(path: Path, outcomes: list[Outcome], code: int) -> None:

@@ -15,7 +15,7 @@ from mimicmotion.config import Config
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.dwpose import save_poses
 from mimicmotion.errors import InputError, UsageError
-from mimicmotion.files import remove_stale_temporaries, require_writable, sha256_file, write_json
+from mimicmotion.files import require_writable, sha256_file, write_json
 from mimicmotion.latent_concat.bridge import JoinSampler
 from mimicmotion.latent_concat.entries import (
     ClipLatents,
@@ -63,9 +63,8 @@ def encode_videos(config: Config) -> int:
     require_reference(case, 0)
     folder = Path(settings.output_dir) / "individual"
     jobs = [Job(video, case, 0, folder / f"{video_stem(video)}.mp4") for video in chosen_videos(config)]
-    for place in (Path(settings.cache_dir), folder):
+    for place in (Path(settings.cache_dir), Path(settings.output_dir), folder):
         require_writable(place)
-        remove_stale_temporaries(place)
     check_recording(config)
     animator = Animator(config)
     animator.models.check()
@@ -187,7 +186,6 @@ def decode_videos(config: Config) -> int:
     require_fitting(clips)
     _require_vae(config, clips)
     folder = require_writable(settings.output_dir)
-    remove_stale_temporaries(folder)
     between = None
     if settings.bridge_frames and len(clips) > 1:
         between = bridges(config, clips)

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mimicmotion.errors import MimicMotionError, SetupError, UsageError
+from mimicmotion.errors import MimicMotionError, SetupError, UsageError, is_lasting, machine_message
 from mimicmotion.files import (
     cached_sha256,
-    remove_stale_temporaries,
     require_writable,
     sha256_file,
     sha256_json,
@@ -197,7 +196,7 @@ class ExperimentLatentDecoder:
         """
         require_writable(self.output_dir)
         for folder in {task.output.parent for task in tasks}:
-            remove_stale_temporaries(folder)
+            require_writable(folder)
         results = {task.name: StepResult(output=str(task.output), recipe=task.recipe) for task in tasks}
         start = time.perf_counter()
         for task in tasks:
@@ -248,12 +247,12 @@ class ExperimentLatentDecoder:
                     writer.write(scaled(frames, self.scale))
             result.status, result.frames = "done", writer.frames_written
             result.bytes = task.output.stat().st_size
-        except SetupError:
-            raise
         # Whatever is wrong with one step, the others still get their turn.
         except Exception as error:
-            known = isinstance(error, MimicMotionError)
-            result.status, result.message = "failed", str(error) if known else f"{type(error).__name__}: {error}"
+            if is_lasting(error):
+                raise
+            known = str(error) if isinstance(error, MimicMotionError) else machine_message(error)
+            result.status, result.message = "failed", known or f"{type(error).__name__}: {error}"
             logger.error("%s: %s", task.name, result.message, exc_info=not known)
         result.seconds = round(time.perf_counter() - start, 3)
         logger.debug("%s: %s in %.1f s, %d frames", task.name, result.status, result.seconds, result.frames)

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 
 from mimicmotion.errors import InputError, MimicMotionError, UsageError
-from mimicmotion.files import atomic_path, sha256_json
+from mimicmotion.files import sha256_json, write_tensors
 from mimicmotion.places import looked_for
 from mimicmotion.streaming.actions import ActionMode, Actions
 from mimicmotion.streaming.cache import ModelCache
@@ -177,8 +177,6 @@ class StreamingGenerator:
 
     def save_state(self, state: StreamState, path: str | Path) -> None:
         """Writes a session to `path` (safetensors), from which `load_state` goes on with the same frames."""
-        from safetensors.torch import save_file
-
         tensors = {f"cache.{name}": tensor for name, tensor in state.cache.tensors().items()}
         tensors |= {"cond": state.cond}
         tensors |= {name: tensor for name in ("keyboard", "mouse") if (tensor := getattr(state, name)) is not None}
@@ -194,12 +192,8 @@ class StreamingGenerator:
             "memory": len(memory),
             "repeat_marks": [i for i, item in enumerate(memory) if isinstance(item, str)],
         }
-        with atomic_path(path) as temporary:
-            save_file(
-                {name: tensor.contiguous() for name, tensor in tensors.items()},
-                temporary,
-                {"stream_state": json.dumps(meta)},
-            )
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        write_tensors(path, contiguous, {"stream_state": json.dumps(meta)})
 
     def load_state(self, path: str | Path) -> StreamState:
         """A session that `save_state` wrote, for a generator with the same weights and settings.

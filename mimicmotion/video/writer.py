@@ -6,6 +6,8 @@ own words about it; and the bytes of results that exist stay what they are.
 """
 
 import contextlib
+import errno
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mimicmotion.errors import MimicMotionError, SetupError, UsageError
+from mimicmotion.errors import MACHINE_ERRORS, MimicMotionError, SetupError, UsageError
 from mimicmotion.files import atomic_path
 from mimicmotion.video.ffmpeg import as_fps, complaint, ffmpeg_exe, input_arguments
 from mimicmotion.video.probe import sound_start
@@ -31,6 +33,9 @@ MACHINE_COMPLAINTS = (
     "Permission denied",
     "Input/output error",
     "Cannot allocate memory",
+    "File too large",
+    "Too many open files",
+    "Stale file handle",
 )
 
 
@@ -196,6 +201,10 @@ class VideoWriter:
         machine = next((words for words in MACHINE_COMPLAINTS if words in log), None)
         if machine:
             raise SetupError(f"cannot write {self.path}: {machine}; free some space or choose another folder")
+        if status == -signal.SIGXFSZ:
+            raise SetupError(f"cannot write {self.path}: {MACHINE_ERRORS[errno.EFBIG]}")
+        if status == -signal.SIGKILL:
+            raise MimicMotionError(f"ffmpeg was killed while it wrote {self.path}, as for lack of memory; free some")
         if status != 0:
             words = complaint(log) or f"it ended with status {status}"
             raise MimicMotionError(f"ffmpeg could not write {self.path}: {words}")
