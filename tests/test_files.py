@@ -12,7 +12,6 @@ from mimicmotion.files import (
     sha256_json,
     sha256_path,
     write_bytes,
-    write_json,
 )
 
 

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,10 @@ class StreamState:
     def frames_done(self) -> int:
         """Video frames given so far."""
         return frame_count(self.start) if self.start else 0
+
+    def advance(self, after: "StreamState") -> None:
+        """Becomes `after`, of the same cache."""
+        vars(self).update(vars(after))
 
 
 class StreamingGenerator:
@@ -108,6 +112,17 @@ class StreamingGenerator:
         Raises: UsageError when the action has another number of frames or is of another mode; MimicMotionError when
         the model or the decoder gives numbers that are not finite.
         """
+        frames, after = self.next_block(state, action, clock)
+        state.advance(after)
+        return frames
+
+    def next_block(
+        self, state: StreamState, action: Actions, clock: StageClock | None = None
+    ) -> tuple[np.ndarray, StreamState]:
+        """The frames that `step` gives, and the session after them, for `state.advance`; until then it is where it was.
+
+        Raises: as `step`.
+        """
         keyboard, mouse = self.action_history(state, action)
         stage = clock.stage if clock else lambda _: contextlib.nullcontext()
         with stage("denoise"):
@@ -117,9 +132,8 @@ class StreamingGenerator:
         with stage("transport"):
             _require_finite(latents, frames, state.start)
             frames = to_uint8(frames[0])
-        state.keyboard, state.mouse, state.memory = keyboard, mouse, memory
-        state.start += self.frames_per_block
-        return frames.numpy()
+        start = state.start + self.frames_per_block
+        return frames.numpy(), replace(state, start=start, keyboard=keyboard, mouse=mouse, memory=memory)
 
     def stream(
         self, image: Image.Image | np.ndarray, actions: Iterable[Actions], seed: int = 0

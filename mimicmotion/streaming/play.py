@@ -45,8 +45,7 @@ def play_session(
     """Plays block after block, showing each at once; what ended the session early, or None.
 
     Actions are asked for, or taken from `actions` without questions until they run out. `blocks` ends the session
-    by itself. An interrupt ends it after the block that is being made, a second Ctrl-C at once. However it ends, the
-    recording has every block that was finished.
+    by itself. However it ends, the recording has every block that was finished.
     """
     with recording:
         try:
@@ -75,10 +74,11 @@ def _play_block(
         action = next(actions, None)
     if action is None:
         return False
+    frames, after = generator.next_block(state, action)
     # A block that the session has and its videos have not would be a gap when the session goes on.
     with interrupts_deferred():
-        frames = generator.step(state, action)
         recording.add(frames, action)
+        state.advance(after)
         path = recording.write_current(frames)
     terminal.say(f"saved {path} ({len(frames)} frames; {recording.frames} in all)")
     return actions is not None or not _says_no(terminal.ask("Continue? (Press 'n' to break): "))
