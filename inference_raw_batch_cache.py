@@ -2,7 +2,10 @@
 
 import sys
 
-from mimicmotion.commands import run_command
+try:
+    from mimicmotion.commands import run_command
+except KeyboardInterrupt:
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(run_command("cache"))

@@ -8,6 +8,7 @@ Nothing here imports torch.
 import dataclasses
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,7 +1,12 @@
-"""Files that others read: written whole or not at all, under names that can be written, known by what they contain."""
+"""Files that others read: written whole or not at all, under names that can be written, known by what they contain.
+
+What is being written lies under a temporary name that is locked for as long as its writer lives. The system drops the
+lock with the process, however that ends, so a temporary file without one is left over and may go.
+"""
 
 import contextlib
 import errno
+import fcntl
 import functools
 import hashlib
 import json
@@ -9,26 +14,25 @@ import logging
 import os
 import re
 import stat
-import time
 import unicodedata
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from mimicmotion.errors import InputError, SetupError
+from mimicmotion.errors import InputError, MimicMotionError, SetupError, UsageError, machine_reason
 
 log = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".tmp-"
-STALE_SECONDS = 3600
+# Exactly the names that `temporary_beside` gives.
+TEMPORARY_NAME = re.compile(re.escape(TEMPORARY_PREFIX) + r"\d+-[0-9a-f]{8}(\.[^/.]+)?")
 MAX_RECORD = 64 * 2**20
 SEAL = "record_sha256"
-DISK_ERRORS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission is denied",
-    errno.EPERM: "permission is denied",
+
+# These concern one file, not whatever is written next.
+NAME_ERRORS = {
+    errno.EISDIR: "a folder has this name; move it away",
+    errno.ENAMETOOLONG: "its name is too long; shorten the name of the input",
 }
 
 
@@ -115,22 +119,50 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary name keeps the suffix, since encoders choose the container by it. On an error the temporary
     file is removed and `path` stays as it was.
 
-    Raises: SetupError when the disk is full or the folder cannot be written.
+    Raises: SetupError when the machine does not let it be written, with the remedy; MimicMotionError where a folder
+        has its name, or the name is too long.
     """
     path = Path(path)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        with temporary_beside(path) as temporary:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if error.errno in NAME_ERRORS:
+            raise MimicMotionError(f"cannot write {path}: {NAME_ERRORS[error.errno]}") from error
+        reason = machine_reason(error)
+        if reason is None:
             raise
-        raise SetupError(f"cannot write {path}: {DISK_ERRORS[error.errno]}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        # What is being written may need other files, such as one in the folder for temporary files.
+        elsewhere = isinstance(error.filename, str) and Path(error.filename).parent != path.parent
+        raise SetupError(f"cannot write {error.filename if elsewhere else path}: {reason}") from error
+
+
+@contextlib.contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Yields the name of a new, empty, locked file beside `path` with the same suffix, removed at the end.
+
+    Raises: OSError.
+    """
+    while True:
+        temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
+        # No planted link is followed.
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        try:
+            # Some network file systems have no locks; `remove_stale_temporaries` gets none there either.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Somebody may have taken it for left over before it was locked.
+            if os.fstat(descriptor).st_nlink:
+                yield temporary
+                return
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -143,6 +175,14 @@ def write_json(path: str | Path, value: object) -> None:
     """Writes `value` to `path` as indented JSON, atomically. Raises: SetupError as `atomic_path`."""
     # Names that are no UTF-8 become JSON's own "\udcff", which reads back as the same name.
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
+
+
+def write_tensors(path: str | Path, tensors: dict, metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file atomically; tensors are contiguous. Raises: SetupError as `atomic_path`."""
+    from safetensors.torch import save
+
+    # Not save_file: it has temporary files of its own, which nobody removes after a kill, and hides a full disk.
+    write_bytes(path, save(tensors, metadata))
 
 
 def sha256_file(path: str | Path) -> str:
@@ -197,6 +237,7 @@ def cached_sha256(path: str | Path) -> str:
         log.warning("%s has another content than when it was last used: its SHA-256 is %s now", path, digest)
     known = _read_hashes() | {str(path): sealed({"path": str(path), "stamp": stamp, "sha256": digest})}
     try:
+        remove_stale_temporaries(_hashes_path().parent)
         write_json(_hashes_path(), {name: value for name, value in known.items() if os.path.exists(name)})
     except (SetupError, OSError) as error:
         log.debug("the hash of %s is not remembered: %s", path, error)
@@ -281,27 +322,57 @@ def sha256_json(value: object) -> str:
 
 
 def remove_stale_temporaries(folder: str | Path) -> None:
-    """Removes what killed runs left behind in `folder`: temporary files more than an hour old."""
-    for path in Path(folder).glob(f"{TEMPORARY_PREFIX}*"):
+    """Removes what killed runs left behind in `folder`: files named as temporary ones that no living writer locks.
+
+    Where the file system has no locks, nothing is removed.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(folder) if TEMPORARY_NAME.fullmatch(entry.name)]
+    except OSError:
+        return
+    for name in names:
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                path.unlink()
+            _remove_unlocked(Path(folder) / name)
+
+
+def _remove_unlocked(path: Path) -> None:
+    # For writing, since a lock on NFS needs that; a pipe with such a name would block.
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def require_writable(folder: str | Path) -> Path:
-    """Creates `folder` if need be and proves that a file can be written there.
+    """Creates `folder` if need be, removes what killed runs left there and proves that a file can be written.
 
     Raises: SetupError when it cannot.
     """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-probe"
-        probe.write_bytes(b"probe")
-        probe.unlink()
+        remove_stale_temporaries(folder)
+        with temporary_beside(folder / "probe") as probe:
+            probe.write_bytes(b"probe")
     except OSError as error:
-        raise SetupError(f"cannot write into {folder}: {error.strerror}; choose another folder") from error
+        reason = machine_reason(error) or f"{error.strerror}; choose another folder"
+        raise SetupError(f"cannot write into {folder}: {reason}") from error
     return folder
+
+
+def require_writable_file(path: str | Path, flag: str) -> Path:
+    """Proves that a file can be written at `path`, which `flag` names, and makes its folder.
+
+    Raises: UsageError where a folder has its name, SetupError when it cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{flag} {path} is a folder; name a file")
+    require_writable(path.parent)
+    return path
 
 
 def require_possible(folder: str | Path) -> None:

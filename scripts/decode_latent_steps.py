@@ -5,7 +5,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mimicmotion.commands import run_command
+try:
+    from mimicmotion.commands import run_command
+except KeyboardInterrupt:
+    sys.exit(130)
 
 
 def main(argv: list[str] | None = None) -> int:

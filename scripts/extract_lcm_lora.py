@@ -30,10 +30,8 @@ def extract(arguments: argparse.Namespace) -> Path:
     """Writes the LoRA, prints what it keeps and returns its path."""
     if arguments.rank < 1:
         raise UsageError(f"--rank must be at least 1, not {arguments.rank}")
-    from safetensors.torch import save_file
-
     from mimicmotion.device import DTYPES
-    from mimicmotion.files import atomic_path, require_writable
+    from mimicmotion.files import require_writable, write_tensors
     from mimicmotion.progress import track
     from mimicmotion.weights import LORA_FILE, extract_lora, find_svd_unet, open_tensors
 
@@ -46,8 +44,7 @@ def extract(arguments: argparse.Namespace) -> Path:
     )
     dtype = DTYPES[arguments.dtype]
     metadata = {"format": "pt", "rank": str(arguments.rank), "lcm": lcm.name, "base": base.path.name}
-    with atomic_path(folder / LORA_FILE) as temporary:
-        save_file({name: tensor.to(dtype) for name, tensor in lora.items()}, temporary, metadata)
+    write_tensors(folder / LORA_FILE, {name: tensor.to(dtype) for name, tensor in lora.items()}, metadata)
     print(*report.lines(), sep="\n")
     print(f"written: {folder / LORA_FILE}")
     return folder / LORA_FILE

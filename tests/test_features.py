@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimicmotion.config import ReferenceSettings
-from mimicmotion.dwpose import draw_pose, empty_pose, save_poses
+from mimicmotion.dwpose import align_pose, draw_pose, empty_pose, save_poses
 from mimicmotion.errors import InputError
 from mimicmotion.features import (
     DrawnPoses,

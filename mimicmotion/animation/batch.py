@@ -9,9 +9,9 @@ from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.recording import check_recording, experiment_name
 from mimicmotion.cli import say
 from mimicmotion.config import Config
-from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError
+from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, is_lasting, machine_message
 from mimicmotion.features import frame_geometry
-from mimicmotion.files import printable, remove_stale_temporaries, require_possible, require_writable
+from mimicmotion.files import printable, require_possible, require_writable
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
 from mimicmotion.results import Job, RunLog, left_out, plan_jobs, recorded
 from mimicmotion.video import effective_stride, open_video, read_picture
@@ -39,9 +39,8 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
         return dry_run(animator, jobs)
     animator.models.check()
     animator.require_kept(jobs)
-    for folder in {job.output.parent for job in jobs}:
+    for folder in {Path(config.output.output_dir), *(job.output.parent for job in jobs)}:
         require_writable(folder)
-        remove_stale_temporaries(folder)
     check_recording(config)
     outcomes, work = [Outcome(job) for job in jobs], Outcome.skip
     with recorded(config.output.output_dir, config) as log:
@@ -69,9 +68,10 @@ def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None], log: RunLo
         # Whatever one video does to us, the others still get their turn.
         except Exception as error:
             outcome.status, outcome.message = "failed", explain(error)
-            logger.error("%s: %s", name, outcome.message, exc_info=not isinstance(error, MimicMotionError))
-            if isinstance(error, SetupError):
-                return error.exit_code
+            known = isinstance(error, MimicMotionError) or machine_message(error) is not None
+            logger.error("%s: %s", name, outcome.message, exc_info=not known)
+            if is_lasting(error):
+                return SetupError.exit_code
         finally:
             outcome.seconds = time.perf_counter() - start
             log.item(**_facts(outcome))
@@ -82,9 +82,7 @@ def explain(error: Exception) -> str:
     """What went wrong, in one line for the user."""
     if isinstance(error, MimicMotionError):
         return str(error)
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
-        return "out of memory; try --offload model, --cfg_batch off, a lower --resolution or --decode_chunk_size"
-    return f"{type(error).__name__}: {error}"
+    return machine_message(error) or f"{type(error).__name__}: {error}"
 
 
 def _facts(outcome: Outcome) -> dict:

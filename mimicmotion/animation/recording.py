@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mimicmotion.animation.models import Models
 from mimicmotion.config import Config
-from mimicmotion.files import require_writable
+from mimicmotion.files import remove_stale_temporaries, require_writable
 from mimicmotion.pipelines import turbo_steps_and_guidance
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ def check_recording(config: Config) -> None:
     """Raises: UsageError for a name that is a path, SetupError for a folder that cannot be written."""
     if config.latent_steps.folder:
         experiment_name(config)
-        require_writable(config.latent_steps.folder)
+        folder = require_writable(config.latent_steps.folder)
+        from mimicmotion.latent_steps import recorded_folders
+
+        # Each run has folders of its own: what killed ones left lies in theirs.
+        for place in recorded_folders(folder):
+            remove_stale_temporaries(place)
 
 
 class StepRecording:

@@ -3,13 +3,15 @@
 flags   every flag that commands share, by group; a new flag of the main script goes here
 parser  what a command line says, as settings with their sources; how --help looks
 output  what is printed and logged, on whatever console, without ever raising
-run     start, log, errors of the user, interrupts, exit code
+run     start, log, errors of the user and the machine, exit code
+interrupts  Ctrl-C, SIGTERM and SIGHUP: raised, noted, or deferred until what belongs together is written
 typed   what was typed, for records
 
 Nothing heavy is imported here: `--help` and a mistyped flag answer at once.
 """
 
 from mimicmotion.cli.flags import DEVICE, MODEL, POSE, RECORDING, RUN, STREAMING, TURBO, Flag
+from mimicmotion.cli.interrupts import ignore_interrupts, interrupts_deferred, interrupts_noted, interrupts_raised
 from mimicmotion.cli.output import ask, guarded_console, say
 from mimicmotion.cli.parser import (
     Groups,
@@ -40,6 +42,10 @@ __all__ = [
     "exit_code_of",
     "follow_scheduler",
     "guarded_console",
+    "ignore_interrupts",
+    "interrupts_deferred",
+    "interrupts_noted",
+    "interrupts_raised",
     "parse_arguments",
     "parse_config",
     "run_script",

@@ -1,17 +1,16 @@
 """How a script starts and ends: log, errors of the user, interrupts, exit code."""
 
-import contextlib
 import logging
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
+from mimicmotion.cli.interrupts import interrupts_raised
 from mimicmotion.cli.output import Console, LogFile, LogFormatter, guarded_console, say
 from mimicmotion.cli.parser import Groups, build_parser, parse_arguments, parse_config
 from mimicmotion.cli.typed import started_by
 from mimicmotion.config import Config, Origin, to_yaml
-from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError
+from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, machine_message
 
 logger = logging.getLogger("mimicmotion")
 
@@ -49,17 +48,25 @@ def run_script(
 
 
 def exit_code_of(work: Callable[[], int]) -> int:
-    """What `work` returns. Errors for the user end in one line of the log, an interrupt in 130."""
-    with guarded_console():
+    """What `work` returns. Errors for the user, and what the machine lacks, end in one line of the log, an interrupt
+    in 130.
+    """
+    with guarded_console(), interrupts_raised():
         try:
-            with terminate_as_interrupt():
-                return work()
+            return work()
         except MimicMotionError as error:
             logger.error("%s", error)
             return error.exit_code
         except KeyboardInterrupt:
             logger.warning("Interrupted; run the same command again to go on")
             return INTERRUPTED
+        except Exception as error:
+            message = machine_message(error)
+            if message is None:
+                raise
+            logger.error("%s", message)
+            logger.debug("where it happened", exc_info=True)
+            return SetupError.exit_code
 
 
 def setup_logging(level: str = "INFO", log_file: str | None = None) -> None:
@@ -89,17 +96,3 @@ def _file_handler(path: str) -> logging.Handler:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", error)
         raise SetupError(f"cannot write the log file {path}: {reason}; pass another --log_file") from error
-
-
-@contextlib.contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """Within, SIGTERM (a scheduler's pre-emption) acts like Ctrl-C."""
-
-    def interrupt(_number, _frame):
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

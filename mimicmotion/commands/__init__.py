@@ -16,9 +16,11 @@ import argparse
 import importlib
 import re
 import sys
+from collections.abc import Callable
 from types import ModuleType
 
 from mimicmotion.cli import guarded_console
+from mimicmotion.errors import INTERRUPTED
 
 SCRIPTS = {
     "turbo": "inference_raw_batch_turbo.py",
@@ -38,7 +40,8 @@ __all__ = ["SCRIPTS", "run_command", "run_console"]
 @guarded_console()
 def run_console(argv: list[str] | None = None) -> int:
     """The console program `mimicmotion COMMAND ...`; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        return _whole_process(lambda: run_console(sys.argv[1:]))
     width = max(map(len, SCRIPTS))
     lines = [f"  {name:{width}}  {_load(name).__doc__.partition(chr(10))[0]}" for name in SCRIPTS]
     parser = argparse.ArgumentParser(
@@ -61,9 +64,23 @@ def run_command(name: str, argv: list[str] | None = None, console: bool = False)
         argv: its arguments; None takes those of the process.
         console: the help speaks of `mimicmotion NAME` instead of the scripts.
     """
+    if argv is None:
+        return _whole_process(lambda: run_command(name, sys.argv[1:], console))
     module = _load(name)
     doc = re.sub(r"\{(\w+)\}", lambda match: _spelled(match[1], console), module.__doc__)
     return module.main(argv, doc, f"mimicmotion {name}" if console else None)
+
+
+def _whole_process(work: Callable[[], int]) -> int:
+    """The exit code of `work`, which is all that the process is for: 130 also for Ctrl-C while it is imported."""
+    try:
+        code = work()
+        from mimicmotion.cli import ignore_interrupts
+
+        ignore_interrupts()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    return code
 
 
 def _load(name: str) -> ModuleType:

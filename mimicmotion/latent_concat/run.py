@@ -22,7 +22,6 @@ from mimicmotion.files import (
     NAME_BYTES,
     content_sha256,
     printable,
-    remove_stale_temporaries,
     require_writable,
     sha256_file,
     writable_stem,
@@ -94,9 +93,8 @@ def encode_videos(config: Config) -> int:
     named = zip(videos, stems(videos), strict=True)
     jobs = [Job(video, case, 0, folder / f"{stem}.mp4", stem) for video, stem in named]
     tell_other_names(jobs)
-    for place in (Path(settings.cache_dir), folder):
+    for place in (Path(settings.cache_dir), Path(settings.output_dir), folder):
         require_writable(place)
-        remove_stale_temporaries(place)
     check_recording(config)
     animator = Animator(config)
     animator.models.check()
@@ -262,7 +260,6 @@ def decode_videos(config: Config) -> int:
     require_fitting(clips)
     _require_vae(config, clips)
     folder = require_writable(settings.output_dir)
-    remove_stale_temporaries(folder)
     output = folder / f"{experiment_name(config, [clip.name for clip in clips])}.mp4"
     report = report_files(output) if settings.report and len(clips) > 1 else []
     require_places(output, sidecar_path(output), *report)

@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "recorder": ["StepExperiment", "StepRecorder"],
-        "step_files": ["LONGEST_NAME", "require_name"],
+        "step_files": ["LONGEST_NAME", "recorded_folders", "require_name"],
         "options": [
             "COMPRESS_PRESETS",
             "DEFAULT_DEVICE",

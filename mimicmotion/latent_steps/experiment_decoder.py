@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mimicmotion.errors import InputError, MimicMotionError, SetupError, UsageError
+from mimicmotion.errors import InputError, MimicMotionError, SetupError, UsageError, is_lasting, machine_message
 from mimicmotion.files import (
     SEAL,
     cached_sha256,
     content_sha256,
     is_sealed,
     read_record,
-    remove_stale_temporaries,
     require_writable,
     sealed,
     sha256_file,
@@ -204,7 +203,7 @@ class ExperimentLatentDecoder:
         require_writable(self.output_dir)
         require_places(self.output_dir / SUMMARY_NAME)
         for folder in {task.output.parent for task in tasks}:
-            remove_stale_temporaries(folder)
+            require_writable(folder)
         results = {task.name: StepResult(output=str(task.output), recipe=task.recipe) for task in tasks}
         start = time.perf_counter()
         for task in tasks:
@@ -257,12 +256,12 @@ class ExperimentLatentDecoder:
                     writer.write(scaled(frames, self.scale))
             result.status, result.frames = "done", writer.frames_written
             result.bytes, result.sha256 = task.output.stat().st_size, content_sha256(task.output)
-        except SetupError:
-            raise
         # Whatever is wrong with one step, the others still get their turn.
         except Exception as error:
-            known = isinstance(error, MimicMotionError)
-            result.status, result.message = "failed", str(error) if known else f"{type(error).__name__}: {error}"
+            if is_lasting(error):
+                raise
+            known = str(error) if isinstance(error, MimicMotionError) else machine_message(error)
+            result.status, result.message = "failed", known or f"{type(error).__name__}: {error}"
             logger.error("%s: %s", task.name, result.message, exc_info=not known)
         result.seconds = round(time.perf_counter() - start, 3)
         logger.debug("%s: %s in %.1f s, %d frames", task.name, result.status, result.seconds, result.frames)

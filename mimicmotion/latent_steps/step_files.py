@@ -75,6 +75,13 @@ def require_name(name: str, what: str) -> str:
     return name
 
 
+def recorded_folders(parent: Path) -> list[Path]:
+    """The folders below `parent` into which recordings of runs write."""
+    configs = list(parent.glob(f"*/{CONFIG_NAME}"))
+    clips = [clip for config in configs for clip in config.parents[1].glob(f"{LATENTS_FOLDER}/*/*/")]
+    return [config.parent for config in configs] + clips
+
+
 def write_step(folder: Path, name: str, latents: np.ndarray, x0: np.ndarray | None, metadata: dict) -> None:
     """Writes one step atomically, metadata last, so that a step with metadata is whole.
 

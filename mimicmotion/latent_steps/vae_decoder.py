@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mimicmotion.device import describe_device, resolve_device
-from mimicmotion.errors import InputError, NumericalError, SetupError
+from mimicmotion.errors import InputError, NumericalError, SetupError, is_out_of_memory
 from mimicmotion.weights import (
     FETCH,
     SVD_VAES,
@@ -203,12 +203,6 @@ def _vae_from_hub(model: str, download: bool) -> Path:
         complete=lambda folder: any((folder / "vae").glob("*.safetensors")),
         allow_patterns=VAE_FILES,
     )
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of torch says that memory ran out, on whatever device."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
 def _per_channel(values: list[float]) -> torch.Tensor:

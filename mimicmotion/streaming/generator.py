@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from mimicmotion.config import ReferenceSettings
 from mimicmotion.errors import InputError, MimicMotionError, UsageError
-from mimicmotion.files import atomic_path, sha256_json
+from mimicmotion.files import sha256_json, write_tensors
 from mimicmotion.streaming.actions import ActionMode, Actions
 from mimicmotion.streaming.cache import ModelCache
 from mimicmotion.streaming.clip import ImageEncoder
@@ -63,6 +63,10 @@ class StreamState:
     def frames_done(self) -> int:
         """Video frames given so far."""
         return frame_count(self.start) if self.start else 0
+
+    def advance(self, after: "StreamState") -> None:
+        """Becomes `after`, of the same cache."""
+        vars(self).update(vars(after))
 
 
 class StreamingGenerator:
@@ -118,6 +122,17 @@ class StreamingGenerator:
         Raises: UsageError when the action has another number of frames or is of another mode; MimicMotionError when
         the model or the decoder gives numbers that are not finite.
         """
+        frames, after = self.next_block(state, action, clock)
+        state.advance(after)
+        return frames
+
+    def next_block(
+        self, state: StreamState, action: Actions, clock: StageClock | None = None
+    ) -> tuple[np.ndarray, StreamState]:
+        """The frames that `step` gives, and the session after them, for `state.advance`; until then it is where it was.
+
+        Raises: as `step`.
+        """
         keyboard, mouse = self.action_history(state, action)
         stage = clock.stage if clock else lambda _: contextlib.nullcontext()
         with stage("denoise"):
@@ -127,9 +142,8 @@ class StreamingGenerator:
         with stage("transport"):
             _require_finite(latents, frames, state.start)
             frames = to_uint8(frames[0])
-        state.keyboard, state.mouse, state.memory = keyboard, mouse, memory
-        state.start += self.frames_per_block
-        return frames.numpy()
+        start = state.start + self.frames_per_block
+        return frames.numpy(), replace(state, start=start, keyboard=keyboard, mouse=mouse, memory=memory)
 
     def stream(
         self, image: Image.Image | np.ndarray, actions: Iterable[Actions], seed: int = 0
@@ -190,8 +204,6 @@ class StreamingGenerator:
 
         The file has a checksum over all of it.
         """
-        from safetensors.torch import save_file
-
         tensors = {f"cache.{name}": tensor for name, tensor in state.cache.tensors().items()}
         tensors |= {"cond": state.cond}
         tensors |= {name: tensor for name in ("keyboard", "mouse") if (tensor := getattr(state, name)) is not None}
@@ -206,12 +218,8 @@ class StreamingGenerator:
             "memory": len(memory),
             "repeat_marks": [i for i, item in enumerate(memory) if isinstance(item, str)],
         }
-        with atomic_path(path) as temporary:
-            save_file(
-                {name: tensor.contiguous() for name, tensor in tensors.items()},
-                temporary,
-                describe(tensors, meta),
-            )
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        write_tensors(path, contiguous, describe(tensors, meta))
 
     def load_state(self, path: str | Path) -> StreamState:
         """A session that `save_state` wrote, for a generator with the same weights and settings.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mimicmotion.cli import ask, say
+from mimicmotion.cli import ask, interrupts_deferred, say
 from mimicmotion.config import ReferenceSettings
 from mimicmotion.errors import InputError, UsageError
 from mimicmotion.streaming.actions import ActionMode, Actions, encode, help_line
@@ -75,9 +75,12 @@ def _play_block(
         action = next(actions, None)
     if action is None:
         return False
-    frames = generator.step(state, action)
-    recording.add(frames, action)
-    path = recording.write_current(frames)
+    frames, after = generator.next_block(state, action)
+    # A block that the session has and its videos have not would be a gap when the session goes on.
+    with interrupts_deferred():
+        recording.add(frames, action)
+        state.advance(after)
+        path = recording.write_current(frames)
     terminal.say(f"saved {path} ({len(frames)} frames; {recording.frames} in all)")
     return actions is not None or not _says_no(terminal.ask("Continue? (Press 'n' to break): "))
 

@@ -1,13 +1,11 @@
 """A session's videos: frames go to disk block by block, clean and with the keys drawn in."""
 
 import contextlib
-import signal
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from mimicmotion.cli import interrupts_deferred
 from mimicmotion.streaming.actions import ActionMode, Actions
 from mimicmotion.streaming.overlay import Overlay
 from mimicmotion.video import VideoWriter
@@ -40,8 +38,8 @@ class Recording:
             return self._stack.__exit__(*error)
 
     def add(self, frames: np.ndarray, actions: Actions) -> None:
-        """Appends uint8 (N, H, W, 3) frames and their actions, of one frame or N. Ctrl-C waits until both have
-        them.
+        """Appends uint8 (N, H, W, 3) frames and their actions, of one frame or N. Interrupts wait until both
+        videos have them.
         """
         actions = actions if len(actions) == len(frames) else actions.repeat(len(frames))
         drawn = self._overlay.draw(frames, actions)
@@ -71,28 +69,3 @@ class Recording:
 
     def _open(self, path: Path) -> VideoWriter:
         return self._stack.enter_context(VideoWriter(path, self._fps, crf=self._crf))
-
-
-@contextlib.contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Within, a first Ctrl-C waits until the end, so that no frame is cut in two; a second one ends at once.
-
-    Does nothing outside the main thread, where Python does not deliver Ctrl-C.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pending = []
-
-    def remember(number, frame):
-        if pending:
-            raise KeyboardInterrupt
-        pending.append(number)
-
-    previous = signal.signal(signal.SIGINT, remember)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if pending:
-        raise KeyboardInterrupt

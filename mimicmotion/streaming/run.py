@@ -9,11 +9,18 @@ from pathlib import Path
 
 import torch
 
-from mimicmotion.cli import say
+from mimicmotion.cli import interrupts_deferred, say
 from mimicmotion.config import Config
 from mimicmotion.device import describe_device, resolve_device, resolve_dtype
 from mimicmotion.errors import INTERRUPTED, UsageError
-from mimicmotion.files import require_writable, sha256_file, why_no_file, writable_stem, write_json
+from mimicmotion.files import (
+    require_writable,
+    require_writable_file,
+    sha256_file,
+    why_no_file,
+    writable_stem,
+    write_json,
+)
 from mimicmotion.progress import track
 from mimicmotion.results import recorded, versions
 from mimicmotion.streaming.actions import (
@@ -72,6 +79,8 @@ def run_streaming(config: Config) -> int:
     blocks = None if settings.max_latents is None else blocks_of(settings.max_latents, size)
     frames, _ = planned_frames(config, get_mode(world.mode)) if settings.actions else (None, None)
     require_writable(config.output.output_dir)
+    if settings.save_state:
+        require_writable_file(settings.save_state, "--save_state")
     generator = create_generator(config, world)
     try:
         while True:
@@ -84,10 +93,13 @@ def run_streaming(config: Config) -> int:
             recording = make_recording(config, world, writable_stem(path.stem))
             first = state.start
             end = play_session(generator, state, recording, Terminal(), actions, blocks)
-            report(recording, generator, config, path, first)
-            if settings.save_state:
-                generator.save_state(state, settings.save_state)
-                say(f"saved {settings.save_state}; go on with --resume_from {settings.save_state}")
+            with interrupts_deferred():
+                try:
+                    report(recording, generator, config, path, first)
+                finally:  # a full disk in one place leaves the other
+                    if settings.save_state:
+                        generator.save_state(state, settings.save_state)
+                        say(f"saved {settings.save_state}; go on with --resume_from {settings.save_state}")
             if end is not None:
                 return INTERRUPTED if isinstance(end, KeyboardInterrupt) else 0
             if actions is not None or settings.resume_from or ask_to_stop(Terminal()):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from mimicmotion.files import atomic_path, sha256_json
+from mimicmotion.files import sha256_json, write_tensors
 from mimicmotion.streaming.model import CausalWanModel
 from mimicmotion.weights import open_tensors
 
@@ -64,9 +64,6 @@ def draw_weights(module: nn.Module, seed: int) -> None:
 
 
 def _write(module: nn.Module, path: Path, seed: int, prefix: str, recipe: str) -> None:
-    from safetensors.torch import save_file
-
     draw_weights(module, seed)
     tensors = {prefix + name: value.contiguous() for name, value in module.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {DRAWN: recipe})
+    write_tensors(path, tensors, {DRAWN: recipe})

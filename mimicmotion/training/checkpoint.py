@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from mimicmotion.errors import InputError
-from mimicmotion.files import atomic_path, sha256_file, write_json
+from mimicmotion.files import sha256_file, write_json, write_tensors
 
 FACTS = "checkpoint.json"
 
@@ -37,11 +37,9 @@ def save(folder: Path, stage: str, step: int, fixed: dict, described: dict, tens
         described: all settings, for the record.
     """
     path = folder / f"checkpoint-{step:07d}.safetensors"
-    with atomic_path(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
-        digest = sha256_file(temporary)
-    facts = {"stage": stage, "step": step, "file": path.name, "sha256": digest, "fixed": fixed, "settings": described}
-    write_json(folder / FACTS, facts)
+    write_tensors(path, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    facts = {"stage": stage, "step": step, "file": path.name, "sha256": sha256_file(path)}
+    write_json(folder / FACTS, facts | {"fixed": fixed, "settings": described})
     for old in folder.glob("checkpoint-*.safetensors"):
         if old != path:
             old.unlink(missing_ok=True)

@@ -13,10 +13,9 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import save_file
 from torch import nn
 
-from mimicmotion.files import atomic_path
+from mimicmotion.files import write_tensors
 from mimicmotion.modules import PoseInjection
 from mimicmotion.pipelines import AnimateLCMSVDStochasticIterativeScheduler
 from mimicmotion.training.latent_pool import LatentPool
@@ -133,5 +132,4 @@ class LcmStage:
             for name, parameter in self.networks["unet"].named_parameters()
             if f".{ADAPTER}." in name
         }
-        with atomic_path(self.options.out / LORA_FOLDER / LORA_FILE) as temporary:
-            save_file(tensors, temporary, {"format": "pt"})
+        write_tensors(self.options.out / LORA_FOLDER / LORA_FILE, tensors, {"format": "pt"})

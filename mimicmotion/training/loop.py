@@ -8,7 +8,6 @@ import contextlib
 import json
 import logging
 import math
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
+from mimicmotion.cli import interrupts_noted
 from mimicmotion.device import resolve_device
 from mimicmotion.errors import NumericalError
 from mimicmotion.files import atomic_path, require_writable, write_bytes
@@ -76,7 +76,7 @@ def train(stage: Stage, accelerator: Accelerator) -> bool:
         not finite (the last checkpoint stays as it is).
     """
     run = TrainingRun(stage, accelerator)
-    with _noted_signals() as signals:
+    with interrupts_noted() as signals:
         finished = run.advance(signals)
     with run.averaged():
         stage.export()
@@ -191,25 +191,6 @@ def learning_rate(step: int, steps: int, highest: float) -> float:
     warm_up = min(1.0, (step + 1) / max(1, min(WARM_UP_STEPS, steps // 10)))
     fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
     return highest * warm_up * (LAST_RATE + (1 - LAST_RATE) * fall)
-
-
-@contextlib.contextmanager
-def _noted_signals() -> Iterator[list]:
-    """Ctrl-C and termination are put into the list instead of cutting a step in two; the second one cuts."""
-    noted: list[int] = []
-
-    def note(number, _frame):
-        noted.append(number)
-        signal.signal(number, before[number])
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def read_losses(path: Path) -> list[dict]:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from mimicmotion.dwpose import CONFIDENT, Pose
 from mimicmotion.errors import InputError, SetupError
-from mimicmotion.files import atomic_path, write_json
+from mimicmotion.files import write_json, write_tensors
 from mimicmotion.weights import verify_small
 
 JOINTS = 14  # the first of OpenPose's 18: nose, neck, then shoulder, elbow, wrist and hip, knee, ankle, right and left
@@ -148,11 +148,8 @@ def pose_error(
 
 def save_reader(reader: PoseReader, path: Path, facts: dict) -> None:
     """Writes the weights in half precision, and a JSON of the same stem with sizes and `facts` of the training."""
-    from safetensors.torch import save_file
-
     weights = {name: tensor.detach().half().contiguous() for name, tensor in reader.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(weights, temporary, {"format": "pt"})
+    write_tensors(path, weights, {"format": "pt"})
     write_json(path.with_suffix(".json"), {"config": asdict(reader.config), "training": facts})
 
 

@@ -9,7 +9,9 @@ It also ends, anywhere, when it takes too much memory: decord decodes ahead with
 It is run as a file, so it imports nothing of the package.
 """
 
+import fcntl
 import os
+import select
 import sys
 import threading
 import time
@@ -26,6 +28,7 @@ def main(path: str, *numbers: str) -> None:
     frames_out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     threading.Thread(target=end_when_large, daemon=True).start()
+    end_with_parent()
     from decord import VideoReader
 
     # More threads make the VP9 decoder inside decord 0.6.0 fail (send_packet returns -11); one works.
@@ -41,6 +44,17 @@ def main(path: str, *numbers: str) -> None:
             sys.exit(f"decord gives frames of {frames.shape[1:]}, not {(height, width, 3)}")
         frames_out.write(frames.data)
         frames_out.flush()
+
+
+def end_with_parent() -> None:
+    """From here on the system ends this process, also while native code holds the interpreter, when the other end of
+    standard input is closed: its reader was killed.
+    """
+    # The default action of SIGIO ends a process.
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([0], [], [], 0)[0]:
+        sys.exit("its reader has ended")
 
 
 def end_when_large() -> None:

@@ -12,10 +12,11 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from mimicmotion.errors import InputError, SetupError
+from mimicmotion.errors import InputError, SetupError, machine_message, tells_of_memory
 from mimicmotion.video.ffmpeg import complaint
 
 # A process that gives no sign of life for so long hangs and is ended.
@@ -49,16 +50,19 @@ def _is_webp(path: Path) -> bool:
 
 @contextlib.contextmanager
 def started(command: list[str], request: dict | None = None) -> Iterator[tuple[subprocess.Popen, Callable[[], str]]]:
-    """A running process and what it last said on standard error; it is gone at the end of the block."""
-    with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as question:
-        if request is not None:
-            question.write(json.dumps(request).encode())
-            question.seek(0)
-        environment = dict(os.environ)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
-        process = subprocess.Popen(
-            command, stdin=question, stdout=subprocess.PIPE, stderr=errors, bufsize=PIPE_BYTES, env=environment
-        )
+    """A running process and what it last said on standard error; it is gone at the end of the block.
+
+    Its standard input stays open for as long as this process lives: by its end a worker knows that nobody listens.
+
+    Raises: SetupError when it cannot be started.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            errors = stack.enter_context(tempfile.TemporaryFile())
+            process = _popen(command, errors)
+        except OSError as error:
+            reason = machine_message(error) or str(error)
+            raise SetupError(f"cannot start the program that reads video: {reason}") from error
         _widen(process.stdout)
 
         def last_words() -> str:
@@ -66,11 +70,28 @@ def started(command: list[str], request: dict | None = None) -> Iterator[tuple[s
             return complaint(errors.read().decode(errors="replace"))
 
         try:
+            if request is not None:
+                # Where it has ended already, its last words tell why.
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.write(json.dumps(request).encode() + b"\n")
+                    process.stdin.flush()
             yield process, last_words
         finally:
             process.kill()
             process.stdout.close()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
             process.wait()
+
+
+def _popen(command: list[str], errors: IO[bytes]) -> subprocess.Popen:
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
+    # A session of its own: Ctrl-C reaches this process alone, which decides what becomes of the frames.
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, bufsize=PIPE_BYTES, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
 
 
 def _widen(pipe) -> None:
@@ -143,6 +164,8 @@ def ask(path: Path, task: str, limits: dict) -> dict:
         if stalled.is_set():
             raise InputError(f"{path}: reading it hangs (no sign of life for {STALL_SECONDS:g} s); re-encode it")
         reason = last_words() or f"exit status {process.wait()}"
+        if tells_of_memory(reason):
+            raise InputError(f"{path}: reading it fails ({reason}); free some memory or raise its limit (ulimit -v)")
         raise InputError(f"{path}: reading it fails ({reason}); re-encode it with ffmpeg")
 
 

@@ -1,12 +1,14 @@
 """What processes that read video have in common: native code that crashes, hangs or grows takes no run along.
 
-A worker gets a request on standard input, a JSON object with "task", "path" and limits. It answers a question with
+A worker gets a request on standard input, a line of JSON with "task", "path" and limits. It answers a question with
 JSON lines on standard output: {"frames": n} as signs of life, then {"facts": ...}, or {"refused": the reason}. For the
 task "frames" it writes raw frames instead. What goes wrong is told on standard error.
 """
 
+import fcntl
 import json
 import os
+import select
 import sys
 import threading
 import time
@@ -21,7 +23,8 @@ class Refused(Exception):
 
 def serve(questions: Mapping[str, Callable], write_frames: Callable) -> None:
     """Does what the request asks for: a question is a function of (request, standard output) that gives facts."""
-    request = json.load(sys.stdin)
+    request = json.loads(sys.stdin.buffer.readline())
+    end_with_parent()
     # Native libraries that print must not print between the frames.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -34,6 +37,19 @@ def serve(questions: Mapping[str, Callable], write_frames: Callable) -> None:
     except Refused as error:
         answer = {"refused": str(error)}
     write_line(out, answer)
+
+
+def end_with_parent() -> None:
+    """From here on the system ends this process, also while native code holds the interpreter, when the other end of
+    standard input is closed: its reader was killed. Linux only.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    # The default action of SIGIO ends a process.
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([0], [], [], 0)[0]:
+        sys.exit("its reader has ended")
 
 
 def write_line(out, answer: dict) -> None:

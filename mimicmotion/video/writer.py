@@ -6,7 +6,9 @@ own words about it; and the bytes of results that exist stay what they are.
 """
 
 import contextlib
+import errno
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mimicmotion.errors import MimicMotionError, SetupError, UsageError
+from mimicmotion.errors import MACHINE_ERRORS, MimicMotionError, SetupError, UsageError
 from mimicmotion.files import atomic_path
 from mimicmotion.video import process
 from mimicmotion.video.ffmpeg import as_fps, complaint, ffmpeg_exe, input_arguments
@@ -34,6 +36,9 @@ MACHINE_COMPLAINTS = (
     "Permission denied",
     "Input/output error",
     "Cannot allocate memory",
+    "File too large",
+    "Too many open files",
+    "Stale file handle",
 )
 
 
@@ -205,6 +210,10 @@ class VideoWriter:
         machine = next((words for words in MACHINE_COMPLAINTS if words in log), None)
         if machine:
             raise SetupError(f"cannot write {self.path}: {machine}; free some space or choose another folder")
+        if status == -signal.SIGXFSZ:
+            raise SetupError(f"cannot write {self.path}: {MACHINE_ERRORS[errno.EFBIG]}")
+        if status == -signal.SIGKILL:
+            raise MimicMotionError(f"ffmpeg was killed while it wrote {self.path}, as for lack of memory; free some")
         if status != 0:
             words = complaint(log) or f"it ended with status {status}"
             raise MimicMotionError(f"ffmpeg could not write {self.path}: {words}")

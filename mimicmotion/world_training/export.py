@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import nn
 
-from mimicmotion.files import atomic_path
+from mimicmotion.files import write_tensors
 from mimicmotion.streaming import WorldConfig
 from mimicmotion.world_training.coding import decode, encode
 
@@ -15,11 +15,8 @@ PROBE = 0.1  # size of the latents' disturbance that its effect on pixels is mea
 
 def write_part(tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Writes tensors in half precision. Raises: SetupError when the disk is full."""
-    from safetensors.torch import save_file
-
     half = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(half, temporary)
+    write_tensors(path, half)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from mimicmotion.errors import InputError
-from mimicmotion.files import atomic_path, require_writable, sha256_json
+from mimicmotion.files import require_writable, sha256_json, write_tensors
 from mimicmotion.streaming import ImageEncoder, StreamingVAE
 from mimicmotion.world_training.coding import decode, encode, to_pixels
 from mimicmotion.world_training.export import pixel_metric
@@ -151,10 +151,7 @@ def _digest(encoder: SessionEncoder) -> str:
 
 
 def _write(path: Path, entries: dict[str, torch.Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    with atomic_path(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in entries.items()}, temporary)
+    write_tensors(path, {name: tensor.contiguous() for name, tensor in entries.items()})
 
 
 def _read(path: Path, clips: int) -> dict[str, torch.Tensor]:

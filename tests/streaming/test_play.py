@@ -7,10 +7,11 @@ import av
 import numpy as np
 import pytest
 
+from mimicmotion.cli import interrupts_deferred, interrupts_raised
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.streaming.actions import bench_actions, by_block, encode, get_mode
 from mimicmotion.streaming.play import Terminal, ask_action, ask_image, play_batch, play_session
-from mimicmotion.streaming.recording import Recording, interrupts_deferred
+from mimicmotion.streaming.recording import Recording
 from mimicmotion.video.writer import VideoWriter
 
 
@@ -116,6 +117,34 @@ def test_ctrl_c_in_the_middle_of_a_block_keeps_the_blocks_before(generator, pict
     assert isinstance(end, KeyboardInterrupt)
     assert recording.frames == count(tmp_path / "walk.mp4") == count(tmp_path / "walk_icon.mp4") == 21
     assert script.questions == []
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("place", ["between the videos", "in the model"])
+def test_an_interrupted_session_goes_on_without_a_gap(generator, picture, tmp_path, monkeypatch, name, place):
+    whole = generator.generate(picture, [encode(generator.mode, "W")] * 3)
+    calls = []
+    owner, call, last = (VideoWriter, "write", 4) if place == "between the videos" else (generator.model, "forward", 5)
+    original = getattr(owner, call)
+
+    def interrupt(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == last:  # in the second block
+            os.kill(os.getpid(), signal.Signals[name])
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, call, interrupt)
+    state, recording = generator.start(picture, 0), record(tmp_path, generator)
+    actions = iter([encode(generator.mode, "W")] * 3)
+    with interrupts_raised():
+        assert isinstance(play_session(generator, state, recording, Script().terminal, actions), KeyboardInterrupt)
+    frames = count(tmp_path / "walk.mp4")
+    assert frames == count(tmp_path / "walk_icon.mp4") == recording.frames == state.frames_done
+    assert sum(taken["frames"] for taken in recording.actions_taken) == frames
+    generator.save_state(state, tmp_path / "walk.safetensors")
+    later = generator.load_state(tmp_path / "walk.safetensors")
+    after = generator.step(later, encode(generator.mode, "W"))
+    assert np.array_equal(after, whole[frames : frames + len(after)])
 
 
 def test_prepared_actions_need_no_answers_and_blocks_end_a_session(generator, picture, tmp_path):
