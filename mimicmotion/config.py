@@ -502,8 +502,9 @@ def _check_shape(value: Any, kind: Any, name: str, where: str) -> None:
             raise UsageError(f"{where}: 'test_case' must be a list of entries with keys and values")
         for i, case in enumerate(value):
             _check_keys(case, TestCase, f"test_case[{i}].", where)
-    elif kind == list[str] | None:
-        if value is not None and not isinstance(value, list | tuple):
+    elif kind in (list[str], list[str] | None):
+        optional = value is None and kind != list[str]
+        if not optional and not isinstance(value, list | tuple):
             raise UsageError(f"{where}: '{name}' must be a list, not {shortened(repr(value))}")
         for item in value or ():
             if item is None:
@@ -608,6 +609,8 @@ def aspect_ratio(aspect: str) -> Fraction | None:
 
 def parse_color(text: str) -> tuple[int, int, int]:
     """Red, green and blue, 0..255, of a name or #rrggbb. Raises: UsageError for what is no colour."""
+    if text == ReferenceSettings.background:
+        return (255, 255, 255)  # the default, for which nothing is imported
     from PIL import ImageColor
 
     try:

@@ -109,6 +109,8 @@ STREAMING = (
     Flag("--seed", "streaming.seed", int, "seed of the noise and of the bench actions"),
     Flag("--fps", "streaming.fps", float, "frames per second of the videos"),
     Flag("--output_dir", "output.output_dir", str, "folder for results"),
+    Flag("--variant", "output.variant", str, "name the videos <picture>.<variant>"),
+    Flag("--overwrite", "output.overwrite", True, "replace the session of that name instead of numbering a new one"),
     Flag("--device", "runtime.device", str, "auto, cuda, cuda:1, mps or cpu"),
     Flag("--dtype", "runtime.dtype", str, "precision of transformer and CLIP; auto is bf16 on a GPU"),
     Flag("--encode_dtype", "streaming.encode_dtype", str, "precision of the VAE's encoder"),

@@ -22,7 +22,7 @@ from mimicmotion.files import (
     write_json,
 )
 from mimicmotion.progress import track
-from mimicmotion.results import recorded, versions
+from mimicmotion.results import RunLog, recorded, versions
 from mimicmotion.streaming.actions import (
     ActionMode,
     Actions,
@@ -82,31 +82,50 @@ def run_streaming(config: Config) -> int:
     if settings.save_state:
         require_writable_file(settings.save_state, "--save_state")
     generator = create_generator(config, world)
-    try:
-        while True:
-            path, state = begin_session(generator, config)
-            actions = None
-            if frames is not None:
-                if settings.actions == BENCH:
-                    frames = itertools.islice(frames, state.frames_done, None)
-                actions = by_block(frames, generator.mode, size, state.start)
-            recording = make_recording(config, world, writable_stem(path.stem))
-            first = state.start
-            end = play_session(generator, state, recording, Terminal(), actions, blocks)
-            with interrupts_deferred():
-                try:
-                    report(recording, generator, config, path, first)
-                finally:  # a full disk in one place leaves the other
-                    if settings.save_state:
-                        generator.save_state(state, settings.save_state)
-                        say(f"saved {settings.save_state}; go on with --resume_from {settings.save_state}")
-            if end is not None:
-                return INTERRUPTED if isinstance(end, KeyboardInterrupt) else 0
-            if actions is not None or settings.resume_from or ask_to_stop(Terminal()):
-                return 0
-    except EOFError:
-        say()
-        return 0
+    with recorded(config.output.output_dir, config) as log:
+        try:
+            while True:
+                path, state = begin_session(generator, config)
+                actions = None
+                if frames is not None:
+                    if settings.actions == BENCH:
+                        frames = itertools.islice(frames, state.frames_done, None)
+                    actions = by_block(frames, generator.mode, size, state.start)
+                end = run_session(generator, state, path, actions, blocks, config, world, log)
+                if end is not None:
+                    log.exit_code = INTERRUPTED if isinstance(end, KeyboardInterrupt) else 0
+                    return log.exit_code
+                if actions is not None or settings.resume_from or ask_to_stop(Terminal()):
+                    return 0
+        except EOFError:
+            say()
+            return 0
+
+
+def run_session(
+    generator: StreamingGenerator,
+    state: StreamState,
+    begun_from: Path,
+    actions: Iterator[Actions] | None,
+    blocks: int | None,
+    config: Config,
+    world: WorldConfig,
+    log: RunLog,
+) -> BaseException | None:
+    """Plays one session, then writes its record and saves it if asked for; what ended it early, as `play_session`."""
+    settings, first = config.streaming, state.start
+    recording = make_recording(config, world, writable_stem(begun_from.stem))
+    end = play_session(generator, state, recording, Terminal(), actions, blocks)
+    with interrupts_deferred():
+        try:
+            report(recording, generator, config, begun_from, first)
+        finally:  # a full disk in one place leaves the other
+            if settings.save_state:
+                generator.save_state(state, settings.save_state)
+                say(f"saved {settings.save_state}; go on with --resume_from {settings.save_state}")
+        status = "done" if end is None else "interrupted"
+        log.item(output=str(recording.clean_path), status=status, frames=recording.frames)
+    return end
 
 
 def run_benchmark(config: Config) -> int:
@@ -212,9 +231,22 @@ def blocks_of(latents: int, frames_per_block: int) -> int:
 
 
 def make_recording(config: Config, world: WorldConfig, stem: str) -> Recording:
-    """The recording of a session in the output folder. Raises: SetupError when nothing can be written there."""
+    """The recording of a session in the output folder, under a name that no earlier one has, unless those may be
+    overwritten. Raises: SetupError when nothing can be written there.
+    """
     folder = require_writable(config.output.output_dir)
+    if config.output.variant:
+        stem = f"{stem}.{config.output.variant}"
+    if not config.output.overwrite:
+        stem = unused_stem(folder, stem)
     return Recording(folder, stem, get_mode(world.mode), config.streaming.fps, config.output.crf)
+
+
+def unused_stem(folder: Path, stem: str) -> str:
+    """`stem`, or where a session left videos of that name, stem-002, stem-003 and so on."""
+    taken = {path.stem for path in folder.glob("*.mp4")}
+    names = itertools.chain([stem], (f"{stem}-{number:03d}" for number in itertools.count(2)))
+    return next(name for name in names if not {name, f"{name}_icon"} & taken)
 
 
 def report(

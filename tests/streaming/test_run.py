@@ -47,7 +47,7 @@ def type_in(monkeypatch, *answers):
 
 def test_batch_writes_the_published_number_of_frames(settings, tmp_path):
     assert run_causal(settings(num_latents=12)) == 0
-    assert names(tmp_path / "out") == ["demo.json", "demo.mp4", "demo_icon.mp4"]
+    assert names(tmp_path / "out") == ["demo.json", "demo.mp4", "demo_icon.mp4", "runs.jsonl"]
     assert count(tmp_path / "out" / "demo.mp4") == count(tmp_path / "out" / "demo_icon.mp4") == 45
 
 
@@ -85,7 +85,9 @@ def test_typed_session_and_the_next_picture(settings, tmp_path, monkeypatch):
     script = type_in(monkeypatch, "", "W", "L", "n", "", "missing.png", "", "Q", "U", "", "W", "K", "n", "n")
     assert run_streaming(settings()) == 0
     assert script.answers == []
+    # The second session begins with the same picture and leaves the first one's videos alone.
     assert count(tmp_path / "out" / "first_frame.mp4") == 21
+    assert count(tmp_path / "out" / "first_frame-002.mp4") == 9
 
 
 def test_end_of_input_is_a_clean_end(settings, tmp_path, monkeypatch):
