@@ -86,8 +86,8 @@ def test_typed_session_and_the_next_picture(settings, tmp_path, monkeypatch):
     assert run_streaming(settings()) == 0
     assert script.answers == []
     # The second session begins with the same picture and leaves the first one's videos alone.
-    assert count(tmp_path / "out" / "first_frame.mp4") == 21
-    assert count(tmp_path / "out" / "first_frame-002.mp4") == 9
+    assert count(tmp_path / "out" / "first_frame.mp4") == 9
+    assert count(tmp_path / "out" / "first_frame-002.mp4") == 21
 
 
 def test_end_of_input_is_a_clean_end(settings, tmp_path, monkeypatch):
