@@ -1,9 +1,11 @@
 """Measures both alignment methods on a stick person whose true size is known; doc/pose.md shows the table.
 
-python scripts/measure_alignment.py   # needs minutes
+python scripts/measure_alignment.py            # needs minutes
+python scripts/measure_alignment.py --turned   # people who do not stand: how much is outside the picture
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +22,12 @@ from mimicmotion.dwpose import (
     METHODS,
     Alignment,
     Pose,
+    align_pose,
     disturb,
     fit_alignment,
     make_bodies,
     project,
+    share_outside,
     stick_figure,
 )
 
@@ -107,6 +111,45 @@ MOTIONS = {
 }
 
 
+def turning(degrees: float | np.ndarray) -> Motion:
+    """Someone who stands, turned clockwise about the middle of the frame; an array turns every frame by its own."""
+    degrees = np.broadcast_to(degrees, FRAMES)
+    return lambda rng: [turn(pose, angle) for pose, angle in zip(clip(rng, {}), degrees, strict=True)]
+
+
+def turn(pose: Pose, degrees: float) -> Pose:
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    square = np.array([VIDEO_SIZE[1] / VIDEO_SIZE[0], 1])
+    points = ((pose["bodies"]["candidate"] - 0.5) * square @ [[cos, sin], [-sin, cos]]) / square + 0.5
+    return pose | {"bodies": make_bodies(points, pose["bodies"]["score"])}
+
+
+TURNED = {
+    "standing": turning(0),
+    "upside down": turning(180),
+    "lying, feet to the left": turning(90),
+    "lying, feet to the right": turning(-90),
+    "cartwheel": turning(np.arange(FRAMES) * 360 / FRAMES),
+    "walking a tenth of the frame": lambda rng: clip(rng, {}, x=np.linspace(0.4, 0.5, FRAMES)),
+    "walking across": walking_across,
+}
+SHAPES = {"9:16": (1024, 576), "16:9": (576, 1024)}
+
+
+def measure_turned(motion: Motion, repeats: int) -> list[str]:
+    """For each shape of the reference and each method: mean share of joints outside, and the size they are drawn at."""
+    cells = []
+    for size, method in itertools.product(SHAPES.values(), METHODS):
+        ref = project(stick_figure(), HEIGHT * TRUE_SCALE, (REF_X, REF_FLOOR), size)
+        clips = [motion(np.random.default_rng(seed)) for seed in range(repeats)]
+        fits = [fit_alignment(ref, poses, size, VIDEO_SIZE, method) for poses in clips]
+        outside = [
+            share_outside([align_pose(pose, fit) for pose in poses]) for poses, fit in zip(clips, fits, strict=True)
+        ]
+        cells.append(f"{100 * np.mean(outside):.0f} %, {100 * np.mean([fit.ay for fit in fits]) / TRUE_SCALE:.0f} %")
+    return cells
+
+
 def fit_once(motion: Motion, method: str, seed: int, clean: bool) -> tuple[Alignment, list[Pose]]:
     rng = np.random.default_rng(seed)
     poses = motion(rng)
@@ -142,7 +185,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     parser.add_argument("--repeats", type=int, default=20, help="random clips per motion")
     parser.add_argument("--clean", action="store_true", help="no noise, dropouts and outliers")
+    parser.add_argument("--turned", action="store_true", help="how much of people who do not stand is outside")
     args = parser.parse_args(argv)
+    if args.turned:
+        columns = [f"{shape}, {method}: outside, size" for shape, method in itertools.product(SHAPES, METHODS)]
+        print("| motion | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
+        for name, motion in TURNED.items():
+            print(f"| {name} | " + " | ".join(measure_turned(motion, args.repeats)) + " |")
+        return
     print(f"true scale {TRUE_SCALE}, {FRAMES} frames, {args.repeats} random clips per row")
     print("| motion | " + " | ".join(f"{m}: scale | worst error | floor" for m in METHODS) + " |")
     print("|---|" + "---|" * 3 * len(METHODS))

@@ -7,7 +7,7 @@ leave outside the picture (upside down, lying, far from where the reference stan
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +32,7 @@ BONES = np.array(
 # with the arms, a person comes nearer) is averaged worse. doc/pose.md has the figures.
 DENSE_SHARE = 0.7
 SHORTEST_BONE = 1e-3  # frame heights; shorter ones have no measurable length
+SMALL = 0.5  # share of the true size below which a fit is told
 MARGIN = 0.01  # of the picture, left free where a person is moved or made smaller to be inside
 STRAY = 0.02  # share of the joints at either end of the clip's range that does not count: wrong, or a moment's reach
 LARGEST = 0.9  # quantile over the frames of how large the person is
@@ -79,10 +80,12 @@ def fit_alignment(
     ref, ref_score = ref_pose["bodies"]["candidate"][:18], ref_pose["bodies"]["score"][0]
     body = np.stack([pose["bodies"]["candidate"] for pose in single])
     score = np.stack([pose["bodies"]["score"][0] for pose in single])
+    video_aspect = video_size[1] / video_size[0]
     if method == "linear":
         seen = ref_pose["bodies"]["subset"][0] >= 0
-        return _fit_linear(ref, seen, body, aspect)
-    return _fit_robust(ref, ref_score, body, score, video_size[1] / video_size[0], aspect)
+        fit = _fit_linear(ref, seen, body, aspect)
+        return fit if fit.note else replace(fit, note=_size_note(fit, ref, ref_score, body, score, video_aspect))
+    return _fit_robust(ref, ref_score, body, score, video_aspect, aspect)
 
 
 def align_pose(pose: Pose, alignment: Alignment) -> Pose:
@@ -117,6 +120,18 @@ def _fit_linear(ref: np.ndarray, seen: np.ndarray, body: np.ndarray, aspect: flo
         return _unfitted(aspect, f"the linear fit would turn the skeleton over (scale {ay:.3g})")
     ax = ay * aspect
     return Alignment(float(ax), float(np.mean(ref_x - x.flatten() * ax)), float(ay), float(by))
+
+
+def _size_note(
+    fit: Alignment, ref: np.ndarray, ref_score: np.ndarray, body: np.ndarray, score: np.ndarray, video_aspect: float
+) -> str:
+    """A word on a fit that makes the person much smaller than its bones are in the reference, else nothing."""
+    seen = (np.minimum(ref_score, score) > CONFIDENT) & np.isfinite(body).all(axis=-1)
+    scale = _bone_scale(ref * (video_aspect * fit.ay / fit.ax, 1.0), body * (video_aspect, 1.0), seen)
+    if scale is None or fit.ay > SMALL * scale:
+        return ""
+    size = f"{fit.ay / scale:.0%}"
+    return f"the linear fit draws the person at {size} of the reference's size; --align robust goes by bones"
 
 
 def _fit_robust(

@@ -155,6 +155,12 @@ def test_lifted_arms_do_not_lift_the_feet_off_the_floor():
     assert floor == pytest.approx(low["bodies"]["candidate"][ANKLES, 1].max(), abs=0.02)
 
 
+def test_the_published_fit_says_so_when_it_makes_a_dot_of_a_person():
+    cartwheel = [turned(pose, 30 * i) for i, pose in enumerate(puppet("wave"))]
+    assert "--align robust" in fit_alignment(reference(0), cartwheel, SHAPES["2:3"], VIDEO, "linear").note
+    assert not fit_alignment(reference(0), puppet("wave"), SHAPES["2:3"], VIDEO, "linear").note
+
+
 def test_the_share_outside_counts_seen_joints():
     pose = reference(0)
     assert share_outside([pose]) == 0
