@@ -29,6 +29,7 @@ from mimicmotion.dwpose import (
     save_poses,
 )
 from mimicmotion.errors import InputError
+from mimicmotion.files import why_no_file
 from mimicmotion.video import VideoSource, effective_stride
 
 if TYPE_CHECKING:
@@ -117,6 +118,9 @@ def read_picture(path: str | Path) -> np.ndarray:
 
     Raises: InputError when it is missing, no picture, or damaged.
     """
+    reason = why_no_file(path)
+    if reason and reason != "does not exist":
+        raise InputError(f"the reference image {path} {reason}; pass --ref_image_path")
     try:
         with Image.open(path) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

@@ -184,8 +184,12 @@ def cached_sha256(path: str | Path) -> str:
     Hashing 10 GB takes seconds to minutes. The memory is a JSON file in the user's cache folder; the change time
     is part of its key, so that a file swapped for another with the same size and date is noticed too. Where the
     folder cannot be written the file is hashed each time.
+
+    Raises: SetupError when there is no such file.
     """
     path = Path(os.path.realpath(path))
+    if reason := why_no_file(path):
+        raise SetupError(f"{path} {reason}")
     status = path.stat()
     stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     known = _read_hashes()

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 
 from mimicmotion.errors import InputError, MimicMotionError, UsageError
-from mimicmotion.files import atomic_path, sha256_json
+from mimicmotion.files import atomic_path, sha256_json, why_no_file
 from mimicmotion.places import looked_for
 from mimicmotion.streaming.actions import ActionMode, Actions
 from mimicmotion.streaming.cache import ModelCache
@@ -305,6 +305,9 @@ def prepare_image(image: Image.Image | np.ndarray, height: int, width: int) -> t
 
 def load_image(path: str | Path) -> Image.Image:
     """The picture at `path`. Raises: InputError when it is missing or cannot be decoded."""
+    reason = why_no_file(path)
+    if reason and reason != "does not exist":
+        raise InputError(f"cannot read the image {path}: it {reason}")
     try:
         image = Image.open(path)
         image.load()
@@ -330,6 +333,8 @@ def _require_finite(latents: torch.Tensor, frames: torch.Tensor, start: int) -> 
 def _read_state(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
     from safetensors import SafetensorError, safe_open
 
+    if reason := why_no_file(path):
+        raise InputError(f"the saved session {path} {reason}")
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {})["stream_state"])

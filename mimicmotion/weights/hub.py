@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def is_hub_id(name: str) -> bool:
 def local_copy(name: str) -> Path | None:
     """Where scripts/download_weights.py puts the base model `name` of the hub, if it is there; says so in the log."""
     folder = SVD_FOLDER / name.split("/")[-1]
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return None
     log.info("%s: using the copy in %s", name, folder)
     return folder
