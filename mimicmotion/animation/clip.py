@@ -17,6 +17,7 @@ from mimicmotion.features import (
     read_poses,
     save_driving_poses,
 )
+from mimicmotion.files import printable
 from mimicmotion.results import Job
 from mimicmotion.video import VideoSource, playback_speed, video_stem
 from mimicmotion.weights import pose_canvas
@@ -87,7 +88,7 @@ class ClipMaker:
         pose, stride = self.settings, job.case.sample_stride
         if pose.backend == "file":
             return read_poses(saved_poses(pose.folder, job), video, stride, pose.max_gap)
-        driving = follow(self.features.driving_poses(video, stride), str(video.path), pose.max_gap)
+        driving = follow(self.features.driving_poses(video, stride), printable(video.path), pose.max_gap)
         if pose.save_folder:
             path, models = saved_poses(pose.save_folder, job), self.models
             save_driving_poses(path, driving, video, models.backend, models.detector_fingerprint)
