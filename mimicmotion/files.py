@@ -227,8 +227,12 @@ def cached_sha256(path: str | Path) -> str:
     is part of its key, so that a file swapped for another with the same size and date is noticed too. What the memory
     says counts only where its own checksum is right. Where the folder cannot be written the file is hashed each time.
     A file whose content is not that of its last use is named in the log.
+
+    Raises: SetupError when there is no such file.
     """
     path = Path(os.path.realpath(path))
+    if reason := why_no_file(path):
+        raise SetupError(f"{path} {reason}")
     stamp, entry = _stamp(path), _read_hashes().get(str(path))
     if entry and entry["stamp"] == stamp:
         return entry["sha256"]

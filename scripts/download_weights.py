@@ -12,6 +12,7 @@ brings it, since AnimateLCM's weights are applied as their difference to it.
 import argparse
 import fnmatch
 import json
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mimicmotion.cli import HelpFormatter
+from mimicmotion.cli import HelpFormatter, guarded_console
 from mimicmotion.errors import MimicMotionError, SetupError
-from mimicmotion.files import require_writable, sha256_file, write_json
+from mimicmotion.files import require_writable, sha256_file, why_no_file, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = "weights.json"
+INCOMING = ".incoming"  # what is being fetched, and what is known about how far it is
+ELSEWHERE = "run this on a machine with access and copy its folder here"
 SVD = "stabilityai/stable-video-diffusion-img2vid-xt-1-1"
 SVD_FOLDER = f"SVD/{SVD.split('/')[-1]}"
 
@@ -84,6 +87,7 @@ SUBSETS = {
 DEFAULT_SUBSETS = ("svd", "mimicmotion", "dwpose", "animatelcm")
 
 
+@guarded_console()
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     arguments = parse(argv)
@@ -126,6 +130,7 @@ def download(folder: Path, sources: list[Source]) -> None:
     for source, revision, files in described:
         for file in files:
             fetch(folder, source, revision, file)
+    shutil.rmtree(folder / INCOMING, ignore_errors=True)
 
 
 def describe(source: Source) -> tuple[str, list[RemoteFile]]:
@@ -137,7 +142,7 @@ def describe(source: Source) -> tuple[str, list[RemoteFile]]:
     try:
         info = HfApi().model_info(source.repo, files_metadata=True)
     except hub_errors() as error:
-        raise SetupError(explain_hub_error(source.repo, error)) from error
+        raise SetupError(explain_hub_error(source.repo, error, ELSEWHERE)) from error
     files = [
         RemoteFile(sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None)
         for sibling in info.siblings
@@ -172,15 +177,21 @@ def fetch(folder: Path, source: Source, revision: str, file: RemoteFile) -> None
     path = folder / source.folder / file.name
     if difference(path, file.size, file.sha256):
         damaged = path.exists()
-        options = {"revision": revision, "local_dir": folder / source.folder, "force_download": damaged}
+        # On the same disk, so that a file that is verified takes its place in one step.
+        incoming = folder / INCOMING / source.folder
+        options = {"revision": revision, "local_dir": incoming, "force_download": damaged}
         print(f"fetching {path} ({file.size / 1e6:.1f} MB){', since it differs from the hub' if damaged else ''}")
         try:
             hf_hub_download(source.repo, file.name, **options)
         except hub_errors() as error:
-            raise SetupError(explain_hub_error(source.repo, error)) from error
-        problem = difference(path, file.size, file.sha256)
+            raise SetupError(explain_hub_error(source.repo, error, ELSEWHERE)) from error
+        fetched = incoming / file.name
+        problem = difference(fetched, file.size, file.sha256)
         if problem:
-            raise SetupError(f"{path} {problem} after its download; run this again")
+            fetched.unlink(missing_ok=True)
+            raise SetupError(f"{path}: what came {problem}, and was thrown away; run this again")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(fetched, path)
     print(f"ok: {path}")
     record(folder, path, {"repo": source.repo, "revision": revision, "size": file.size, "sha256": file.sha256})
 
@@ -207,12 +218,28 @@ def record(folder: Path, path: Path, entry: dict) -> None:
 
 def read_manifest(folder: Path) -> dict[str, dict]:
     """Relative path -> repo, revision, size, sha256 of the files fetched before."""
-    try:
-        return json.loads((folder / MANIFEST).read_text())
-    except FileNotFoundError:
+    path = folder / MANIFEST
+    reason = why_no_file(path)
+    if reason == "does not exist":
         return {}
-    except (OSError, ValueError) as error:
-        raise SetupError(f"cannot read {folder / MANIFEST}: {error}; delete it and fetch again") from error
+    try:
+        if reason:
+            raise ValueError(f"it {reason}")
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        require_manifest(manifest)
+    except (OSError, ValueError, RecursionError) as error:
+        raise SetupError(f"cannot read {path}: {error}; delete it and fetch again") from error
+    return manifest
+
+
+def require_manifest(manifest: object) -> None:
+    """Raises: ValueError unless it is names -> size and hash."""
+    if not isinstance(manifest, dict):
+        raise ValueError(f"it holds a {type(manifest).__name__}, not names of files")
+    for name, entry in manifest.items():
+        known = entry if isinstance(entry, dict) else {}
+        if type(known.get("size")) is not int or not isinstance(known.get("sha256", 0), str | None):
+            raise ValueError(f"its entry {name!r} has no size and hash")
 
 
 def check(folder: Path, sources: list[Source]) -> None:

@@ -20,6 +20,7 @@ from mimicmotion.weights import without_network
 logger = logging.getLogger(__name__)
 
 NOT_A_VIDEO = "not a video"
+NAME_COLUMN = 60
 CANNOT_RUN = "cannot run"
 
 
@@ -166,7 +167,13 @@ def _dry_run_row(animator: Animator, job: Job) -> tuple[str, ...]:
     return (job.name, size, str(frames), str(tiles), str(steps), str(passes), printable(job.output))
 
 
+def _in_column(name: str) -> str:
+    """A name as wide as a column may be, with both of its ends."""
+    return name if len(name) <= NAME_COLUMN else f"{name[: NAME_COLUMN - 23]}...{name[-20:]}"
+
+
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    rows = [(_in_column(row[0]), *row[1:]) for row in rows]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
     lines.insert(1, "  ".join("-" * width for width in widths))

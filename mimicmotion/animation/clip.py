@@ -16,6 +16,7 @@ from mimicmotion.features import (
     read_poses,
     save_driving_poses,
 )
+from mimicmotion.files import printable
 from mimicmotion.results import Job
 from mimicmotion.video import VideoSource, playback_speed
 from mimicmotion.weights import pose_canvas
@@ -103,7 +104,7 @@ class ClipMaker:
         pose, stride = self.settings, job.case.sample_stride
         if pose.backend == "file":
             return read_poses(job.poses_in(pose.folder), video, stride, pose.max_gap)
-        driving = follow(self.features.driving_poses(video, stride), str(video.path), pose.max_gap)
+        driving = follow(self.features.driving_poses(video, stride), printable(video.path), pose.max_gap)
         if pose.save_folder:
             path, models = job.poses_in(pose.save_folder), self.models
             save_driving_poses(path, driving, video, models.backend, models.detector_fingerprint)

@@ -110,6 +110,9 @@ class LogFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The text of a record."""
+        if isinstance(record.args, tuple):
+            shown = tuple(printable(arg) if isinstance(arg, os.PathLike) else arg for arg in record.args)
+            record = logging.makeLogRecord(vars(record) | {"args": shown})
         text = super().format(record)
         if not UNPRINTABLE.search(text):
             return text

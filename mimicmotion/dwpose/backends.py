@@ -1,5 +1,6 @@
 """Which pose detector to use, and making it. Saved keypoints (`file`) are read elsewhere."""
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -86,4 +87,4 @@ def _require_paths(model_det: str | Path | None, model_pose: str | Path | None) 
 
 
 def _is_file(path: str | Path | None) -> bool:
-    return path is not None and Path(path).is_file()
+    return path is not None and os.path.isfile(path)

@@ -1,6 +1,7 @@
 """ONNX models: files are checked, sessions opened on a provider that is really there, inputs batched."""
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ def check_model_file(path: str | Path) -> Path:
     Raises: SetupError naming the file and the remedy.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SetupError(f"model file {path} does not exist; run scripts/download_weights.py")
     with open(path, "rb") as file:
         head = file.read(256)

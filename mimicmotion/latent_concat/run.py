@@ -363,7 +363,7 @@ def _find_video(folder: str | None, name: str) -> list[Path]:
     if Path(name).name == name and folder:
         return find_videos(folder, [name])
     places = [Path(folder) / name, Path(name)] if folder else [Path(name)]
-    found = next((place for place in places if place.exists()), None)
+    found = next((place for place in places if os.path.exists(place)), None)
     if found is None:
         raise UsageError(f"no video {name}; looked for {', '.join(map(str, places))}")
     return [found]

@@ -14,6 +14,7 @@ import gzip
 import io
 import json
 import math
+import os
 import re
 import zlib
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ import numpy as np
 import yaml
 
 from mimicmotion.errors import InputError, NumericalError, UsageError
-from mimicmotion.files import write_bytes, write_json
+from mimicmotion.files import why_no_file, write_bytes, write_json
 
 CONFIG_NAME = Path("configs") / "generation_config.yaml"
 LATENTS_FOLDER = "latents"
@@ -156,8 +157,11 @@ def read_metadata(step: Step) -> dict:
     Raises: InputError for a file that is no JSON object, or speaks of another file than the step's own.
     """
     path = step.metadata_path
-    if not path.exists():
+    reason = why_no_file(path)
+    if reason == "does not exist":
         return {}
+    if reason:
+        raise InputError(f"{path} {reason}")
     try:
         if path.stat().st_size > MAX_TEXT:
             raise ValueError("it is too large")
@@ -176,7 +180,7 @@ def read_metadata(step: Step) -> dict:
 def read_experiment(folder: Path) -> dict:
     """An experiment's generation_config.yaml. Raises: UsageError when the folder is no experiment."""
     path = folder / CONFIG_NAME
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"no such experiment folder: {folder}")
     if not path.is_file():
         raise UsageError(f"{folder} is no experiment: {CONFIG_NAME} is missing; record one with --save_step_latents")

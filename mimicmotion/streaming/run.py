@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from mimicmotion.cli import interrupts_deferred, say
-from mimicmotion.config import Config
+from mimicmotion.config import Config, StreamingSettings
 from mimicmotion.device import describe_device, resolve_device, resolve_dtype
 from mimicmotion.errors import INTERRUPTED, UsageError
 from mimicmotion.files import (
@@ -21,6 +21,7 @@ from mimicmotion.files import (
     writable_stem,
     write_json,
 )
+from mimicmotion.places import looked_for
 from mimicmotion.progress import track
 from mimicmotion.results import RunLog, recorded, versions
 from mimicmotion.streaming.actions import (
@@ -78,6 +79,7 @@ def run_streaming(config: Config) -> int:
     size = world.frames_per_block
     blocks = None if settings.max_latents is None else blocks_of(settings.max_latents, size)
     frames, _ = planned_frames(config, get_mode(world.mode)) if settings.actions else (None, None)
+    _require_beginning(settings)
     require_writable(config.output.output_dir)
     if settings.save_state:
         require_writable_file(settings.save_state, "--save_state")
@@ -142,6 +144,14 @@ def run_benchmark(config: Config) -> int:
     say(as_table(figures))
     write_json(folder / "benchmark_streaming.json", figures)
     return 0
+
+
+def _require_beginning(settings: StreamingSettings) -> None:
+    """Raises: UsageError where the file is none that a session is to begin with; known before any network is loaded."""
+    name, path = ("--resume_from", settings.resume_from) if settings.resume_from else ("--img_path", settings.image)
+    asked = not settings.resume_from and not settings.actions
+    if not asked and (reason := why_no_file(path)):
+        raise UsageError(f"{name}: {looked_for(path)} {reason}")
 
 
 def begin_session(generator: StreamingGenerator, config: Config) -> tuple[Path, StreamState]:

@@ -2,15 +2,26 @@
 
 import contextlib
 import contextvars
+import json
 import logging
+import os
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 
+from mimicmotion.config import shortened
 from mimicmotion.errors import SetupError
+from mimicmotion.files import DISK_ERRORS
 
 log = logging.getLogger(__name__)
 
 SVD_FOLDER = Path("models") / "SVD"
+ELSEWHERE = (
+    "fetch the weights with scripts/download_weights.py on a machine with access and copy them here, "
+    "or correct the path"
+)
+# What HTTP clients call the end of a connection before that of the body.
+BROKEN_OFF = {"RemoteProtocolError", "ReadError", "ReadTimeout", "IncompleteRead", "ChunkedEncodingError"}
 _offline: contextvars.ContextVar[bool] = contextvars.ContextVar("offline", default=False)
 
 
@@ -23,7 +34,7 @@ def is_hub_id(name: str) -> bool:
 def local_copy(name: str) -> Path | None:
     """Where scripts/download_weights.py puts the base model `name` of the hub, if it is there; says so in the log."""
     folder = SVD_FOLDER / name.split("/")[-1]
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return None
     log.info("%s: using the copy in %s", name, folder)
     return folder
@@ -66,15 +77,19 @@ def from_hub(
 
 
 def hub_errors() -> tuple[type[Exception], ...]:
-    """What calls to the hub raise when the network, the access or the name is the trouble."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    """What calls to the hub raise when the network, the access, the name or the answer is the trouble."""
+    from huggingface_hub.errors import HfHubHTTPError
 
     transport_error = HfHubHTTPError.__bases__[0]  # the HTTP client's own base class; the client varies by version
-    return OSError, HFValidationError, transport_error
+    return OSError, ValueError, transport_error
 
 
-def explain_hub_error(name: str, error: Exception) -> str:
-    """One sentence or two on why the hub did not give `name`, and what to do."""
+def explain_hub_error(name: str, error: Exception, elsewhere: str = ELSEWHERE) -> str:
+    """One sentence or two on why the hub did not give `name`, and what to do.
+
+    Args:
+        elsewhere: what to do where the hub cannot be reached.
+    """
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -89,5 +104,31 @@ def explain_hub_error(name: str, error: Exception) -> str:
         return f"{name} is neither a local folder nor a model on the hub (or it is private: run `hf auth login`)"
     if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return f"{name} on the hub lacks the file that is needed: {error}"
-    where = "fetch the weights with scripts/download_weights.py on a machine with access and copy them here"
-    return f"{name} is neither a local folder nor cached, and the hub is out of reach; {where}, or correct the path"
+    known = next(filter(None, map(_explain_cause, _causes(error))), None)
+    if known:
+        return f"{name}: {known}"
+    return f"{name} is neither a local folder nor cached, and the hub is out of reach; {elsewhere}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was raised from: the hub's library wraps what the network said."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _explain_cause(error: BaseException) -> str | None:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, json.JSONDecodeError):
+        return "what answers is not the hub, perhaps a network's log-in page (its answer is no JSON); open a browser"
+    if status == HTTPStatus.TOO_MANY_REQUESTS or (status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return f"the hub is there and answers HTTP {status}; try again later"
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return f"the hub answers HTTP {status}; run `hf auth login` here"
+    if (status or 0) >= HTTPStatus.BAD_REQUEST:
+        return f"the hub answers HTTP {status}: {shortened(error)}"
+    if type(error).__name__ in BROKEN_OFF or "Consistency check failed" in str(error):
+        return f"the download broke off ({shortened(error)}); try again, it goes on where it stopped"
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return f"cannot write {error.filename or 'the download'}: {DISK_ERRORS[error.errno]}"
+    return None

@@ -5,6 +5,7 @@ at most. Pages of a mapped checkpoint that were read may count towards its resid
 """
 
 import logging
+import os
 from pathlib import Path
 
 import torch
@@ -228,7 +229,7 @@ def _empty_pose_net(base: Path, checkpoint: Path | None, unet):
     config = base / POSE_NET_CONFIG
     if checkpoint is not None:
         return PoseNet(noise_latent_channels=unet.config.block_out_channels[0])
-    if not config.is_file():
+    if not os.path.isfile(config):
         remedy = "set ckpt_path to MimicMotion's checkpoint, for example models/MimicMotion_1-1.pth"
         raise SetupError(f"{base} has no pose_net folder and ckpt_path is not set; {remedy}")
     return _from_config(PoseNet, read_json(config), base / "pose_net")

@@ -4,10 +4,12 @@ Nothing here reads a tensor or imports torch.
 """
 
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from mimicmotion.errors import SetupError
+from mimicmotion.files import why_no_file
 from mimicmotion.places import looked_for
 from mimicmotion.weights.hub import from_hub, is_hub_id
 
@@ -36,12 +38,12 @@ def find_weights(folder: Path, stems: tuple[str, ...] = ("diffusion_pytorch_mode
 def find_lcm_file(path: str | Path, weight_name: str | None = None) -> Path:
     """The file that a file, a folder or a model of the hub and a name stand for. Raises: SetupError."""
     local = Path(path)
-    if local.is_file():
+    if os.path.isfile(local):
         return local
-    if local.is_dir():
+    if os.path.isdir(local):
         return _file_in_folder(local, weight_name)
-    if not is_hub_id(str(path)):
-        raise SetupError(f"LCM weights not found: {looked_for(path)} does not exist; {FETCH}")
+    if os.path.exists(local) or not is_hub_id(str(path)):
+        raise SetupError(f"LCM weights not found: {looked_for(path)} {why_no_file(local)}; {FETCH}")
     from huggingface_hub import hf_hub_download
 
     try:
@@ -57,7 +59,7 @@ def _file_in_folder(folder: Path, weight_name: str | None) -> Path:
     found = sorted(file for ending in ("safetensors", "bin", "pth", "pt") for file in folder.glob(f"*.{ending}"))
     if weight_name or (folder / LORA_FILE).is_file():
         file = folder / (weight_name or LORA_FILE)
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise SetupError(f"no {file.name} in {folder}; weight files there: {listing(f.name for f in found)}")
         return file
     if len(found) != 1:
@@ -71,9 +73,8 @@ def check_head(path: Path) -> bytes:
 
     Raises: SetupError when it is absent, empty, a Git LFS pointer or a web page.
     """
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise SetupError(f"weights not found: {path} {what}; {FETCH}")
+    if reason := why_no_file(path):
+        raise SetupError(f"weights not found: {path} {reason}; {FETCH}")
     with open(path, "rb") as file:
         head = file.read(64)
     if not head:

@@ -11,6 +11,7 @@ PoseNet is never touched. Sums are made in fp32 and cast last.
 
 import json
 import logging
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -363,7 +364,7 @@ def find_svd_unet(svd_base: str | Path | None, lcm_path: Path) -> Path:
     if svd_base is None:
         raise SetupError(f"{need}, but no such base is set; {remedy}")
     path = Path(svd_base)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     if not path.is_dir() and is_hub_id(str(svd_base)):
         path = local_copy(str(svd_base)) or path

@@ -4,10 +4,11 @@ Nothing here imports torch: a run that finds all of its results finished needs n
 """
 
 import json
+import os
 from pathlib import Path
 
 from mimicmotion.errors import SetupError
-from mimicmotion.files import sha256_json
+from mimicmotion.files import sha256_json, why_no_file
 from mimicmotion.places import find, looked_for
 from mimicmotion.weights.embedded import is_default_path, require_embedded_model
 from mimicmotion.weights.hub import from_hub, is_hub_id, local_copy
@@ -56,8 +57,10 @@ def checkpoint_path(config) -> Path | None:
     path = getattr(config, "ckpt_path", None)
     if not path:
         return None
-    if not Path(path).is_file():
-        raise SetupError(f"checkpoint not found: {looked_for(path)}; {FETCH}")
+    reason = why_no_file(path)
+    if reason:
+        found = "not found" if reason == "does not exist" else f"cannot be taken, it {reason}"
+        raise SetupError(f"checkpoint {found}: {looked_for(path)}; {FETCH}")
     return Path(path)
 
 
@@ -73,9 +76,9 @@ def resolve_base(name: str | Path, with_unet: bool = True) -> Path:
     if is_default_path(name):
         require_embedded_model(name)
     folder = find(name)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         folder = _base_from_hub(str(name), with_unet)
-    absent = [file for file in CONFIGS if not (folder / file).is_file()]
+    absent = [file for file in CONFIGS if not os.path.isfile(folder / file)]
     if absent:
         what = f"is not a whole SVD model in diffusers' layout: no {listing(absent)}"
         raise SetupError(f"{folder} {what}; {FETCH}")
