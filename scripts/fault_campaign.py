@@ -255,7 +255,7 @@ def calls(campaign: Campaign, tally: Tally) -> None:
     for number in range(campaign.rounds):
         n, code = 1 + (total - 1) * number // max(1, campaign.rounds - 1), CODES[number % len(CODES)]
         what = f"{errno.errorcode[code]} in call {n} of {total}"
-        campaign.trial(tally, what, {0, 1, 3}, prepare=lambda n=n, code=code: fail_call(n, code))
+        campaign.trial(tally, what, {0, 1, 2, 3}, prepare=lambda n=n, code=code: fail_call(n, code))
 
 
 def fail_call(n: int, code: int, counted: Path | None = None) -> None:
@@ -286,7 +286,7 @@ def limits(campaign: Campaign, tally: Tally) -> None:
     values = {
         resource.RLIMIT_FSIZE: [0, 10, 1000, largest // 2, largest - 1],
         resource.RLIMIT_NOFILE: [opened + more for more in (2, 4, 6, 8, 10, 13, 16, 20)],
-        resource.RLIMIT_AS: [memory + (more << 20) for more in (0, 4, 16, 48, 100, 200, 400)],
+        resource.RLIMIT_AS: [memory + (more << 20) for more in (4, 8, 16, 48, 100, 200, 400)],
     }
     names = {resource.RLIMIT_FSIZE: "ulimit -f", resource.RLIMIT_NOFILE: "ulimit -n", resource.RLIMIT_AS: "ulimit -v"}
     for kind, numbers in values.items():

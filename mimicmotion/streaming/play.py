@@ -48,15 +48,18 @@ def play_session(
     Actions are asked for, or taken from `actions` without questions until they run out. `blocks` ends the session
     by itself. However it ends, the recording has every block that was finished.
     """
+    ended = None
     with recording:
         try:
             for _ in itertools.count() if blocks is None else range(blocks):
                 if not _play_block(generator, state, recording, terminal, actions):
                     break
         except (EOFError, KeyboardInterrupt) as end:
-            terminal.say("\nend of input" if isinstance(end, EOFError) else "\ninterrupted")
-            return end
-    return None
+            ended = end
+    # Not before the videos are complete: of a terminal that is gone nothing can be said.
+    if ended is not None:
+        terminal.say("\nend of input" if isinstance(ended, EOFError) else "\ninterrupted")
+    return ended
 
 
 def _play_block(

@@ -113,6 +113,7 @@ def test_what_a_kill_left_goes_with_the_next_run(tmp_path):
     assert children
     wait_for_end(children)
     assert len(written(tmp_path)) == 1 and ".tmp-" in written(tmp_path)[0]
+    (tmp_path / "out" / ".tmp-1-01234567.json").write_bytes(b"of another kill, while the table was written")
     assert end_of(start(tmp_path, ""))[0] == 0
     assert written(tmp_path) == ["run.json", *(f"videos/{stem}.{kind}" for stem in "ab" for kind in ("json", "mp4"))]
 

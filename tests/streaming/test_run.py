@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mimicmotion.config import load_config
-from mimicmotion.errors import InputError, UsageError
+from mimicmotion.errors import InputError, SetupError, UsageError
 from mimicmotion.files import sha256_file
 from mimicmotion.streaming import run as run_module
 from mimicmotion.streaming.benchmark import percentiles, rates
@@ -132,6 +132,14 @@ def test_bad_settings_end_before_models_load(settings, monkeypatch, change, erro
         setattr(config.streaming, name, value)
     with pytest.raises(error):
         run_causal(config)
+
+
+def test_a_place_where_no_session_can_be_saved_is_told_before_models_load(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "load_generator", lambda *a, **k: pytest.fail("loaded"))
+    (tmp_path / "file").touch()
+    for path, error in ((tmp_path / "file" / "s.safetensors", SetupError), (tmp_path, UsageError)):
+        with pytest.raises(error):
+            run_streaming(settings(actions="bench", save_state=str(path)))
 
 
 def test_ctrl_c_ends_the_script_with_its_video(world, tmp_path):
