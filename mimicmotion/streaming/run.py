@@ -12,9 +12,9 @@ import torch
 from mimicmotion.config import Config
 from mimicmotion.device import describe_device, resolve_device, resolve_dtype
 from mimicmotion.errors import INTERRUPTED, UsageError
-from mimicmotion.files import require_writable, sha256_file, write_json
+from mimicmotion.files import require_writable, sealed, sha256_file, write_json
 from mimicmotion.progress import track
-from mimicmotion.results import versions
+from mimicmotion.results import require_places, versions
 from mimicmotion.streaming.actions import (
     ActionMode,
     Actions,
@@ -197,9 +197,15 @@ def blocks_of(latents: int, frames_per_block: int) -> int:
 
 
 def make_recording(config: Config, world: WorldConfig, stem: str) -> Recording:
-    """The recording of a session in the output folder. Raises: SetupError when nothing can be written there."""
+    """The recording of a session in the output folder.
+
+    Raises: SetupError when nothing can be written there; InputError when a folder lies in a file's place.
+    """
     folder = require_writable(config.output.output_dir)
-    return Recording(folder, stem, get_mode(world.mode), config.streaming.fps, config.output.crf)
+    recording = Recording(folder, stem, get_mode(world.mode), config.streaming.fps, config.output.crf)
+    clean = recording.clean_path
+    require_places(clean, recording.icon_path, recording.current_path, clean.with_suffix(".json"))
+    return recording
 
 
 def report(
@@ -228,7 +234,7 @@ def report(
         "dtype": str(generator.model.dtype),
         "versions": versions(),
     }
-    write_json(recording.clean_path.with_suffix(".json"), record)
+    write_json(recording.clean_path.with_suffix(".json"), sealed(record))
     for path in (recording.clean_path, recording.icon_path):
         print(f"saved {path} ({recording.frames} frames)")
 
