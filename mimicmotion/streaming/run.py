@@ -16,6 +16,7 @@ from mimicmotion.errors import INTERRUPTED, UsageError
 from mimicmotion.files import (
     require_writable,
     require_writable_file,
+    sealed,
     sha256_file,
     why_no_file,
     writable_stem,
@@ -23,7 +24,7 @@ from mimicmotion.files import (
 )
 from mimicmotion.places import looked_for
 from mimicmotion.progress import track
-from mimicmotion.results import RunLog, recorded, versions
+from mimicmotion.results import RunLog, recorded, require_places, versions
 from mimicmotion.streaming.actions import (
     ActionMode,
     Actions,
@@ -242,14 +243,19 @@ def blocks_of(latents: int, frames_per_block: int) -> int:
 
 def make_recording(config: Config, world: WorldConfig, stem: str) -> Recording:
     """The recording of a session in the output folder, under a name that no earlier one has, unless those may be
-    overwritten. Raises: SetupError when nothing can be written there.
+    overwritten.
+
+    Raises: SetupError when nothing can be written there; InputError when a folder lies in a file's place.
     """
     folder = require_writable(config.output.output_dir)
     if config.output.variant:
         stem = f"{stem}.{config.output.variant}"
     if not config.output.overwrite:
         stem = unused_stem(folder, stem)
-    return Recording(folder, stem, get_mode(world.mode), config.streaming.fps, config.output.crf)
+    recording = Recording(folder, stem, get_mode(world.mode), config.streaming.fps, config.output.crf)
+    clean = recording.clean_path
+    require_places(clean, recording.icon_path, recording.current_path, clean.with_suffix(".json"))
+    return recording
 
 
 def unused_stem(folder: Path, stem: str) -> str:
@@ -286,7 +292,7 @@ def report(
         "dtype": str(generator.model.dtype),
         "versions": versions(),
     }
-    write_json(recording.clean_path.with_suffix(".json"), record)
+    write_json(recording.clean_path.with_suffix(".json"), sealed(record))
     for path in (recording.clean_path, recording.icon_path):
         say(f"saved {path} ({recording.frames} frames)")
 

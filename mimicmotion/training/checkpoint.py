@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from mimicmotion.errors import InputError
-from mimicmotion.files import sha256_file, write_json, write_tensors
+from mimicmotion.errors import InputError, MimicMotionError
+from mimicmotion.files import read_record, sha256_file, write_json, write_tensors
 
 FACTS = "checkpoint.json"
 
@@ -66,13 +66,13 @@ def load(folder: Path, stage: str, fixed: dict) -> Checkpoint | None:
 
 def _read_facts(path: Path) -> dict:
     try:
-        facts = json.loads(path.read_text())
+        facts = read_record(path)
         kinds = {"stage": str, "step": int, "file": str, "sha256": str, "fixed": dict}
         wrong = [name for name, kind in kinds.items() if not isinstance(facts[name], kind)]
         if wrong or Path(facts["file"]).name != facts["file"]:
             raise ValueError(f"wrong entries {wrong or ['file']}")
         return facts
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (MimicMotionError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); {remedy(path.parent)}") from error
 
 

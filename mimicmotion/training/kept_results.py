@@ -3,14 +3,14 @@
 Each file says what it depends on; a damaged one, or one of another recipe or instrument, counts as absent.
 """
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mimicmotion.files import atomic_path, sha256_json, write_json
+from mimicmotion.errors import InputError
+from mimicmotion.files import SEAL, atomic_path, is_sealed, read_record, sealed, sha256_json, write_json
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,17 @@ class KeptResults:
 
     def save_numbers(self, way: str, seed: int, numbers: dict[str, float]) -> None:
         """Keeps what was measured of one clip made in one way."""
-        write_json(self.path(way, seed, ".json"), {"measured": self._measured(way), "numbers": numbers})
+        write_json(self.path(way, seed, ".json"), sealed({"measured": self._measured(way), "numbers": numbers}))
 
     def numbers(self, way: str, seed: int) -> dict[str, float] | None:
         """What was measured; None where it has to be measured."""
         try:
-            kept = json.loads(self.path(way, seed, ".json").read_text())
-            return kept["numbers"] if kept["measured"] == self._measured(way) else None
-        except (OSError, ValueError, KeyError, TypeError):
+            kept = read_record(self.path(way, seed, ".json"))
+        except InputError:
             return None
+        if not kept or kept.get("measured") != self._measured(way) or (SEAL in kept and not is_sealed(kept)):
+            return None
+        return kept.get("numbers")
 
     def _measured(self, way: str) -> str:
         return sha256_json([self.recipes[way], self.instruments])

@@ -185,12 +185,10 @@ def _from_pretrained(cls, path: Path, device: torch.device, dtype: torch.dtype, 
     from safetensors import SafetensorError
 
     tensors = open_tensors(path)  # also for its errors, which name the file and the remedy
-    kind = tensors.kind
     if tensors.scales:
         raise broken(path, f"holds the {what} in scaled 8-bit floats, which are read of a UNet or a LoRA only")
-    if (kind == "safetensors") != (path.suffix == ".safetensors"):
-        held, ending = ("a safetensors file", ".safetensors") if kind == "safetensors" else ("a PyTorch file", ".bin")
-        raise broken(path, f"is {held} under another's name; rename it to {path.stem}{ending}")
+    if tensors.kind == "safetensors" and path.suffix != ".safetensors":
+        raise broken(path, f"is a safetensors file under another's name; rename it to {path.stem}.safetensors")
     options = {
         "variant": "fp16" if ".fp16." in path.name else None,
         "use_safetensors": path.suffix == ".safetensors",

@@ -332,7 +332,7 @@ def merge_unet(unet: nn.Module, tensors: Tensors, svd_base: str | Path | None, s
     _warn_of_base(tensors.path, base, base_path, relative, scale)
     for file in (tensors, base):
         if file.eight_bit:
-            log.warning("%s is stored in 8-bit floats: their rounding becomes a large part of the difference", file.path)
+            log.warning("%s is stored in 8-bit floats: their rounding is a large part of the difference", file.path)
     return LcmReport("unet", tensors.path, len(expected), scale, True, None, relative)
 
 

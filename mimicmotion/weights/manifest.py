@@ -1,6 +1,6 @@
 """What weight files should hold: the hashes that were noted when they were published, and those of their last use.
 
-    weights.json    beside the files or up to four folders above: path -> {"size", "sha256"}; scripts/download_weights.py
+    weights.json    beside the files or in a folder above: path -> {"size", "sha256"}; scripts/download_weights.py
                     writes that of the published files, the training that of the embedded models
 
 Nothing here imports torch.

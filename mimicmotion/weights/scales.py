@@ -34,7 +34,7 @@ def scales_of(names: Iterable[str]) -> tuple[dict[str, str], set[str], list[str]
 
 
 def scaled(weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """`weight` in float32 times its scale, of one number or one for each row. Raises: ValueError for any other scale."""
+    """`weight` in float32 times its scale, one number or one for each row. Raises: ValueError for any other scale."""
     scale = scale.float()
     if scale.numel() not in (1, weight.shape[0]) or (scale.numel() > 1 and scale.shape[0] != weight.shape[0]):
         raise ValueError(f"a scale of shape {tuple(scale.shape)} for a weight of {tuple(weight.shape)}")

@@ -75,7 +75,8 @@ class Tensors(Mapping):
 
 
 def open_tensors(path: str | Path) -> Tensors:
-    """Opens a safetensors or PyTorch file that holds tensors by name; the content decides, not the suffix.
+    """Opens a safetensors or PyTorch file that holds tensors by name; the content decides, and may not contradict
+    a suffix .safetensors.
 
     PyTorch files are read with `weights_only=True`: objects other than tensors are refused, their code never runs.
     Weights stored in 8-bit floats come out in float32, with their scales applied.
@@ -84,6 +85,9 @@ def open_tensors(path: str | Path) -> Tensors:
     """
     path = Path(path)
     kind = _recognise(path)
+    if kind != "safetensors" and path.suffix == ".safetensors":
+        # torch.load itself goes by this suffix.
+        raise broken(path, f"is a PyTorch file under a safetensors file's name; rename it to {path.stem}.bin")
     verify_small(path)
     return _open_safetensors(path) if kind == "safetensors" else _open_torch(path, kind)
 
@@ -109,6 +113,7 @@ def _open_safetensors(path: Path) -> Tensors:
     slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
     shapes = {name: torch.Size(part.get_shape()) for name, part in slices.items()}
     eight_bit = any(part.get_dtype().startswith("F8") for part in slices.values())
+    _refuse_integers(path, [name for name, part in slices.items() if part.get_dtype() in ("I8", "U8")], shapes)
     return Tensors(path, shapes, file.get_tensor, file.metadata(), eight_bit=eight_bit)
 
 
@@ -130,7 +135,16 @@ def _open_torch(path: Path, kind: str) -> Tensors:
         raise broken(path, f"is not a state dict: {listing(others) if others else 'it holds nothing'}")
     eight_bit = any(tensor.dtype in EIGHT_BIT for tensor in state.values())
     shapes = {name: tensor.shape for name, tensor in state.items()}
+    integers = [name for name, tensor in state.items() if tensor.dtype in (torch.int8, torch.uint8)]
+    _refuse_integers(path, integers, shapes)
     return Tensors(path, shapes, state.__getitem__, kind=kind, eight_bit=eight_bit)
+
+
+def _refuse_integers(path: Path, names: list[str], shapes: dict[str, torch.Size]) -> None:
+    """Raises: SetupError for matrices of small integers, which mean nothing without the tool that made them."""
+    matrices = [name for name in names if len(shapes[name]) > 1]
+    if matrices:
+        raise broken(path, f"is quantised to 8-bit integers, which cannot be used: {listing(matrices)}")
 
 
 def assign_weights(

@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mimicmotion.animation.animator import Animator
 from mimicmotion.animation.batch import animate_folder
@@ -344,6 +345,16 @@ def test_missing_weights_are_said_before_any_video_is_read(project, monkeypatch)
     monkeypatch.setattr("mimicmotion.animation.inputs.open_video", lambda *_: pytest.fail("a video was read"))
     with pytest.raises(SetupError, match=r"missing\.pth"):
         run(project, "ckpt_path=missing.pth")
+
+
+def test_lcm_weights_that_cannot_be_applied_are_said_before_any_video_is_read(project, monkeypatch):
+    monkeypatch.setattr("mimicmotion.animation.inputs.open_video", lambda *_: pytest.fail("a video was read"))
+    layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    state = {f"{layer}.lora_{part}.weight": torch.ones(32, 32).to(torch.float8_e4m3fn) for part in "AB"}
+    state |= {f"{layer}.lora_A.weight_scale_inv": torch.ones(1)}
+    save_file(state, project / "lora.safetensors")
+    with pytest.raises(SetupError, match="cannot be placed"):
+        run(project, f"turbo.lcm_lora_path={project / 'lora.safetensors'}")
 
 
 def test_an_output_folder_that_cannot_be_written_is_an_error(project):

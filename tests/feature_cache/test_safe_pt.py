@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 import resource
 import subprocess
 import sys
@@ -157,3 +158,21 @@ def test_a_size_claim_allocates_nothing(tmp_path):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )
     assert done.returncode == 7
+
+
+def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(tmp_path):
+    content = {"latents": torch.arange(200.0).half(), "metadata": {"seed": 3, "name": "clip", "fps": 15.0}}
+    save_pt(tmp_path / "whole.pt", content)
+    whole, draw = (tmp_path / "whole.pt").read_bytes(), random.Random(0)
+    noticed = 0
+    for place in draw.sample(range(len(whole)), 300):
+        broken = bytearray(whole)
+        broken[place] ^= 1 << draw.randrange(8)
+        (tmp_path / "flipped.pt").write_bytes(broken)
+        try:
+            found = load_pt(tmp_path / "flipped.pt")
+        except InputError:
+            noticed += 1
+            continue
+        assert torch.equal(found["latents"], content["latents"]) and found["metadata"] == content["metadata"]
+    assert noticed > 150

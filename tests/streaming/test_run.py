@@ -160,6 +160,14 @@ def test_ctrl_c_ends_the_script_with_its_video(world, tmp_path):
     assert f"first_frame.mp4 ({frames} frames)" in out
 
 
+@pytest.mark.parametrize("name", ["demo.mp4", "demo_icon.mp4", "demo.json"])
+def test_a_folder_in_a_videos_place_is_said_before_models_load(settings, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(run_module, "load_generator", lambda *a, **k: pytest.fail("loaded"))
+    (tmp_path / "out" / name).mkdir(parents=True)
+    with pytest.raises(InputError, match="is a folder"):
+        run_causal(settings(num_latents=3))
+
+
 def test_rates_are_frames_over_seconds():
     milliseconds = np.array([[60, 20, 20], [40, 40, 20]])  # denoise, decode, transport of two blocks
     assert rates(milliseconds, 12) == {"with_decode": 120.0, "denoise_only": 240.0}

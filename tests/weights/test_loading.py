@@ -1,5 +1,7 @@
 import json
 import logging
+import pickle
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -365,3 +367,39 @@ def test_every_offload_mode_computes_the_same(base, offload):
     pipeline = loading.create_pipeline(config(base), device="cpu")
     loading.place_pipeline(pipeline, "cuda", offload=offload)
     assert torch.allclose(sampled(pipeline).cpu(), expected, rtol=1e-2, atol=1.0)
+
+
+@pytest.mark.parametrize("part", ["vae/diffusion_pytorch_model", "image_encoder/model", "unet/diffusion_pytorch_model"])
+@pytest.mark.parametrize("content", ["pickle", "odd pickle", "old pickle", "eight bits", "integers"])
+def test_files_under_another_kinds_name_and_of_other_numbers_are_named(copy, part, content):
+    path = copy / f"{part}.safetensors"
+    state = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    first = next(name for name, tensor in state.items() if tensor.ndim > 1)
+    if content == "pickle":
+        torch.save(state, path)
+    elif content == "old pickle":
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+    elif content == "odd pickle":
+        path.write_bytes(pickle.dumps({"a": 1}))
+    elif content == "eight bits":
+        scale = f"{first.removesuffix('.weight')}.scale_weight"
+        save_file(state | {first: state[first].to(torch.float8_e4m3fn), scale: torch.ones(2)}, path)
+    else:
+        save_file(state | {first: torch.ones(state[first].shape, dtype=torch.int8)}, path)
+    with pytest.raises(SetupError, match=re.escape(path.name)):
+        loading.create_pipeline(config(copy), device="cpu")
+
+
+def test_a_unet_in_scaled_eight_bits_is_read_with_its_scales(base, copy):
+    path = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    state, stored = load_file(path), {}
+    path.unlink()  # it is mapped
+    for name, tensor in state.items():
+        if tensor.ndim == 2 and name.endswith(".weight"):
+            scale = tensor.abs().amax(1, keepdim=True) / 400
+            stored[f"{name.removesuffix('.weight')}.weight_scale"] = scale
+            tensor = (tensor / scale).to(torch.float8_e4m3fn)
+        stored[name] = tensor
+    save_file(stored, path)
+    found, true = (loading.create_pipeline(config(folder), device="cpu").unet.state_dict() for folder in (copy, base))
+    assert all((found[name] - true[name]).norm() <= 0.06 * true[name].norm() for name in true)
