@@ -10,8 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from mimicmotion.config import shortened
-from mimicmotion.errors import SetupError
-from mimicmotion.files import DISK_ERRORS
+from mimicmotion.errors import SetupError, machine_reason
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +128,5 @@ def _explain_cause(error: BaseException) -> str | None:
         return f"the hub answers HTTP {status}: {shortened(error)}"
     if type(error).__name__ in BROKEN_OFF or "Consistency check failed" in str(error):
         return f"the download broke off ({shortened(error)}); try again, it goes on where it stopped"
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        return f"cannot write {error.filename or 'the download'}: {DISK_ERRORS[error.errno]}"
-    return None
+    reason = machine_reason(error)
+    return f"cannot write {getattr(error, 'filename', None) or 'the download'}: {reason}" if reason else None
