@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mimicmotion.config import ReferenceSettings, parse_color
-from mimicmotion.errors import InputError
+from mimicmotion.errors import InputError, MimicMotionError
 from mimicmotion.places import looked_for
 from mimicmotion.video.probe import require_file
 from mimicmotion.video.stills import WHITE, as_rgb
@@ -107,7 +107,7 @@ def open_picture(path: str | Path, max_pixels: int) -> Iterator:
             with Image.open(path, formats=FORMATS) as image:
                 _require_original(path, image)
                 yield image
-    except (InputError, MemoryError):
+    except (MimicMotionError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise InputError(f"{path} {_what_else(path)}") from error
