@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SIDECAR_SUFFIX = ".pose.npz"
-LITTLE_CUT = 0.05  # of a picture's rows or columns
 DRAWN_BYTES = 2**30  # of drawn poses kept: 570 frames at 576x1024
 
 
@@ -242,9 +241,8 @@ def load_reference(
     path = Path(path)
     frame = read(path, resolution)
     pixels, geometry = frame.pixels, frame.geometry
-    much = max(geometry.rows_cut, geometry.columns_cut) > LITTLE_CUT
     for note in frame.notes:
-        logger.log(logging.WARNING if much else logging.INFO, "%s: %s", path, note)
+        logger.warning("%s: %s", path, note)
     sidecar = path.with_suffix(SIDECAR_SUFFIX)
     if sidecar.is_file():
         pose = align_pose(pose_of_picture(sidecar, path, frame.size), picture_to_frame(geometry))

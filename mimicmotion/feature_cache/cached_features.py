@@ -84,7 +84,7 @@ class CachedFeatures:
 
     def read_frame(self, path: Path, resolution: int) -> Frame:
         """The reference picture as a frame."""
-        require_file(path)
+        require_file(path, "a picture")
         settings = self.config.reference
         key = {
             "content": content_sha256(path),

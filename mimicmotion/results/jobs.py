@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def distinct_names(
     distinct = []
     for video, name, keep in zip(videos, names, kept, strict=True):
         if not keep:
-            name = f"{name}_{video.suffix.lstrip('.') or 'frames'}"
+            name = f"{name}_{re.sub('[^A-Za-z0-9]', '', video.suffix) or 'frames'}"
             if name_key(name) in taken:
                 name += "-" + hashlib.sha256(os.fsencode(video.absolute())).hexdigest()[:8]
             taken.add(name_key(name))

@@ -358,7 +358,7 @@ def load_image(path: str | Path, settings: ReferenceSettings | None = None) -> I
     """The picture at `path`, RGB, upright. Raises: InputError as `video.read_picture`."""
     picture = read_picture(path, settings)
     for note in picture.notes:
-        logger.info("%s: %s", path, note)
+        logger.warning("%s: %s", path, note)
     return Image.fromarray(picture.pixels)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mimicmotion.config import ReferenceSettings, parse_color
-from mimicmotion.errors import InputError
+from mimicmotion.errors import InputError, MimicMotionError
 from mimicmotion.places import looked_for
 from mimicmotion.video.probe import require_file
 from mimicmotion.video.stills import WHITE, as_rgb
@@ -28,6 +28,7 @@ EXIF_ORIENTATION = 0x0112
 TIFF_SUBFILE_TYPE, REDUCED_COPY = 254, 1
 JPEG_END = b"\xff\xd9"
 ZERO_BYTES = 1024
+DOUBTFUL = "its data seem to be damaged: look at it, or download it again"
 
 SAVE_AGAIN = "save it as PNG or JPEG"
 # What files begin with, from which byte on, that people take for pictures.
@@ -79,6 +80,8 @@ def read_picture(path: str | Path, settings: ReferenceSettings | None = None) ->
             notes.append(f"{width}x{height} was reduced to {pixels.shape[1]}x{pixels.shape[0]}")
         if image.format in ANIMATED and getattr(image, "is_animated", False):
             notes.append("it holds several pictures: the first is taken")
+        if image.format in ("JPEG", "MPO") and stored[0] * stored[1] <= LARGE_PIXELS and is_doubtful_jpeg(path):
+            notes.append(DOUBTFUL)
         return Picture(pixels, (height, width), tuple(notes))
 
 
@@ -104,7 +107,7 @@ def open_picture(path: str | Path, max_pixels: int) -> Iterator:
             with Image.open(path, formats=FORMATS) as image:
                 _require_original(path, image)
                 yield image
-    except (InputError, MemoryError):
+    except (MimicMotionError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise InputError(f"{path} {_what_else(path)}") from error
@@ -178,6 +181,25 @@ def _require_whole(path: Path, image) -> None:
     # Some cameras fill up with zeros behind the end.
     if len(data) - len(written) >= ZERO_BYTES and not written.endswith(JPEG_END):
         raise InputError(f"{path} is damaged: it ends in zeros, as a download that broke off; download it again")
+
+
+def is_doubtful_jpeg(path: Path) -> bool:
+    """Whether ffmpeg's decoder finds errors in the data of a JPEG; Pillow's says nothing of them and shows noise."""
+    import av
+    from av.error import FFmpegError
+
+    data = path.read_bytes()
+
+    def decodes(options: dict[str, str]) -> bool:
+        decoder = av.CodecContext.create("mjpeg", "r")
+        decoder.options, decoder.thread_count = options, 1
+        try:
+            return bool(decoder.decode(av.Packet(data)))
+        except (FFmpegError, ValueError, MemoryError):
+            return False
+
+    # Some kinds of JPEG it does not know at all: of these it can say nothing.
+    return not decodes({"err_detect": "explode"}) and decodes({})
 
 
 def _require_original(path: Path, image) -> None:

@@ -165,6 +165,9 @@ SETTINGS_CHANGES = {
     "test_case[0].sample_stride=1": {"driving_pose"},
     "pose.batch_size=2": {"driving_pose"},
     "test_case[0].resolution=128": PICTURE,
+    "reference.aspect=1:2": PICTURE,
+    "reference.background=black": {"reference_pixels"},
+    "reference.max_pixels=1000000": set(),
     "runtime.dtype=bf16": {"clip_embedding"},
     "runtime.vae_dtype=bf16": {"vae_latents"},
     "test_case[0].noise_aug_strength=0.1": {"vae_latents"},
@@ -200,6 +203,13 @@ def test_a_setting_that_changes_a_value_computes_it_and_nothing_else(dancers):
     found = {change: misses(settings(dancers, change)) for change in SETTINGS_CHANGES}
     assert found == SETTINGS_CHANGES
     assert misses(settings(dancers)) == set()
+
+
+def test_a_frame_from_the_cache_tells_the_same_of_its_picture(dancers):
+    config = settings(dancers, "reference.aspect=1:2")
+    first, second = (cached(config).features.read_frame(dancers / "person.png", 64) for _ in range(2))
+    assert np.array_equal(first.pixels, second.pixels) and first.notes
+    assert (first.geometry, first.size, first.notes) == (second.geometry, second.size, second.notes)
 
 
 def test_with_noise_seed_and_strength_count(dancers):

@@ -273,6 +273,16 @@ def test_noise_within_a_png_is_noticed(tmp_path):
         read_picture(tmp_path / "hit.png")
 
 
+@pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 1}, {"subsampling": 0}], ids=str)
+def test_a_jpeg_that_misses_bytes_is_doubted_and_a_whole_one_is_not(tmp_path, options):
+    data = encoded("JPEG", quality=95, **options)
+    (tmp_path / "whole.jpg").write_bytes(data + b"what a phone writes behind the picture")
+    assert read_picture(tmp_path / "whole.jpg").notes == ()
+    third = len(data) // 3
+    (tmp_path / "hit.jpg").write_bytes(data[:third] + data[2 * third :])
+    assert read_picture(tmp_path / "hit.jpg").notes == (picture_file.DOUBTFUL,)
+
+
 def test_zeros_behind_the_end_do_no_harm(tmp_path):
     for kind in ("JPEG", "WEBP"):
         (tmp_path / "padded").write_bytes(encoded(kind) + bytes(5000))
