@@ -109,7 +109,7 @@ def cached_sha256(path: str | Path) -> str:
     says counts only where its own checksum is right. Where the folder cannot be written the file is hashed each time.
     A file whose content is not that of its last use is named in the log.
     """
-    path = Path(path).resolve()
+    path = Path(os.path.realpath(path))
     stamp, entry = _stamp(path), _read_hashes().get(str(path))
     if entry and entry["stamp"] == stamp:
         return entry["sha256"]
@@ -126,7 +126,7 @@ def cached_sha256(path: str | Path) -> str:
 
 def remembered_sha256(path: str | Path) -> str | None:
     """What `cached_sha256` would say without reading the file; None where it would have to."""
-    path = Path(path).resolve()
+    path = Path(os.path.realpath(path))
     entry = _read_hashes().get(str(path))
     return entry["sha256"] if entry and entry["stamp"] == _stamp(path) else None
 

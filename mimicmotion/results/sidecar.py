@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import logging
+import os
 import platform
 from collections.abc import Iterable
 from pathlib import Path
@@ -86,7 +87,7 @@ def unfinished(output: Path, made_from: dict, companions: Iterable[Path] = ()) -
     Nothing is, and the result is finished, where `output` and its `companions` are, to the last byte, those that were
     made from this recipe. `output` among the files means that the result itself has to be made.
     """
-    if not output.exists():
+    if not os.path.exists(output):
         return {output: ""}
     try:
         record = read_record(sidecar_path(output))
@@ -102,8 +103,8 @@ def unfinished(output: Path, made_from: dict, companions: Iterable[Path] = ()) -
     if reason := difference(output, files.get(RESULT)):
         return {output: reason}
     # What was made once and lies there belongs to the result as well, asked for or not.
-    there = [path for ending in files if (path := _beside(output, ending)) and path != output and path.is_file()]
-    reasons = {path: difference(path, files.get(_ending(output, path))) for path in {*companions, *there}}
+    there = [path for ending in files if (path := _beside(output, ending)) and os.path.isfile(path)]
+    reasons = {path: difference(path, files.get(_ending(output, path))) for path in {*companions, *there} - {output}}
     return {path: reason for path, reason in sorted(reasons.items()) if reason}
 
 
@@ -133,9 +134,13 @@ def _ending(output: Path, path: Path) -> str:
 
 
 def _beside(output: Path, ending: str) -> Path | None:
-    """The file of a result with this ending; None for an ending that leads elsewhere."""
-    name = output.stem + ending
-    return output.with_name(name) if ending and Path(name).name == name else None
+    """The file of a result with this ending; None for an ending that leads elsewhere, and for another result, which a
+    video called like a companion has: that has a record of its own.
+    """
+    path = output.with_name(output.stem + ending) if ending and "/" not in ending and "\\" not in ending else None
+    if path is None or (sidecar_path(path) != sidecar_path(output) and os.path.exists(sidecar_path(path))):
+        return None
+    return path
 
 
 def versions() -> dict[str, str]:
