@@ -1,5 +1,6 @@
 """The JSON beside every result: what made it, so that it can be repeated, judged and skipped when it is finished."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import logging
@@ -53,19 +54,20 @@ def write_sidecar(output: Path, made_from: dict, facts: dict, companions: Iterab
     """Writes the sidecar of a finished result. It is written last: where it is, the result is whole.
 
     Args:
-        companions: files that were made with the result; their names begin with its stem. Those of the result that
-            was here before, and of it alone, go with it.
+        companions: files that were made with the result; their names begin with its stem. Those of another result
+            that was here before go with it.
 
     Raises: SetupError when it cannot be written.
     """
     files = {_ending(output, path): describe_file(path) for path in (output, *companions)}
-    _remove_outdated(output, files)
+    recipe_sha256 = sha256_json(made_from)
+    files |= _companions_before(output, files, recipe_sha256)
     record = {
         "format_version": FORMAT_VERSION,
         "output": output.name,
         "output_sha256": files[RESULT]["sha256"],
         "files": files,
-        "recipe_sha256": sha256_json(made_from),
+        "recipe_sha256": recipe_sha256,
         **made_from,
         **facts,
         "versions": versions(),
@@ -116,17 +118,26 @@ def _recorded_files(record: dict) -> dict | None:
     return {RESULT: {"sha256": record.get("output_sha256")}}
 
 
-def _remove_outdated(output: Path, files: dict[str, dict]) -> None:
-    """Removes companions of the result before, so that none shows another result than the one it lies beside."""
+def _companions_before(output: Path, files: dict[str, dict], recipe_sha256: str) -> dict[str, dict]:
+    """What the record says of further companions of this very result, made again. Those of another result are removed,
+    so that none shows another result than the one it lies beside.
+    """
     try:
-        before = _recorded_files(read_record(sidecar_path(output)) or {}) or {}
+        record = read_record(sidecar_path(output)) or {}
     except InputError:
-        return
-    for ending, described in before.items():
-        path = None if ending in files else _beside(output, ending)
-        if path and not difference(path, described):
+        return {}
+    before = _recorded_files(record) or {}
+    further = {ending: described for ending, described in before.items() if ending not in files}
+    own = {end: entry for end, entry in further.items() if (p := _beside(output, end)) and not difference(p, entry)}
+    same_frames = isinstance(before.get(RESULT), dict) and before[RESULT].get("sha256") == files[RESULT]["sha256"]
+    if same_frames and record.get("recipe_sha256") == recipe_sha256:
+        return own
+    for ending in own:
+        path = _beside(output, ending)
+        with contextlib.suppress(OSError):
             path.unlink()
             logger.info("%s is removed: it belonged to the result that was here before", path)
+    return {}
 
 
 def _ending(output: Path, path: Path) -> str:

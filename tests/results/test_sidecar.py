@@ -105,6 +105,15 @@ def test_a_new_result_takes_nothing_with_it_that_was_not_made_with_the_old_one(r
     assert result[1].exists() and all(path.exists() for path in others)
 
 
+def test_the_same_result_made_again_keeps_what_was_made_for_it(result):
+    write_sidecar(result[0], RECIPE, {})
+    assert unfinished(result[0], RECIPE, result[1:]) == {}
+    result[0].write_bytes(b"other frames")
+    write_sidecar(result[0], RECIPE, {})
+    assert not result[1].exists() and not result[2].exists()
+    assert unfinished(result[0], RECIPE) == {}
+
+
 def test_a_place_is_free_for_a_file_or_it_is_not(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
