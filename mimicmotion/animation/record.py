@@ -9,20 +9,13 @@ from mimicmotion.errors import InputError
 from mimicmotion.features import SIDECAR_SUFFIX
 from mimicmotion.files import content_sha256
 from mimicmotion.pipelines import turbo_steps_and_guidance
-from mimicmotion.results import (
-    COMPARISON,
-    SHEET,
-    Job,
-    recipe,
-    require_places,
-    sidecar_path,
-    unfinished,
-    write_sidecar,
-)
+from mimicmotion.results import Job, recipe, require_places, sidecar_path, unfinished, write_sidecar
 from mimicmotion.video import video_stem
 
 if TYPE_CHECKING:
     from mimicmotion.animation.clip import Clip
+
+SHEET, COMPARISON = ".jpg", "_comparison.mp4"  # endings of a result's companions
 
 
 def job_recipe(models: Models, job: Job) -> dict:

@@ -10,11 +10,12 @@ import torch
 
 from mimicmotion.animation.clip import Clip
 from mimicmotion.animation.models import Models
+from mimicmotion.animation.record import COMPARISON, SHEET
 from mimicmotion.config import SamplingSettings
 from mimicmotion.errors import InputError
 from mimicmotion.features import DrawnPoses
 from mimicmotion.progress import Progress
-from mimicmotion.results import COMPARISON, SHEET, comparison_frames, contact_sheet, evenly_spaced
+from mimicmotion.results import comparison_frames, contact_sheet, evenly_spaced
 from mimicmotion.video import VideoWriter, open_video
 
 logger = logging.getLogger(__name__)

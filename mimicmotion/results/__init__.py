@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "belongings": ["describe_file", "difference", "require_places"],
-        "jobs": ["COMPARISON", "SHEET", "Job", "left_out", "plan_jobs", "require_reference"],
+        "jobs": ["Job", "left_out", "plan_jobs", "require_reference"],
         "sheets": ["comparison_frames", "contact_sheet", "evenly_spaced"],
         "sidecar": [
             "add_to_sidecar",

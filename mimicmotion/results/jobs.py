@@ -8,8 +8,6 @@ from mimicmotion.errors import UsageError
 from mimicmotion.places import looked_for
 from mimicmotion.video import find_videos, not_videos, video_stem
 
-SHEET, COMPARISON = ".jpg", "_comparison.mp4"  # endings of a result's companions
-
 
 @dataclass(frozen=True)
 class Job:
@@ -40,19 +38,7 @@ def plan_jobs(config: Config) -> list[Job]:
             if len(config.test_case) > 1:
                 folder = folder / f"case_{index:02d}"
             jobs.append(Job(video, case, index, folder / f"{video_stem(video)}.mp4"))
-    if config.output.comparison:
-        _require_own_names(jobs)
     return jobs
-
-
-def _require_own_names(jobs: list[Job]) -> None:
-    comparisons = {job.beside(COMPARISON): job for job in jobs}
-    for job in jobs:
-        if twin := comparisons.get(job.output):
-            raise UsageError(
-                f"the result of {job.video.name} and the comparison of {twin.video.name} would both be {job.output}; "
-                "rename one of the videos, or run them one by one with another --output_dir"
-            )
 
 
 def left_out(config: Config) -> list[Path]:

@@ -163,13 +163,6 @@ def test_what_lies_beside_a_result_always_shows_that_result(project, monkeypatch
     assert make("test_case[0].seed=9")[:2] == ("skipped", 0)
 
 
-def test_a_video_called_like_a_comparison_is_refused_where_one_is_wanted(project):
-    (project / "videos" / "a.mp4").rename(project / "videos" / "b_comparison.mp4")
-    with pytest.raises(UsageError, match=r"b_comparison\.mp4"):
-        run(project, "output.comparison=true")
-    assert len(plan_jobs(settings(project))) == 3
-
-
 @pytest.mark.parametrize("name", ["a.mp4", "a.json", "a.jpg"])
 def test_a_folder_in_the_place_of_a_file_fails_its_item_before_any_work(project, monkeypatch, name):
     (project / "outputs" / "videos" / name).mkdir(parents=True)
