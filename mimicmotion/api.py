@@ -38,13 +38,15 @@ def animate(
     import numpy as np
 
     from mimicmotion.animation import Animator, decode_frames, write_record
-    from mimicmotion.results import Job, require_pose_folder, require_reference
+    from mimicmotion.results import Job, require_places, require_pose_folder, require_reference, sidecar_path
 
     config = resolve(config, {**settings, "ref_image_path": str(picture)})
     case, animator = config.test_case[0], Animator(config)
     require_reference(case, 0)
     require_pose_folder(config)
     job = Job(Path(video), case, 0, Path(output or f"{Path(video).stem}.mp4"))
+    if output:
+        require_places(job.output, sidecar_path(job.output))
     animator.models.check()
     animator.models.resolve()
     made_from = animator.recipe(job)

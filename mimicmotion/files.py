@@ -250,7 +250,7 @@ def cached_sha256(path: str | Path) -> str:
 
 def remembered_sha256(path: str | Path) -> str | None:
     """What `cached_sha256` would say without reading the file; None where it would have to."""
-    path = Path(path).resolve()
+    path = Path(os.path.realpath(path))
     entry = _read_hashes().get(str(path))
     return entry["sha256"] if entry and entry["stamp"] == _stamp(path) else None
 

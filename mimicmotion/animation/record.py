@@ -16,7 +16,7 @@ from mimicmotion.video import VideoSource
 if TYPE_CHECKING:
     from mimicmotion.animation.clip import Clip
 
-SHEET, COMPARISON = ".jpg", "_comparison.mp4"
+SHEET, COMPARISON = ".jpg", "_comparison.mp4"  # endings of a result's companions
 
 
 def job_recipe(models: Models, job: Job) -> dict:

@@ -1,5 +1,6 @@
 """The files that belong to a result: what its record says of each, and whether they still are what it says."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -29,13 +30,14 @@ def difference(path: Path, described: object) -> str:
         return "" if content_sha256(path) == described.get("sha256") else "its content is not what was written"
     except FileNotFoundError:
         return "it is missing"
-    except OSError as error:
-        return f"it cannot be read ({error.strerror})"
+    except (OSError, ValueError) as error:
+        return f"it cannot be read ({error})"
 
 
 def require_places(*paths: Path) -> None:
     """Raises: InputError for the first path that a file cannot be written to, since a folder or a pipe is there."""
     for path in paths:
-        if path.exists() and not path.is_file():
-            kind = "a folder" if path.is_dir() else "no regular file"
+        # os.path answers where pathlib raises, as for a link that leads to itself.
+        if os.path.exists(path) and not os.path.isfile(path):
+            kind = "a folder" if os.path.isdir(path) else "no regular file"
             raise InputError(f"{path} is {kind}, where a result is to be written; move it away or choose another place")

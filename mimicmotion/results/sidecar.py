@@ -1,8 +1,10 @@
 """The JSON beside every result: what made it, so that it can be repeated, judged and skipped when it is finished."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import logging
+import os
 import platform
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,19 +55,20 @@ def write_sidecar(output: Path, made_from: dict, facts: dict, companions: Iterab
     """Writes the sidecar of a finished result. It is written last: where it is, the result is whole.
 
     Args:
-        companions: files that were made with the result; their names begin with its stem. Those of the result that
-            was here before, and of it alone, go with it.
+        companions: files that were made with the result; their names begin with its stem. Those of another result
+            that was here before go with it.
 
     Raises: SetupError when it cannot be written.
     """
     files = {_ending(output, path): describe_file(path) for path in (output, *companions)}
-    _remove_outdated(output, files)
+    recipe_sha256 = sha256_json(made_from)
+    files |= _companions_before(output, files, recipe_sha256)
     record = {
         "format_version": FORMAT_VERSION,
         "output": output.name,
         "output_sha256": files[RESULT]["sha256"],
         "files": files,
-        "recipe_sha256": sha256_json(made_from),
+        "recipe_sha256": recipe_sha256,
         **made_from,
         **facts,
         "versions": versions(),
@@ -87,7 +90,7 @@ def unfinished(output: Path, made_from: dict, companions: Iterable[Path] = ()) -
     Nothing is, and the result is finished, where `output` and its `companions` are, to the last byte, those that were
     made from this recipe. `output` among the files means that the result itself has to be made.
     """
-    if not output.exists():
+    if not os.path.exists(output):
         return {output: ""}
     try:
         record = read_record(sidecar_path(output))
@@ -103,8 +106,8 @@ def unfinished(output: Path, made_from: dict, companions: Iterable[Path] = ()) -
     if reason := difference(output, files.get(RESULT)):
         return {output: reason}
     # What was made once and lies there belongs to the result as well, asked for or not.
-    there = [path for ending in files if (path := _beside(output, ending)) and path != output and path.is_file()]
-    reasons = {path: difference(path, files.get(_ending(output, path))) for path in {*companions, *there}}
+    there = [path for ending in files if (path := _beside(output, ending)) and os.path.isfile(path)]
+    reasons = {path: difference(path, files.get(_ending(output, path))) for path in {*companions, *there} - {output}}
     return {path: reason for path, reason in sorted(reasons.items()) if reason}
 
 
@@ -116,17 +119,26 @@ def recorded_files(record: dict) -> dict | None:
     return {RESULT: {"sha256": record.get("output_sha256")}}
 
 
-def _remove_outdated(output: Path, files: dict[str, dict]) -> None:
-    """Removes companions of the result before, so that none shows another result than the one it lies beside."""
+def _companions_before(output: Path, files: dict[str, dict], recipe_sha256: str) -> dict[str, dict]:
+    """What the record says of further companions of this very result, made again. Those of another result are removed,
+    so that none shows another result than the one it lies beside.
+    """
     try:
-        before = recorded_files(read_record(sidecar_path(output)) or {}) or {}
+        record = read_record(sidecar_path(output)) or {}
     except InputError:
-        return
-    for ending, described in before.items():
-        path = None if ending in files else _beside(output, ending)
-        if path and not difference(path, described):
+        return {}
+    before = recorded_files(record) or {}
+    further = {ending: described for ending, described in before.items() if ending not in files}
+    own = {end: entry for end, entry in further.items() if (p := _beside(output, end)) and not difference(p, entry)}
+    same_frames = isinstance(before.get(RESULT), dict) and before[RESULT].get("sha256") == files[RESULT]["sha256"]
+    if same_frames and record.get("recipe_sha256") == recipe_sha256:
+        return own
+    for ending in own:
+        path = _beside(output, ending)
+        with contextlib.suppress(OSError):
             path.unlink()
             logger.info("%s is removed: it belonged to the result that was here before", path)
+    return {}
 
 
 def _ending(output: Path, path: Path) -> str:
@@ -134,9 +146,13 @@ def _ending(output: Path, path: Path) -> str:
 
 
 def _beside(output: Path, ending: str) -> Path | None:
-    """The file of a result with this ending; None for an ending that leads elsewhere."""
-    name = output.stem + ending
-    return output.with_name(name) if ending and Path(name).name == name else None
+    """The file of a result with this ending; None for an ending that leads elsewhere, and for another result, which a
+    video called like a companion has: that has a record of its own.
+    """
+    path = output.with_name(output.stem + ending) if ending and "/" not in ending and "\\" not in ending else None
+    if path is None or (sidecar_path(path) != sidecar_path(output) and os.path.exists(sidecar_path(path))):
+        return None
+    return path
 
 
 def versions() -> dict[str, str]:

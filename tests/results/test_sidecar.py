@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from mimicmotion.errors import InputError
+from mimicmotion.files import sealed, sha256_file
 from mimicmotion.results import add_to_sidecar, require_places, unfinished, write_sidecar
 
 RECIPE = {"settings": {"seed": 1}, "inputs": {"video": "0" * 64}}
@@ -104,6 +105,15 @@ def test_a_new_result_takes_nothing_with_it_that_was_not_made_with_the_old_one(r
     assert result[1].exists() and all(path.exists() for path in others)
 
 
+def test_the_same_result_made_again_keeps_what_was_made_for_it(result):
+    write_sidecar(result[0], RECIPE, {})
+    assert unfinished(result[0], RECIPE, result[1:]) == {}
+    result[0].write_bytes(b"other frames")
+    write_sidecar(result[0], RECIPE, {})
+    assert not result[1].exists() and not result[2].exists()
+    assert unfinished(result[0], RECIPE) == {}
+
+
 def test_a_place_is_free_for_a_file_or_it_is_not(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -112,3 +122,23 @@ def test_a_place_is_free_for_a_file_or_it_is_not(tmp_path):
     for name in ("folder", "pipe"):
         with pytest.raises(InputError, match=name):
             require_places(tmp_path / "file", tmp_path / name)
+
+
+def test_a_result_that_is_called_like_a_companion_is_left_alone(result, tmp_path):
+    """The comparison of clip.mp4 gave way to the result of a video called clip_comparison.mp4."""
+    result[2].write_bytes(b"another result")
+    write_sidecar(result[2], RECIPE, {})
+    assert unfinished(result[0], RECIPE, result[1:2]) == {}
+    write_sidecar(result[0], RECIPE | {"detector": "other"}, {}, result[1:2])
+    assert unfinished(result[2], RECIPE) == {}
+
+
+@pytest.mark.parametrize("ending", ["/../other.mp4", "/etc/passwd", "", "\\x.mp4", "x" * 300, "\0"])
+def test_no_ending_of_a_record_leads_to_another_file(result, tmp_path, ending):
+    (tmp_path / "other.mp4").write_bytes(b"mine")
+    record = json.loads(result[0].with_suffix(".json").read_text())
+    record["files"][ending] = {"bytes": 4, "sha256": sha256_file(tmp_path / "other.mp4")}
+    result[0].with_suffix(".json").write_text(json.dumps(sealed(record)))
+    assert unfinished(result[0], RECIPE, result[1:]) == {}
+    write_sidecar(result[0], RECIPE, {})
+    assert (tmp_path / "other.mp4").exists()

@@ -16,6 +16,7 @@ from mimicmotion.files import sha256_file
 from mimicmotion.streaming import run as run_module
 from mimicmotion.streaming.benchmark import percentiles, rates
 from mimicmotion.streaming.run import latents_for, run_benchmark, run_causal, run_streaming
+from mimicmotion.streaming.tiny import ensure_weights
 from tests.conftest import HANG_SECONDS, wait_for_file
 from tests.streaming.micro import micro_world
 from tests.streaming.test_play import Script, count, names
@@ -166,6 +167,20 @@ def test_a_folder_in_a_videos_place_is_said_before_models_load(settings, tmp_pat
     (tmp_path / "out" / name).mkdir(parents=True)
     with pytest.raises(InputError, match="is a folder"):
         run_causal(settings(num_latents=3))
+
+
+def test_weights_that_are_not_what_was_noted_end_a_run_before_it_begins(tmp_path, settings, monkeypatch):
+    config = settings(config_path=str(micro_world(tmp_path)))
+    world = run_module.world_of(config)
+    ensure_weights(world)
+    path = Path(world.weights_folder) / world.vae_file
+    (path.parent / "weights.json").write_text(json.dumps({path.name: {"sha256": "0" * 64}}))
+    with pytest.raises(SetupError, match=path.name):
+        run_causal(config)
+    config.runtime.verify_weights = True
+    monkeypatch.setattr(run_module, "load_generator", lambda *a, **k: pytest.fail("loaded"))
+    with pytest.raises(SetupError, match=path.name):
+        run_causal(config)
 
 
 def test_rates_are_frames_over_seconds():
