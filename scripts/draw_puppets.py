@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mimicmotion.cli import guarded_console
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.puppets import KINDS, draw_puppets
 
@@ -45,6 +46,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@guarded_console()
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     settings = vars(parse(argv))

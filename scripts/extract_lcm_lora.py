@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mimicmotion.cli import HelpFormatter
+from mimicmotion.cli import HelpFormatter, guarded_console
 from mimicmotion.errors import MimicMotionError, UsageError
 
 
@@ -50,6 +50,7 @@ def extract(arguments: argparse.Namespace) -> Path:
     return folder / LORA_FILE
 
 
+@guarded_console()
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     try:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mimicmotion.cli import guarded_console
 from mimicmotion.config import FeatureCacheSettings
 from mimicmotion.errors import MimicMotionError, SetupError, UsageError
 
@@ -112,6 +113,7 @@ def verify_files(folder: Path, levels: list[str] | None, dry_run: bool) -> int:
     return 1 if damaged else 0
 
 
+@guarded_console()
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     try:

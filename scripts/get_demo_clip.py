@@ -12,12 +12,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mimicmotion.cli import HelpFormatter
+from mimicmotion.cli import HelpFormatter, guarded_console
 from mimicmotion.demo import DEMO_FOLDER
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.places import HOME
 
 
+@guarded_console()
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)

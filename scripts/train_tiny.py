@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mimicmotion.cli import guarded_console
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.training import STAGES, EvaluateOptions, ReaderOptions, StageOptions
 
@@ -64,6 +65,7 @@ def _plain_type(hint) -> type:
     return hint
 
 
+@guarded_console()
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     options = parse_or_report(argv)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mimicmotion.cli import guarded_console
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.world_training import CourtyardOptions, EvaluateOptions, GateOptions, VaeOptions, WorldOptions
 from scripts.train_tiny import add_flags
@@ -25,6 +26,7 @@ COMMANDS = {options.name: options for options in (VaeOptions, GateOptions, World
 Options = CourtyardOptions | EvaluateOptions
 
 
+@guarded_console()
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     try:

@@ -112,6 +112,7 @@ def distinct_names(
             name = f"{name}_{re.sub('[^A-Za-z0-9]', '', video.suffix) or 'frames'}"
             if name_key(name) in taken:
                 name += "-" + hashlib.sha256(os.fsencode(video.absolute())).hexdigest()[:8]
+            name = os.path.join(os.path.dirname(name), writable_stem(os.path.basename(name)))
             taken.add(name_key(name))
         distinct.append(name)
     return distinct

@@ -122,6 +122,10 @@ def test_a_download_that_differs_from_the_hub_is_an_error(hub, tmp_path, capsys)
     assert run(tmp_path, "--only", "dwpose") == 3
     assert "SHA-256" in capsys.readouterr().err
     assert "DWPose/yolox_l.onnx" not in download_weights.read_manifest(tmp_path)
+    assert not list(tmp_path.rglob("*.onnx")), "what is wrong stays under no name"
+    hub.spoil.clear()
+    assert run(tmp_path, "--only", "dwpose") == 0
+    assert not (tmp_path / download_weights.INCOMING).exists()
 
 
 def test_without_a_network_it_says_so(hub, tmp_path, capsys):
@@ -129,7 +133,51 @@ def test_without_a_network_it_says_so(hub, tmp_path, capsys):
 
     hub.error = httpx2.ConnectError("Temporary failure in name resolution")
     assert run(tmp_path) == 3
-    assert "out of reach" in capsys.readouterr().err
+    words = capsys.readouterr().err
+    assert "out of reach" in words and "download_weights.py" not in words
+
+
+def answered(status):
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return HfHubHTTPError("no", response=httpx2.Response(status, request=httpx2.Request("GET", "https://hub")))
+
+
+def caused_by(error):
+    import huggingface_hub.errors
+
+    try:
+        raise huggingface_hub.errors.LocalEntryNotFoundError("an error happened") from error
+    except huggingface_hub.errors.LocalEntryNotFoundError as raised:
+        return raised
+
+
+def test_what_the_hub_answers_is_told_as_what_it_is(hub, tmp_path, capsys):
+    import httpx2
+
+    cut = httpx2.RemoteProtocolError("peer closed connection without sending complete message body")
+    for error, words in (
+        (json.JSONDecodeError("Expecting value", "<html>", 0), "no JSON"),
+        (answered(500), "HTTP 500"),
+        (caused_by(answered(503)), "HTTP 503"),
+        (answered(403), "hf auth login"),
+        (cut, "broke off"),
+        (OSError("Consistency check failed: file should be of size 9 but has size 4"), "broke off"),
+        (OSError(28, "No space left on device"), "the disk is full"),
+    ):
+        hub.error = error
+        assert run(tmp_path) == 3
+        printed = capsys.readouterr().err
+        assert words in printed and "out of reach" not in printed
+
+
+@pytest.mark.parametrize("content", ["[]", "5", '{"a": 1}', '{"a": {"size": "5"}}', '{"a": {"size": 5, "sha256": []}}',
+                                     "[" * 10**5])  # fmt: skip
+def test_a_list_of_another_shape_is_named(tmp_path, capsys, content):
+    (tmp_path / download_weights.MANIFEST).write_text(content)
+    assert run(tmp_path, "--check") == 3
+    assert "delete it and fetch again" in capsys.readouterr().err
 
 
 def test_a_gated_model_says_how_to_get_access(hub, tmp_path, capsys):
