@@ -44,7 +44,7 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
         require_writable(folder)
     check_recording(config)
     outcomes, work = [Outcome(job) for job in jobs], Outcome.skip
-    with recorded(config.output.output_dir, config) as log:
+    with recorded(config.output.output_dir, config, len(jobs)) as log:
         if not all(animator.is_finished(job) for job in jobs):
             animator.models.resolve()
             work = animator.animate

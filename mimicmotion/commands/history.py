@@ -78,7 +78,9 @@ def is_chosen(run, arguments: argparse.Namespace) -> bool:
 
 def described(run) -> list[str]:
     """The lines of one run: when, how it ended, its results, its command."""
-    results = ", ".join(f"{count} {status}" for status, count in run.counts.items()) or "no results"
+    planned, ended = run.begun.get("planned", 0), sum(run.counts.values())
+    left = [f"{planned - ended} not run"] if isinstance(planned, int) and planned > ended else []
+    results = ", ".join([*(f"{count} {status}" for status, count in run.counts.items()), *left]) or "no results"
     seconds = f", {run.ended['seconds']:.0f} s" if isinstance(run.ended.get("seconds"), int | float) else ""
     return [
         f"{run.id}  {run.time}  exit code {run.end}{seconds}  {results}",

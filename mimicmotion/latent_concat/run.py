@@ -102,7 +102,7 @@ def encode_videos(config: Config) -> int:
     encoder = Encoder(animator)
     encoder.check_entries(jobs)
     outcomes = [Outcome(job) for job in jobs]
-    with recorded(settings.output_dir, config) as log:
+    with recorded(settings.output_dir, config, len(jobs)) as log:
         log.exit_code = run_all(outcomes, encoder.encode, log)
     say(summary_table(outcomes))
     return log.exit_code

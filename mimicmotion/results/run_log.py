@@ -58,10 +58,10 @@ class RunLog:
 
 
 @contextlib.contextmanager
-def recorded(folder: str | Path, config: Config) -> Iterator[RunLog]:
-    """A run of `config` whose beginning and end are written into the history of `folder`."""
+def recorded(folder: str | Path, config: Config, planned: int = 1) -> Iterator[RunLog]:
+    """A run of `config` whose beginning and end are written into the history of `folder`; `planned`: its results."""
     log, start = RunLog(folder), time.perf_counter()
-    log.write("run", provenance(config))
+    log.write("run", {"planned": planned} | provenance(config))
     try:
         yield log
     except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import json
 import os
 import socket
 from pathlib import Path
@@ -13,14 +12,15 @@ import hypothesis.strategies as st
 import PIL.Image
 import pytest
 
-from mimicmotion.animation import Outcome, run_all, summary_table, write_summary
+from mimicmotion.animation import Outcome, run_all, summary_table
 from mimicmotion.animation.animator import Animator
 from mimicmotion.animation.batch import animate_folder
 from mimicmotion.animation.record import job_recipe
 from mimicmotion.config import load_config
 from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.files import require_possible
-from mimicmotion.results import plan_jobs
+from mimicmotion.results import plan_jobs, recorded
+from tests.conftest import last_items
 
 HOSTILE = [
     b"\xff\xfe", b"a\nb", b"-x", b"\x1b[31mred", "\u202etfel".encode(), "👨‍👩‍👧 שלום".encode(), b"a" * 251,
@@ -73,7 +73,7 @@ def put(folder, *names, suffix=b".mp4"):
 
 
 def items(folder):
-    return json.loads((folder / "outputs" / "run.json").read_text())["items"]
+    return last_items(folder / "outputs")
 
 
 def test_every_name_gets_results_of_its_own(tmp_path, capsys):
@@ -108,8 +108,8 @@ def test_any_bytes_are_a_name(tmp_path_factory, name):
     put(folder, name, b"other")
     outcomes = [Outcome(job) for job in plan_jobs(batch(folder))]
     (folder / "outputs" / "videos").mkdir(parents=True)
-    code = run_all(outcomes, Stub(batch(folder)).animate)
-    write_summary(folder / "outputs" / "run.json", outcomes, code)
+    with recorded(folder / "outputs", batch(folder)) as log:
+        code = run_all(outcomes, Stub(batch(folder)).animate, log)
     assert code == 0 and "done" in summary_table(outcomes).splitlines()[-1]
     for item in items(folder):
         assert Path(item["output"]).read_text() == os.fsencode(Path(item["video"]).name).hex()
@@ -176,7 +176,7 @@ def test_what_a_run_refuses_a_dry_run_refuses(tmp_path, monkeypatch, wrong, erro
     config = load_config(batch(tmp_path), {**wrong, "output.dry_run": dry})
     with pytest.raises(error):
         animate_folder(config)
-    assert not (tmp_path / "outputs" / "run.json").exists()
+    assert not (tmp_path / "outputs" / "runs.jsonl").exists()
 
 
 def no_hub(name, local_files_only=False, **_):

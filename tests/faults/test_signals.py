@@ -1,6 +1,5 @@
 """Ctrl-C, SIGTERM and SIGHUP: nothing torn, the table and the record written, exit code 130; children end too."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mimicmotion.cli import exit_code_of, interrupts_deferred, interrupts_noted, interrupts_raised
-from tests.conftest import HANG_SECONDS, wait_for_line
+from tests.conftest import HANG_SECONDS, last_items, wait_for_line
 
 ROOT = Path(__file__).resolve().parents[2]
 SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]
@@ -77,7 +76,7 @@ def written(folder):
 
 
 def statuses(folder):
-    return [item["status"] for item in json.loads((folder / "out" / "run.json").read_text())["items"]]
+    return [item["status"] for item in last_items(folder / "out")]
 
 
 @pytest.mark.parametrize("name", SIGNALS)
@@ -86,7 +85,7 @@ def test_a_signal_while_a_video_is_written(tmp_path, name):
     process.send_signal(signal.Signals[name])
     code, output = end_of(process)
     assert code == 130 and "interrupted" in output
-    assert written(tmp_path) == ["run.json"] and statuses(tmp_path) == ["interrupted", "not run"]
+    assert written(tmp_path) == ["runs.jsonl"] and statuses(tmp_path) == ["interrupted"]
 
 
 @pytest.mark.parametrize("stage", ["check", "poses", "record"])
@@ -94,7 +93,7 @@ def test_a_signal_at_another_stage(tmp_path, stage):
     process = start(tmp_path, stage)
     process.send_signal(signal.SIGHUP)
     assert end_of(process)[0] == 130
-    assert written(tmp_path) == {"check": [], "poses": ["run.json"], "record": ["run.json", "videos/a.mp4"]}[stage]
+    assert written(tmp_path) == {"check": [], "poses": ["runs.jsonl"], "record": ["runs.jsonl", "videos/a.mp4"]}[stage]
 
 
 def test_a_scheduler_that_repeats_itself_loses_nothing(tmp_path):
@@ -102,7 +101,7 @@ def test_a_scheduler_that_repeats_itself_loses_nothing(tmp_path):
     for name in ("SIGTERM", "SIGTERM", "SIGHUP", "SIGTERM"):
         process.send_signal(signal.Signals[name])
     assert end_of(process)[0] == 130
-    assert written(tmp_path) == ["run.json"] and statuses(tmp_path) == ["interrupted", "not run"]
+    assert written(tmp_path) == ["runs.jsonl"] and statuses(tmp_path) == ["interrupted"]
 
 
 def test_what_a_kill_left_goes_with_the_next_run(tmp_path):
@@ -112,10 +111,11 @@ def test_what_a_kill_left_goes_with_the_next_run(tmp_path):
     process.communicate()
     assert children
     wait_for_end(children)
-    assert len(written(tmp_path)) == 1 and ".tmp-" in written(tmp_path)[0]
+    left = written(tmp_path)
+    assert [".tmp-" in name for name in left] == [False, True] and left[0] == "runs.jsonl"
     (tmp_path / "out" / ".tmp-1-01234567.json").write_bytes(b"of another kill, while the table was written")
     assert end_of(start(tmp_path, ""))[0] == 0
-    assert written(tmp_path) == ["run.json", *(f"videos/{stem}.{kind}" for stem in "ab" for kind in ("json", "mp4"))]
+    assert written(tmp_path) == ["runs.jsonl", *(f"videos/{stem}.{kind}" for stem in "ab" for kind in ("json", "mp4"))]
 
 
 IMPORTING = """
