@@ -1,7 +1,7 @@
 """Measures both alignment methods on a stick person whose true size is known; doc/pose.md shows the table.
 
-python scripts/measure_alignment.py            # needs minutes
-python scripts/measure_alignment.py --turned   # people who do not stand: how much is outside the picture
+python scripts/measure_alignment.py   # needs minutes
+python scripts/measure_alignment.py --turned   # needs minutes
 """
 
 import argparse

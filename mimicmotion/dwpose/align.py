@@ -32,7 +32,7 @@ BONES = np.array(
 # with the arms, a person comes nearer) is averaged worse. doc/pose.md has the figures.
 DENSE_SHARE = 0.7
 SHORTEST_BONE = 1e-3  # frame heights; shorter ones have no measurable length
-SMALL = 0.5  # share of the true size below which a fit is told
+WRONG_SIZE = 2  # times the true size, or one part in so many of it: from there on a fit is told
 MARGIN = 0.01  # of the picture, left free where a person is moved or made smaller to be inside
 STRAY = 0.02  # share of the joints at either end of the clip's range that does not count: wrong, or a moment's reach
 LARGEST = 0.9  # quantile over the frames of how large the person is
@@ -125,10 +125,10 @@ def _fit_linear(ref: np.ndarray, seen: np.ndarray, body: np.ndarray, aspect: flo
 def _size_note(
     fit: Alignment, ref: np.ndarray, ref_score: np.ndarray, body: np.ndarray, score: np.ndarray, video_aspect: float
 ) -> str:
-    """A word on a fit that makes the person much smaller than its bones are in the reference, else nothing."""
+    """A word on a fit that makes a person much smaller or larger than the bones are in the reference, else nothing."""
     seen = (np.minimum(ref_score, score) > CONFIDENT) & np.isfinite(body).all(axis=-1)
     scale = _bone_scale(ref * (video_aspect * fit.ay / fit.ax, 1.0), body * (video_aspect, 1.0), seen)
-    if scale is None or fit.ay > SMALL * scale:
+    if scale is None or 1 / WRONG_SIZE < fit.ay / scale < WRONG_SIZE:
         return ""
     size = f"{fit.ay / scale:.0%}"
     return f"the linear fit draws the person at {size} of the reference's size; --align robust goes by bones"
