@@ -149,9 +149,10 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     """
     while True:
         temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
-        # No planted link is followed.
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        descriptor = None
         try:
+            # No planted link is followed.
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
             # Some network file systems have no locks; `remove_stale_temporaries` gets none there either.
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -162,7 +163,8 @@ def temporary_beside(path: Path) -> Iterator[Path]:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -191,7 +191,8 @@ def leftovers(out: Path) -> list[str]:
 def complaints(text: str) -> list[str]:
     """What in the output of a run no user should see."""
     lines = text.splitlines()
-    return [f"a traceback: {lines[-1]}"] if any(line.startswith("Traceback") for line in lines) else []
+    traced = [number for number, line in enumerate(lines) if line.startswith("Traceback")]
+    return [f"a traceback: {' | '.join(lines[max(0, traced[0] - 1):])[:2000]}"] if traced else []
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -284,9 +285,9 @@ def limits(campaign: Campaign, tally: Tally) -> None:
     opened = max(map(int, os.listdir("/proc/self/fd")))
     memory = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     values = {
-        resource.RLIMIT_FSIZE: [0, 10, 1000, largest // 2, largest - 1],
-        resource.RLIMIT_NOFILE: [opened + more for more in (2, 4, 6, 8, 10, 13, 16, 20)],
-        resource.RLIMIT_AS: [memory + (more << 20) for more in (4, 8, 16, 48, 100, 200, 400)],
+        resource.RLIMIT_FSIZE: [0, 1000, largest // 2, largest - 1],
+        resource.RLIMIT_NOFILE: [opened + more for more in (2, 5, 8, 12, 16)],
+        resource.RLIMIT_AS: [memory + (more << 20) for more in (4, 16, 100, 300)],
     }
     names = {resource.RLIMIT_FSIZE: "ulimit -f", resource.RLIMIT_NOFILE: "ulimit -n", resource.RLIMIT_AS: "ulimit -v"}
     for kind, numbers in values.items():
@@ -375,18 +376,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="kinds (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (default: 0)")
     arguments = parser.parse_args(argv)
+    # A shell's background jobs begin with it ignored, and what is ignored stays so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder, one_thread():
         campaign = Campaign(Path(folder), arguments.rounds, arguments.seed)
         tallies = {}
         for name in arguments.only:
             tallies[name] = Tally()
             KINDS[name](campaign, tallies[name])
-            print(line(name, tallies[name]), flush=True)
+            print(line(name, tallies[name]), *tallies[name].broken, sep="\n    ", flush=True)
     print(f"\n{'kind':10}{'trials':>7}{'broken':>7}  exit codes")
     for name, tally in tallies.items():
         print(line(name, tally))
-    broken = [law for tally in tallies.values() for law in tally.broken]
-    print("\n".join(["", *broken]) if broken else "\nevery law held")
+    broken = sum(len(tally.broken) for tally in tallies.values())
+    print(f"\n{broken} laws were broken, named above" if broken else "\nevery law held")
     return 1 if broken else 0
 
 
