@@ -11,6 +11,7 @@ from mimicmotion.config import Config
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError
 from mimicmotion.features import frame_geometry, read_picture
 from mimicmotion.files import remove_stale_temporaries, require_writable, write_json
+from mimicmotion.gallery import refresh_page
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
 from mimicmotion.results import Job, left_out, plan_jobs
 from mimicmotion.video import effective_stride, open_video
@@ -47,6 +48,8 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
         work = animator.animate
     code = run_all(outcomes, work)
     write_summary(Path(config.output.output_dir) / SUMMARY_NAME, outcomes, code)
+    if config.output.page:
+        refresh_page(config.output.output_dir)
     print(summary_table(outcomes, left_out(config)))
     return code
 

@@ -7,6 +7,7 @@ concat  keeps latents of clips, and joins them
 steps   decodes the latents of every step
 causal  the world model, with prepared actions
 stream  the world model, with typed ones
+gallery  a page of all results
 
 A help text names the commands of its examples in braces, so that both ways show what one types.
 """
@@ -24,6 +25,7 @@ SCRIPTS = {
     "steps": "scripts/decode_latent_steps.py",
     "causal": "scripts/inference_causal.py",
     "stream": "scripts/inference_streaming.py",
+    "gallery": "scripts/gallery.py",
     "demo": "scripts/demo.sh",
 }
 EXIT_CODES = "exit codes: 0 done, 1 some items failed, 2 wrong use, 3 weights, disk or device, 130 interrupted"
