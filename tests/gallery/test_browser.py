@@ -13,9 +13,16 @@ from tests.gallery.standins import animation, put
 PROGRAMS = ("chromium", "chromedriver")
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1200,900",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,2400",
 )  # fmt: skip
-NAMES = ("plain", "<img src=x onerror=alert(1)>", "quo\"tes' &amp; more", "100% #1? 🕺 a:b", "\u202eright\u2028to left", b"\xff")
+NAMES = (
+    "plain",
+    "<img src=x onerror=alert(1)>",
+    "quo\"tes' &amp; more",
+    "100% #1? 🕺 a:b",
+    "\u202eright\u2028to left",
+    b"\xff",
+)
 REASON = "</script><script>alert(2)</script>"
 
 pytestmark = [
@@ -57,8 +64,8 @@ def odd(tmp_path_factory, clips):
         scheduler = "AYS" if seed % 2 else "AnimateLCM_SVD"
         put(outputs / "v%23 #", os.fsdecode(name), clips[seed % 2], animation("a", seed=seed, scheduler=scheduler))
     os.link(clips[1], outputs / "v%23 #" / "plain_comparison.mp4")
-    (outputs / "empty.mp4").touch()
-    (outputs / "empty.json").write_text(json.dumps(animation("empty", seed=100)))
+    (outputs / "no video.mp4").write_text("this is no video")
+    (outputs / "no video.json").write_text(json.dumps(animation("no video", seed=100)))
     (outputs / "broken.mp4").touch()
     (outputs / "broken.json").write_text("{")
     items = [{"video": REASON, "output": "o", "status": "failed", "message": REASON}]
@@ -80,7 +87,9 @@ def wait(browser, script):
     """Waits until the script's value is true, and returns it."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(browser, HANG_SECONDS, poll_frequency=0.05).until(lambda b: b.execute_script(f"return {script}"))
+    return WebDriverWait(browser, HANG_SECONDS, poll_frequency=0.05).until(
+        lambda b: b.execute_script(f"return {script}")
+    )
 
 
 def select(browser, css):
@@ -94,10 +103,10 @@ def names(browser):
 
 def test_names_and_reasons_stand_there_as_text_and_every_video_is_found(page):
     expected = [name if isinstance(name, str) else "\\xff" for name in NAMES]
-    assert sorted(names(page)) == sorted([*expected, "empty"])
+    assert sorted(names(page)) == sorted([*expected, "no video"])
     wait(page, "[...document.querySelectorAll('.card')].every(card => card.querySelector('video')?.src)")
     script = "return [...document.querySelectorAll('h3')].map(h => h.textContent)"
-    assert sorted(page.execute_script(script)) == sorted([*expected, "empty"])
+    assert sorted(page.execute_script(script)) == sorted([*expected, "no video"])
     wait(page, "[...document.querySelectorAll('video')].filter(video => video.readyState >= 2).length === 6")
     wait(page, "document.querySelectorAll('.failure').length === 1")
     assert REASON in page.find_element("id", "not-made").text
@@ -108,8 +117,9 @@ def test_names_and_reasons_stand_there_as_text_and_every_video_is_found(page):
 def facet(page, label):
     """The check boxes of one setting, by their values."""
     script = """
-    const facet = [...document.querySelectorAll('.facet')].find(f => f.querySelector('summary').textContent === arguments[0]);
-    return facet ? [...facet.querySelectorAll('label')].map(l => [l.querySelector('.value').textContent, l]) : null;"""
+    const facets = [...document.querySelectorAll('.facet')];
+    const facet = facets.find(facet => facet.querySelector('summary').textContent === arguments[0]);
+    return [...facet.querySelectorAll('label')].map(label => [label.querySelector('.value').textContent, label]);"""
     return dict(page.execute_script(script, label))
 
 
@@ -145,7 +155,7 @@ def test_a_click_plays_and_another_one_pauses(page):
     button.click()
     wait(page, "document.querySelector('.play.playing video')?.currentTime > 0.1")
     button.click()
-    wait(page, "document.querySelector('.play:not(.playing) video').paused")
+    wait(page, "document.querySelector('.play:not(.playing) video')?.paused")
 
 
 def test_the_recipe_is_there_on_demand(page):
@@ -187,7 +197,7 @@ def test_several_play_side_by_side_in_step(page):
     page.find_element("id", "go").click()
     wait(page, f"Math.max(...{TIMES}) < 0.5")  # the longest has led them back to the beginning
     select(page, "#together .close")[0].click()
-    assert page.execute_script("return document.querySelectorAll('#panels video').length") == 0
+    wait(page, "document.querySelectorAll('#panels video').length === 0")
 
 
 def test_of_2000_results_only_videos_near_the_view_are_opened(browser, clips, tmp_path):

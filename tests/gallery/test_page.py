@@ -88,7 +88,9 @@ def test_only_settings_that_differ_are_offered(tmp_path, video):
     assert offered([]) == []
 
 
-NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: not re.search(rb"[/\0]", name) and name not in (b".", b".."))
+NAMES = st.binary(min_size=1, max_size=40).filter(
+    lambda name: not re.search(rb"[/\0]", name) and name not in (b".", b"..")
+)
 
 
 @given(NAMES)

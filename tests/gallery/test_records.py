@@ -153,10 +153,11 @@ def test_what_was_not_made_is_found_with_its_reason(outputs):
 def test_the_last_try_counts_and_a_history_knows_its_commands(outputs):
     outputs.mkdir()
     (outputs / "run.json").write_text(json.dumps({"items": [item("a.mp4", "failed"), item("b.mp4", "failed")]}))
+    time = "2026-11-28T10:00:00+00:00"
     lines = [
-        {"kind": "run", "run": "1", "time": "2026-11-28T10:00:00+00:00", "command": ["turbo.py", "--videos", "a b.mp4"]},
+        {"kind": "run", "run": "1", "time": time, "command": ["turbo.py", "--videos", "a b.mp4"]},
         item("a.mp4", "failed", "first", run="1"),
-        item("b.mp4", "failed", "first", run="1", time="2026-11-28T10:00:00+00:00"),
+        item("b.mp4", "failed", "first", run="1", time=time),
         item("a.mp4", "done", run="2"),
     ]
     text = "\n".join(map(json.dumps, lines))
