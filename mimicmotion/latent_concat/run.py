@@ -16,6 +16,7 @@ from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.dwpose import save_poses
 from mimicmotion.errors import InputError, UsageError
 from mimicmotion.files import remove_stale_temporaries, require_writable, sha256_file, write_json
+from mimicmotion.gallery import refresh_page
 from mimicmotion.latent_concat.bridge import JoinSampler
 from mimicmotion.latent_concat.entries import (
     ClipLatents,
@@ -75,6 +76,8 @@ def encode_videos(config: Config) -> int:
     outcomes = [Outcome(job) for job in jobs]
     code = run_all(outcomes, encoder.encode)
     write_summary(Path(settings.output_dir) / "encode.json", outcomes, code)
+    if config.output.page:
+        refresh_page(settings.output_dir)
     print(summary_table(outcomes))
     return code
 
@@ -207,6 +210,8 @@ def decode_videos(config: Config) -> int:
     print(f"{output}: {frames} frames of {len(clips)} clips")
     if settings.report:
         write_report(config, clips, decoder, folder)
+    if config.output.page:
+        refresh_page(folder)
     return 0
 
 

@@ -13,6 +13,7 @@ from mimicmotion.config import Config
 from mimicmotion.device import describe_device, resolve_device, resolve_dtype
 from mimicmotion.errors import INTERRUPTED, UsageError
 from mimicmotion.files import require_writable, sha256_file, write_json
+from mimicmotion.gallery import refresh_page
 from mimicmotion.progress import track
 from mimicmotion.results import versions
 from mimicmotion.streaming.actions import (
@@ -218,6 +219,8 @@ def report(
         "versions": versions(),
     }
     write_json(recording.clean_path.with_suffix(".json"), record)
+    if config.output.page:
+        refresh_page(config.output.output_dir)
     for path in (recording.clean_path, recording.icon_path):
         print(f"saved {path} ({recording.frames} frames)")
 
