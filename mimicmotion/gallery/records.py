@@ -29,6 +29,7 @@ SUMMARIES = ("run.json", "encode.json")  # how the items of the last run ended
 HISTORY = "runs.jsonl"  # how all items of all runs ended, a line each
 NOT_MADE = ("failed", "interrupted", "not run")
 MAX_BYTES = 2**25  # of a record: a session of hours lists each of its actions
+MAX_FOLDERS = 20_000  # somebody's home folder as output folder must not hold up the end of a run
 MAX_DEPTH = 6
 MAX_FACTS = 500
 MAX_TEXT = 1000
@@ -79,7 +80,10 @@ def find_records(folder: Path) -> Found:
     def unreadable(error: OSError) -> None:
         found.problems[Path(os.path.relpath(error.filename, folder))] = f"cannot be opened: {error.strerror}"
 
-    for place, folders, names in os.walk(folder, onerror=unreadable):
+    for number, (place, folders, names) in enumerate(os.walk(folder, onerror=unreadable)):
+        if number == MAX_FOLDERS:
+            found.problems[Path()] = f"has more than {MAX_FOLDERS:,} folders; only so many were looked into"
+            break
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         _look_into(found, Path(os.path.relpath(place, folder)), set(names))
     return found

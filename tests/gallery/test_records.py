@@ -62,6 +62,15 @@ def test_what_is_no_result_is_left_out(outputs, video):
     assert not found.problems
 
 
+def test_a_folder_without_end_is_not_looked_through(outputs, video, monkeypatch):
+    for name in "abcd":
+        put(outputs / name, name, video, animation(name))
+    monkeypatch.setattr(records, "MAX_FOLDERS", 3)
+    found = find_records(outputs)
+    assert [result.video.stem for result in found.results] == ["a", "b"]
+    assert "more than 3 folders" in found.problems[Path()]
+
+
 BROKEN = {
     "cut off": '{"recipe_sha256": "0", "settings": {',
     "no JSON": "hello",
