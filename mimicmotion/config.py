@@ -214,6 +214,7 @@ class OutputSettings:
     crf: int = setting(18, low=0, high=51)
     comparison: bool = False
     contact_sheet: bool = True
+    page: bool = True  # index.html in output_dir, a page of all results there; written anew at the end of each run
     overwrite: bool = False
     dry_run: bool = False
 

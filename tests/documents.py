@@ -25,8 +25,10 @@ NEEDS = ("weights", "gpu", "network", "minutes", "fragment")
 # Pages that go on in the folder of another one, since they use what that one's commands made.
 GOES_ON = {
     "doc/latent_concat_experiment.md": "README.md",
+    "doc/experiments.md": "README.md",
     "mimicmotion/commands/concat.py": "README.md",
     "mimicmotion/commands/turbo.py": "README.md",
+    "mimicmotion/commands/gallery.py": "README.md",
     "mimicmotion/commands/cache.py": "doc/feature_cache.md",
     "scripts/feature_cache.py": "doc/feature_cache.md",
     "mimicmotion/commands/steps.py": "doc/latent_step_decoder.md",

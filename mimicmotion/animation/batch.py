@@ -12,6 +12,7 @@ from mimicmotion.config import Config
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, is_lasting, machine_message
 from mimicmotion.features import frame_geometry
 from mimicmotion.files import printable, require_possible, require_writable
+from mimicmotion.gallery import refresh_page
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
 from mimicmotion.results import Job, RunLog, left_out, plan_jobs, recorded
 from mimicmotion.video import effective_stride, open_video, read_picture
@@ -49,6 +50,8 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
             animator.models.resolve()
             work = animator.animate
         log.exit_code = run_all(outcomes, work, log)
+    if config.output.page:
+        refresh_page(config.output.output_dir)
     say(summary_table(outcomes, left_out(config)))
     return log.exit_code
 

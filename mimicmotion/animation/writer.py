@@ -11,16 +11,18 @@ import torch
 from mimicmotion.animation.clip import Clip
 from mimicmotion.animation.models import Models
 from mimicmotion.animation.record import COMPARISON, SHEET
-from mimicmotion.config import SamplingSettings
+from mimicmotion.config import Config, SamplingSettings
 from mimicmotion.errors import InputError
 from mimicmotion.features import DrawnPoses
+from mimicmotion.pipelines import turbo_steps_and_guidance
 from mimicmotion.progress import Progress
-from mimicmotion.results import comparison_frames, contact_sheet, evenly_spaced
+from mimicmotion.results import Job, Row, comparison_frames, contact_sheet, evenly_spaced
 from mimicmotion.video import VideoWriter, open_video
 
 logger = logging.getLogger(__name__)
 
 SHEET_COLUMNS = 8
+PANELS = ("driving video", "poses", "result")
 SPEED_TOLERANCE = 0.01  # sound is kept where the result plays this close to the driving video's speed
 
 
@@ -41,7 +43,7 @@ class ResultWriter:
             frames = written(writer, decode_frames(self.models.pipeline, latents, self.sampling))
             picks = self._follow(clip, frames, output.comparison)
         if output.contact_sheet:
-            write_sheet(clip, picks)
+            write_sheet(clip, picks, made_with(self.models.config, job))
 
     def complete(self, clip: Clip, missing: Collection[Path]) -> None:
         """Makes the companions `missing` of a finished result from its mp4.
@@ -55,7 +57,7 @@ class ResultWriter:
             raise InputError(f"{what}; pass --overwrite to make it again")
         picks = self._follow(clip, (frame[None] for _, frame in result.frames()), job.beside(COMPARISON) in missing)
         if job.beside(SHEET) in missing:
-            write_sheet(clip, picks)
+            write_sheet(clip, picks, made_with(self.models.config, job))
 
     def _follow(self, clip: Clip, result: Iterable[np.ndarray], comparison: bool) -> list[np.ndarray]:
         """Takes the result's frames piece by piece; returns those for the contact sheet, writes a comparison if asked
@@ -76,7 +78,8 @@ class ResultWriter:
                         picks.append(frame)
                     position += 1
                     if side:
-                        side.write(comparison_frames(next(driving_frames), drawn_frame(clip.drawn, position), frame))
+                        panels = (next(driving_frames), drawn_frame(clip.drawn, position), frame)
+                        side.write(comparison_frames(*panels, labels=PANELS))
         return picks
 
 
@@ -87,18 +90,26 @@ def written(writer: VideoWriter, pieces: Iterable[np.ndarray]) -> Iterator[np.nd
         yield frames
 
 
-def write_sheet(clip: Clip, picks: list[np.ndarray]) -> None:
+def made_with(config: Config, job: Job) -> str:
+    """The settings that a picture of the result should say."""
+    steps, guidance = turbo_steps_and_guidance(config.turbo, job.case)
+    return f"{steps} steps, {config.turbo.scheduler}, guidance {guidance:g}, seed {job.case.seed}"
+
+
+def write_sheet(clip: Clip, picks: list[np.ndarray], subtitle: str) -> None:
     """Writes the contact sheet beside the result; `picks` are its evenly spaced frames."""
     places = evenly_spaced(clip.num_frames, SHEET_COLUMNS)
     wanted = {clip.driving.frame_indices[place] for place in places}
     sampled = clip.video.frames(clip.driving.stride, max_frames=places[-1] + 1)
+    numbers = [f"frame {place}" for place in places]
+    source_numbers = [f"frame {clip.driving.frame_indices[place]}" for place in places]
     rows = [
-        ("reference", [clip.reference.pixels]),
-        ("driving video", [frame for index, frame in sampled if index in wanted]),
-        ("poses, fitted to the reference", [drawn_frame(clip.drawn, place + 1) for place in places]),
-        ("result", picks),
+        Row("reference", [clip.reference.pixels]),
+        Row("driving video", [frame for index, frame in sampled if index in wanted], source_numbers),
+        Row("poses, fitted to the reference", [drawn_frame(clip.drawn, place + 1) for place in places], numbers),
+        Row("result", picks, numbers),
     ]
-    contact_sheet(clip.job.beside(SHEET), rows, title=clip.job.output.stem)
+    contact_sheet(clip.job.beside(SHEET), rows, title=clip.job.output.stem, subtitle=subtitle)
 
 
 def sound_fits(clip: Clip) -> bool:

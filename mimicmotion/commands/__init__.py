@@ -8,6 +8,7 @@ steps   decodes the latents of every step
 causal  the world model, with prepared actions
 stream  the world model, with typed ones
 history what was run in an output folder
+gallery  a page of all results
 
 A help text names the commands of its examples in braces, so that both ways show what one types.
 """
@@ -30,6 +31,7 @@ SCRIPTS = {
     "causal": "scripts/inference_causal.py",
     "stream": "scripts/inference_streaming.py",
     "history": "scripts/history.py",
+    "gallery": "scripts/gallery.py",
     "demo": "scripts/demo.sh",
 }
 EXIT_CODES = "exit codes: 0 done, 1 some items failed, 2 wrong use, 3 weights, disk or device, 130 interrupted"

@@ -26,6 +26,7 @@ from mimicmotion.files import (
     sha256_file,
     writable_stem,
 )
+from mimicmotion.gallery import refresh_page
 from mimicmotion.latent_concat.bridge import JoinSampler
 from mimicmotion.latent_concat.entries import (
     ClipLatents,
@@ -104,6 +105,8 @@ def encode_videos(config: Config) -> int:
     outcomes = [Outcome(job) for job in jobs]
     with recorded(settings.output_dir, config, len(jobs)) as log:
         log.exit_code = run_all(outcomes, encoder.encode, log)
+    if config.output.page:
+        refresh_page(settings.output_dir)
     say(summary_table(outcomes))
     return log.exit_code
 
@@ -279,6 +282,8 @@ def decode_videos(config: Config) -> int:
             write_report(config, clips, decoder, output)
         write_sidecar(output, made_from, facts(clips, parts, frames), report)
         log.item(output=str(output), status="done", frames=frames)
+    if config.output.page:
+        refresh_page(folder)
     return 0
 
 

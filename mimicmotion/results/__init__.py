@@ -5,6 +5,7 @@ belongings  the files of a result by size and hash: are they what was written
 sidecar     the JSON record beside a result: recipe, facts, versions, is it finished
 replacing   finished results that a run would replace, and in what they differ
 sheets      how labelled rows of frames become a picture, whatever the rows are
+lettering   a line of text on a picture, in any script
 provenance  the command, code and machine that a result comes from
 run_log     runs.jsonl: a line per run and per result, appended by any number of processes
 history     the run logs below a folder, read and compared
@@ -29,7 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "provenance": ["machine", "now", "provenance"],
         "replacing": ["differences", "made_differently", "require_kept"],
         "run_log": ["LOG_NAME", "RunLog", "recorded"],
-        "sheets": ["comparison_frames", "contact_sheet", "evenly_spaced"],
+        "sheets": ["Row", "comparison_frames", "contact_sheet", "evenly_spaced"],
         "sidecar": [
             "add_to_sidecar",
             "package_versions",

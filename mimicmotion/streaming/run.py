@@ -22,6 +22,7 @@ from mimicmotion.files import (
     writable_stem,
     write_json,
 )
+from mimicmotion.gallery import refresh_page
 from mimicmotion.places import looked_for
 from mimicmotion.progress import track
 from mimicmotion.results import RunLog, recorded, require_places, versions
@@ -293,6 +294,8 @@ def report(
         "versions": versions(),
     }
     write_json(recording.clean_path.with_suffix(".json"), sealed(record))
+    if config.output.page:
+        refresh_page(config.output.output_dir)
     for path in (recording.clean_path, recording.icon_path):
         say(f"saved {path} ({recording.frames} frames)")
 

@@ -66,6 +66,8 @@ def test_every_video_gets_a_result_a_sheet_and_a_record(project):
     assert facts["sigmas"][0] == pytest.approx(700)
     assert set(facts["stage_seconds"]) == {"poses", "loading", "sampling", "decoding"}
     assert set(facts["inputs"]) == {"video", "reference", "reference_pose", "poses"}
+    page = (project / "outputs" / "index.html").read_text(encoding="utf-8")
+    assert [f'"./videos/{name}.mp4"' in page for name in "abcd"] == [True, True, True, False]
     assert "unet" in facts["weights"]
     assert 0 < facts["joints_outside"] < 0.2  # the reference's feet are cropped
     assert facts["settings"]["sampling"]["pose_strength"] == 1
@@ -323,6 +325,15 @@ def test_dry_run_lists_and_writes_nothing(project, capsys):
     assert not (project / "outputs").exists()
     # 7 frames in tiles of 4 with overlap 2 are 3 tiles, times 2 steps, for each of 3 videos.
     assert "18 UNet passes" in table
+
+
+def test_a_page_that_is_not_wanted_is_not_written(project):
+    for path in (project / "poses").iterdir():
+        path.unlink()  # no video can be made
+    assert run(project, "output.page=false") == 1
+    assert not (project / "outputs" / "index.html").exists()
+    assert run(project) == 1
+    assert "c.npz is missing" in (project / "outputs" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

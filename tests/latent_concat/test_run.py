@@ -285,6 +285,8 @@ def without_unet(monkeypatch):
 def test_a_join_of_one_is_the_clip(encoded, without_unet):
     assert run(encoded, "decode", videos="a.mp4") == 0
     assert (encoded / "joined" / "a.mp4").read_bytes() == (encoded / "joined" / "individual" / "a.mp4").read_bytes()
+    # The page of all results is there, and knows its record.
+    assert '"joined clips"' in (encoded / "joined" / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_joined_video_is_not_replaced_by_another(encoded, without_unet):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mimicmotion.errors import SetupError
-from mimicmotion.results.sheets import MAX_HEIGHT, MAX_WIDTH, comparison_frames, contact_sheet, evenly_spaced
+from mimicmotion.results.sheets import MAX_HEIGHT, MAX_WIDTH, Row, comparison_frames, contact_sheet, evenly_spaced
 
 RED, GREEN, BLUE = (230, 20, 20), (20, 230, 20), (20, 20, 230)
 
@@ -118,3 +118,39 @@ def test_comparison_of_videos_is_frame_by_frame():
     with pytest.raises(ValueError, match="side by side"):
         comparison_frames(one, two[:1])
     assert comparison_frames(one[:0], two[:0]).shape == (0, 8, 12, 3)
+
+
+def test_captions_stand_under_the_tiles_and_a_subtitle_above_all(tmp_path):
+    def sheet(*row, **texts) -> np.ndarray:
+        contact_sheet(tmp_path / "sheet.jpg", [row, ("next", [solid(BLUE)])], **texts)
+        with Image.open(tmp_path / "sheet.jpg") as image:
+            return np.asarray(image).astype(int)
+
+    frames = [solid(RED), solid(GREEN)]
+    plain, captioned = sheet("row", frames), sheet("row", frames, ["frame 3", ""])
+    added = captioned.shape[0] - plain.shape[0]
+    red, blue = (np.flatnonzero((np.abs(captioned - colour).max(axis=2) < 20).any(axis=1)) for colour in (RED, BLUE))
+    below = captioned[red.max() + 3 : red.max() + 3 + added, :]
+    assert 10 < added < 30 and blue.min() > red.max() + added
+    assert (below[:, :168] > 100).any() and not (below[:, 168:] > 100).any()  # a tile is 160 pixels wide
+    titled = sheet("row", frames, title="a")
+    assert sheet("row", frames, title="a", subtitle="4 steps").shape[0] > titled.shape[0]
+
+
+def test_captions_go_with_their_frames_where_a_row_is_too_long(monkeypatch, tmp_path):
+    texts = []
+    monkeypatch.setattr("mimicmotion.results.sheets.draw_line", lambda draw, corner, text, *_: texts.append(text))
+    contact_sheet(tmp_path / "sheet.jpg", [Row("row", [solid(RED)] * 100, [str(i) for i in range(100)])])
+    assert texts == ["row", *map(str, evenly_spaced(100, 12))]
+
+
+@pytest.mark.parametrize("height", [2, 64, 576, 1023])
+def test_a_bar_of_even_height_with_labels_stands_above_panels(height):
+    left, right = solid(RED, height, 90), solid(GREEN, height, 60)
+    plain, labelled = comparison_frames(left, right), comparison_frames(left, right, labels=("driving video", "result"))
+    added = labelled.shape[0] - plain.shape[0]
+    assert added % 2 == 0 and added >= 20 and labelled.shape[1] == plain.shape[1]
+    assert np.array_equal(labelled[added:], plain)
+    assert all((part > 100).any() for part in np.split(labelled[:added], [90], axis=1))
+    video = comparison_frames(left[None], right[None], labels=("driving video", "result"))
+    assert np.array_equal(video[0], labelled)

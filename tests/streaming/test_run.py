@@ -48,7 +48,8 @@ def type_in(monkeypatch, *answers):
 
 def test_batch_writes_the_published_number_of_frames(settings, tmp_path):
     assert run_causal(settings(num_latents=12)) == 0
-    assert names(tmp_path / "out") == ["demo.json", "demo.mp4", "demo_icon.mp4", "runs.jsonl"]
+    assert names(tmp_path / "out") == ["demo.json", "demo.mp4", "demo_icon.mp4", "index.html", "runs.jsonl"]
+    assert '"world"' in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert count(tmp_path / "out" / "demo.mp4") == count(tmp_path / "out" / "demo_icon.mp4") == 45
 
 
