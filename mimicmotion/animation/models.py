@@ -79,10 +79,10 @@ class Models:
 
         Raises: SetupError when a file is missing or is not what was noted of it.
         """
-        turbo, verify = self.config.turbo, self.config.runtime.verify_weights
-        hashes = weights_fingerprint(self.config, verify)
+        hashes, turbo = weights_fingerprint(self.config), self.config.turbo
         if turbo.lcm_lora_path:
-            hashes["lcm"] = weights_sha256(find_lcm_file(turbo.lcm_lora_path, turbo.lcm_weight_name), verify)
+            path = find_lcm_file(turbo.lcm_lora_path, turbo.lcm_weight_name)
+            hashes["lcm"] = weights_sha256(path, self.config.runtime.verify_weights)
         return hashes
 
     @cached_property

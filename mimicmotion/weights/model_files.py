@@ -26,12 +26,12 @@ CONFIGS = (
 POSE_NET_CONFIG = "pose_net/config.json"  # of a base folder that holds MimicMotion's networks itself
 
 
-def weights_fingerprint(config, verify: bool = False) -> dict[str, str]:
+def weights_fingerprint(config) -> dict[str, str]:
     """SHA-256 of all that determines the model's numbers, for sidecar files and cache keys.
 
     Returns: "vae", "image_encoder" and either "checkpoint" or "unet" and "pose_net": hashes of the weight files as
-    they are on disk (remembered between runs, see `cached_sha256`; read anew to `verify` them); "configs": a hash of
-    the components' configuration. The LCM weights, if any, are not part of it.
+    they are on disk (remembered between runs, see `cached_sha256`; read anew where `config.runtime.verify_weights` is
+    set); "configs": a hash of the components' configuration. The LCM weights, if any, are not part of it.
 
     Raises: SetupError as `create_pipeline` when a file is missing or is not what was noted of it.
     """
@@ -42,6 +42,7 @@ def weights_fingerprint(config, verify: bool = False) -> dict[str, str]:
         files |= {"unet": find_weights(base / "unet"), "pose_net": find_weights(base / "pose_net")}
     else:
         files["checkpoint"] = checkpoint
+    verify = getattr(getattr(config, "runtime", None), "verify_weights", False)
     hashes = {name: weights_sha256(path, verify) for name, path in files.items()}
     configs = CONFIGS if checkpoint is not None else (*CONFIGS, POSE_NET_CONFIG)
     return hashes | {"configs": sha256_json({name: read_json(base / name) for name in configs})}
