@@ -32,7 +32,8 @@ def animate(
 
     Returns: frames, uint8 (frames, height, width, 3), RGB, without the reference's own; they play at `fps`.
 
-    Raises: UsageError for a wrong setting, InputError for a picture or video that cannot be used, SetupError for
+    Raises: UsageError for a wrong setting, or a finished result at `output` that was made differently (overwrite=True
+        replaces it), InputError for a picture or video that cannot be used, SetupError for
         missing weights.
     """
     import numpy as np
@@ -48,13 +49,15 @@ def animate(
     if output:
         require_places(job.output, sidecar_path(job.output))
     animator.models.check()
+    if output:
+        animator.require_kept([job])
     animator.models.resolve()
     made_from = animator.recipe(job)
     clip = animator.prepare(job)
     latents = animator.sample(clip)
     frames = np.concatenate(list(decode_frames(animator.models.pipeline, latents, config.sampling)))
     if output:
-        animator.write(clip, latents)
+        animator.write(clip, latents, made_from)
         write_record(animator.models, clip, made_from)
     return frames
 

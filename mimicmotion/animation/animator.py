@@ -128,7 +128,7 @@ class Animator:
             if reason:
                 logger.warning("%s is made anew: %s", path, reason)
         if job.output not in missing:
-            self._complete(outcome, list(missing))
+            self._complete(outcome, made_from, list(missing))
             return
         from mimicmotion.timing import StageClock
 
@@ -140,15 +140,15 @@ class Animator:
         with clock.stage("sampling"):
             latents = self.sample(clip)
         with clock.stage("decoding"):
-            self.write(clip, latents)
+            self.write(clip, latents, made_from)
         outcome.status, outcome.frames, outcome.message = "done", clip.num_frames, str(job.output)
         outcome.stages = clock.rounded()
         write_record(self.models, clip, made_from, {"stage_seconds": outcome.stages})
 
-    def _complete(self, outcome: Outcome, missing: list[Path]) -> None:
+    def _complete(self, outcome: Outcome, made_from: dict, missing: list[Path]) -> None:
         """Makes the companions of a finished result, for which nothing has to be sampled."""
         clip = self.prepare(outcome.job)
-        self.writer.complete(clip, missing)
+        self.writer.complete(clip, missing, made_from)
         add_to_sidecar(outcome.job.output, missing)
         names = ", ".join(path.name for path in missing)
         outcome.status, outcome.frames = "done", clip.num_frames
@@ -162,6 +162,6 @@ class Animator:
         """As `Sampler.sample_recorded`."""
         return self.sampler.sample_recorded(clip)
 
-    def write(self, clip: "Clip", latents: "torch.Tensor") -> None:
+    def write(self, clip: "Clip", latents: "torch.Tensor", made_from: dict) -> None:
         """As `ResultWriter.write`."""
-        self.writer.write(clip, latents)
+        self.writer.write(clip, latents, made_from)

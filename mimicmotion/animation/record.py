@@ -10,7 +10,7 @@ from mimicmotion.errors import InputError
 from mimicmotion.features import SIDECAR_SUFFIX, Reference
 from mimicmotion.files import content_sha256, printable
 from mimicmotion.pipelines import turbo_steps_and_guidance
-from mimicmotion.results import Job, recipe, require_places, sidecar_path, unfinished, write_sidecar
+from mimicmotion.results import Job, provenance, recipe, require_places, sidecar_path, unfinished, write_sidecar
 from mimicmotion.video import VideoSource
 
 if TYPE_CHECKING:
@@ -73,8 +73,11 @@ def facts(models: Models, clip: "Clip") -> dict:
     steps, guidance = turbo_steps_and_guidance(models.config.turbo, clip.job.case)
     height, width = clip.reference.pixels.shape[:2]
     renamed = {"named_after": clip.job.video.name} if clip.job.renamed else {}
+    given = {"video": clip.job.video, "reference": Path(clip.job.case.ref_image_path)}
     return {
         **renamed,
+        "paths": {name: {"given": str(path), "absolute": os.path.abspath(path)} for name, path in given.items()},
+        "made": provenance(models.config),
         "seed": clip.job.case.seed,
         "frames": clip.num_frames,
         "height": height,

@@ -16,7 +16,7 @@ from mimicmotion.errors import InputError
 from mimicmotion.features import DrawnPoses
 from mimicmotion.pipelines import turbo_steps_and_guidance
 from mimicmotion.progress import Progress
-from mimicmotion.results import Job, Row, comparison_frames, contact_sheet, evenly_spaced
+from mimicmotion.results import Job, Row, comparison_frames, contact_sheet, evenly_spaced, recipe_tag
 from mimicmotion.video import VideoWriter, open_video
 
 logger = logging.getLogger(__name__)
@@ -32,20 +32,23 @@ class ResultWriter:
     def __init__(self, models: Models):
         self.models, self.output, self.sampling = models, models.config.output, models.config.sampling
 
-    def write(self, clip: Clip, latents: torch.Tensor) -> None:
+    def write(self, clip: Clip, latents: torch.Tensor, made_from: dict) -> None:
         """Writes the mp4 while the VAE decodes, the comparison if asked for, and the contact sheet.
+
+        Mp4 and sheet carry the hash of the recipe `made_from`: a file that was sent to somebody can be told by it.
 
         Raises: NumericalError for frames that are not finite, SetupError for a full disk.
         """
         job, output = clip.job, self.output
         audio = clip.video.path if output.audio == "keep" and sound_fits(clip) else None
-        with VideoWriter(job.output, job.case.fps, crf=output.crf, audio_from=audio) as writer:
+        tags = {"comment": recipe_tag(made_from)}
+        with VideoWriter(job.output, job.case.fps, crf=output.crf, audio_from=audio, metadata=tags) as writer:
             frames = written(writer, decode_frames(self.models.pipeline, latents, self.sampling))
             picks = self._follow(clip, frames, output.comparison)
         if output.contact_sheet:
-            write_sheet(clip, picks, made_with(self.models.config, job))
+            write_sheet(clip, picks, made_with(self.models.config, job), recipe_tag(made_from))
 
-    def complete(self, clip: Clip, missing: Collection[Path]) -> None:
+    def complete(self, clip: Clip, missing: Collection[Path], made_from: dict) -> None:
         """Makes the companions `missing` of a finished result from its mp4.
 
         Raises: InputError when the mp4 is not as long as the clip; SetupError for a full disk.
@@ -57,7 +60,7 @@ class ResultWriter:
             raise InputError(f"{what}; pass --overwrite to make it again")
         picks = self._follow(clip, (frame[None] for _, frame in result.frames()), job.beside(COMPARISON) in missing)
         if job.beside(SHEET) in missing:
-            write_sheet(clip, picks, made_with(self.models.config, job))
+            write_sheet(clip, picks, made_with(self.models.config, job), recipe_tag(made_from))
 
     def _follow(self, clip: Clip, result: Iterable[np.ndarray], comparison: bool) -> list[np.ndarray]:
         """Takes the result's frames piece by piece; returns those for the contact sheet, writes a comparison if asked
@@ -96,7 +99,7 @@ def made_with(config: Config, job: Job) -> str:
     return f"{steps} steps, {config.turbo.scheduler}, guidance {guidance:g}, seed {job.case.seed}"
 
 
-def write_sheet(clip: Clip, picks: list[np.ndarray], subtitle: str) -> None:
+def write_sheet(clip: Clip, picks: list[np.ndarray], subtitle: str, comment: str) -> None:
     """Writes the contact sheet beside the result; `picks` are its evenly spaced frames."""
     places = evenly_spaced(clip.num_frames, SHEET_COLUMNS)
     wanted = {clip.driving.frame_indices[place] for place in places}
@@ -109,7 +112,7 @@ def write_sheet(clip: Clip, picks: list[np.ndarray], subtitle: str) -> None:
         Row("poses, fitted to the reference", [drawn_frame(clip.drawn, place + 1) for place in places], numbers),
         Row("result", picks, numbers),
     ]
-    contact_sheet(clip.job.beside(SHEET), rows, title=clip.job.output.stem, subtitle=subtitle)
+    contact_sheet(clip.job.beside(SHEET), rows, title=clip.job.output.stem, subtitle=subtitle, comment=comment)
 
 
 def sound_fits(clip: Clip) -> bool:

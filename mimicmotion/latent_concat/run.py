@@ -46,6 +46,7 @@ from mimicmotion.pipelines import check_steps
 from mimicmotion.results import (
     Job,
     distinct_names,
+    provenance,
     recipe,
     recorded,
     require_kept,
@@ -280,7 +281,7 @@ def decode_videos(config: Config) -> int:
         say(f"{output}: {frames} frames of {len(clips)} clips")
         if report:
             write_report(config, clips, decoder, output)
-        write_sidecar(output, made_from, facts(clips, parts, frames), report)
+        write_sidecar(output, made_from, facts(clips, parts, frames) | {"made": provenance(config)}, report)
         log.item(output=str(output), status="done", frames=frames)
     if config.output.page:
         refresh_page(folder)

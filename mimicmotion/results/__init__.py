@@ -35,6 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "add_to_sidecar",
             "package_versions",
             "recipe",
+            "recipe_tag",
             "sidecar_path",
             "unfinished",
             "versions",

@@ -11,14 +11,13 @@ from pathlib import Path
 from mimicmotion.cli import command_line
 from mimicmotion.config import Config, different_settings
 from mimicmotion.places import PACKAGE
-from mimicmotion.results.sidecar import versions
 
 GIT_SECONDS = 5.0  # a repository on a slow network drive must not hold up a run
 
 
 def provenance(config: Config) -> dict:
     """Plain values: command (words, empty where Python code called), folder, date, settings that differ from the
-    defaults by path, code, machine, versions. Nothing of the environment but what is named here.
+    defaults by path, code, machine. Nothing of the environment but what is named here.
     """
     return {
         "date": now(),
@@ -27,7 +26,6 @@ def provenance(config: Config) -> dict:
         "different_settings": different_settings(config),
         "code": dict(code_version()),
         "machine": machine(),
-        "versions": versions(),
     }
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from mimicmotion.config import Config
 from mimicmotion.errors import INTERRUPTED, MimicMotionError
 from mimicmotion.results.provenance import now, provenance
+from mimicmotion.results.sidecar import versions
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class RunLog:
 def recorded(folder: str | Path, config: Config, planned: int = 1) -> Iterator[RunLog]:
     """A run of `config` whose beginning and end are written into the history of `folder`; `planned`: its results."""
     log, start = RunLog(folder), time.perf_counter()
-    log.write("run", {"planned": planned} | provenance(config))
+    log.write("run", {"planned": planned, "versions": versions()} | provenance(config))
     try:
         yield log
     except KeyboardInterrupt:

@@ -51,8 +51,11 @@ def contact_sheet(
     title: str | None = None,
     tile_width: int = 160,
     subtitle: str | None = None,
+    comment: str | None = None,
 ) -> None:
     """Writes a .jpg with one row of pictures per (label, frames) or (label, frames, captions), see `Row`.
+
+    comment: a text that the file carries and nobody sees.
 
     Rows of more than 12 frames show 12, evenly spaced; tiles shrink where the sheet would exceed 2400x8000.
 
@@ -87,7 +90,7 @@ def contact_sheet(
             _text(draw, corner, caption, CAPTION_SIZE, tile_width)
         top += height + _around(row)
     encoded = io.BytesIO()
-    sheet.save(encoded, "JPEG", quality=90)
+    sheet.save(encoded, "JPEG", quality=90, **({"comment": comment} if comment else {}))
     write_bytes(path, encoded.getvalue())
 
 

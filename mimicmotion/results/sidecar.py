@@ -51,6 +51,11 @@ def recipe(config: Config, case: TestCase, inputs: dict[str, str], weights: dict
     return {"settings": settings, "inputs": inputs, "weights": weights, "detector": detector}
 
 
+def recipe_tag(made_from: dict) -> str:
+    """What the files of a result carry of its recipe: the hash that their sidecar has too."""
+    return f"mimicmotion recipe {sha256_json(made_from)}"
+
+
 def write_sidecar(output: Path, made_from: dict, facts: dict, companions: Iterable[Path] = ()) -> None:
     """Writes the sidecar of a finished result. It is written last: where it is, the result is whole.
 

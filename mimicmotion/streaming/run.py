@@ -25,7 +25,7 @@ from mimicmotion.files import (
 from mimicmotion.gallery import refresh_page
 from mimicmotion.places import looked_for
 from mimicmotion.progress import track
-from mimicmotion.results import RunLog, recorded, require_places, versions
+from mimicmotion.results import RunLog, provenance, recorded, require_places, versions
 from mimicmotion.streaming.actions import (
     ActionMode,
     Actions,
@@ -292,6 +292,7 @@ def report(
         "device": describe_device(generator.model.device),
         "dtype": str(generator.model.dtype),
         "versions": versions(),
+        "made": provenance(config),
     }
     write_json(recording.clean_path.with_suffix(".json"), sealed(record))
     if config.output.page:

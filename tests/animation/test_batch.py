@@ -72,6 +72,11 @@ def test_every_video_gets_a_result_a_sheet_and_a_record(project):
     assert 0 < facts["joints_outside"] < 0.2  # the reference's feet are cropped
     assert facts["settings"]["sampling"]["pose_strength"] == 1
     assert facts["versions"]["torch"] == torch.__version__
+    assert facts["made"]["different_settings"]["test_case[0].seed"] == 3 and facts["made"]["date"]
+    assert facts["paths"]["video"]["absolute"] == str(project / "videos" / "a.mp4")
+    tag = f"mimicmotion recipe {facts['recipe_sha256']}".encode()
+    for ending in ("mp4", "jpg"):
+        assert tag in (project / "outputs" / "videos" / f"a.{ending}").read_bytes()
     assert summary(project) == {"a.mp4": "done", "b.mp4": "done", "c.mp4": "done"}
 
 
