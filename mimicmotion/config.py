@@ -211,6 +211,17 @@ class LatentConcatSettings:
 
 
 @dataclass
+class SweepSettings:
+    """Many settings on the same clips; see doc/experiments.md."""
+
+    settings: list[str] | None = None  # "name=value,value", named as the main script's flags or by path
+    output_dir: str = "outputs/sweep"
+    metrics: bool = False
+    truth: str | None = setting(None, file=True)  # folder of true videos, <video stem>.mp4
+    keep_models: int = setting(2, low=1)  # sets of networks that stay loaded
+
+
+@dataclass
 class LatentStepSettings:
     """Recording the latents of every sampling step; see doc/latent_step_decoder.md."""
 
@@ -238,14 +249,19 @@ class Config:
     feature_cache: FeatureCacheSettings = field(default_factory=FeatureCacheSettings)
     latent_steps: LatentStepSettings = field(default_factory=LatentStepSettings)
     latent_concat: LatentConcatSettings = field(default_factory=LatentConcatSettings)
+    sweep: SweepSettings = field(default_factory=SweepSettings)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Settings with where they came from: "configs/test.yaml", "--seed", "output.crf=20"; defaults are not named."""
+    """Settings with where they came from: "configs/test.yaml", "--seed", "output.crf=20"; defaults are not named.
+
+    `file` is what they started from.
+    """
 
     config: Config
     sources: dict[str, str]
+    file: "str | Path | Config | None" = None
 
     def differences(self) -> list[str]:
         """One line for each setting that is not as its default: path, value and source."""
@@ -318,7 +334,7 @@ def _merge_layers(
         sources |= dict.fromkeys(changed, pair)
     config = OmegaConf.to_object(settings)
     check_config(config)
-    return Origin(config, sources)
+    return Origin(config, sources, path)
 
 
 def _find_files(config: Config) -> None:

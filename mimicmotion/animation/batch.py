@@ -7,13 +7,13 @@ from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.recording import check_recording
-from mimicmotion.config import Config
+from mimicmotion.config import Config, TestCase
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError
-from mimicmotion.features import frame_geometry, read_picture
+from mimicmotion.features import Geometry, frame_geometry, read_picture
 from mimicmotion.files import remove_stale_temporaries, require_writable
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
 from mimicmotion.results import Job, RunLog, left_out, plan_jobs, recorded
-from mimicmotion.video import effective_stride, open_video
+from mimicmotion.video import VideoSource, effective_stride, open_video
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def summary_table(outcomes: list[Outcome], others: Sequence[Path] = ()) -> str:
     ]
     rows += [(path.name, "left out", "-", "-", NOT_A_VIDEO) for path in others]
     counts = {status: sum(o.status == status for o in outcomes) for status in dict.fromkeys(o.status for o in outcomes)}
-    return _table(header, rows) + "\n" + ", ".join(f"{count} {status}" for status, count in counts.items())
+    return text_table(header, rows) + "\n" + ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 def dry_run_table(config: Config, jobs: list[Job]) -> str:
@@ -122,25 +122,37 @@ def dry_run_table(config: Config, jobs: list[Job]) -> str:
     rows = [_dry_run_row(config, job) for job in jobs]
     rows += [(path.name, "-", "-", "-", "-", "-", NOT_A_VIDEO) for path in left_out(config)]
     passes = sum(int(row[5]) for row in rows if row[5].isdigit())
-    return f"{_table(header, rows)}\n{len(jobs)} results, {passes} UNet passes"
+    return f"{text_table(header, rows)}\n{len(jobs)} results, {passes} UNet passes"
 
 
 def _dry_run_row(config: Config, job: Job) -> tuple[str, ...]:
     try:
-        video = open_video(job.video, settings=config.video)
-        picture = read_picture(job.case.ref_image_path)
+        geometry, frames = planned(job, open_video(job.video, settings=config.video))
     except MimicMotionError as error:
         return (job.video.name, "-", "-", "-", "-", "-", f"cannot run: {error}")
-    geometry = frame_geometry(*picture.shape[:2], job.case.resolution)
-    frames = -(-video.num_frames // effective_stride(video.fps, job.case.sample_stride))
-    tiles = len(tile_windows(1 + frames, job.case.num_frames, job.case.frames_overlap, config.sampling.tile_layout))
-    steps, guidance = turbo_steps_and_guidance(config.turbo, job.case)
-    passes = steps * tiles * (2 if guidance > 1 else 1)
+    tiles, steps, passes = count_passes(config, job.case, frames)
     size = f"{geometry.width}x{geometry.height}"
     return (job.video.name, size, str(frames), str(tiles), str(steps), str(passes), str(job.output))
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def planned(job: Job, video: VideoSource) -> tuple[Geometry, int]:
+    """Size and number of frames of a job's result, before anything is detected or sampled.
+
+    Raises: InputError for a reference that cannot be read.
+    """
+    picture = read_picture(job.case.ref_image_path)
+    frames = -(-video.num_frames // effective_stride(video.fps, job.case.sample_stride))
+    return frame_geometry(*picture.shape[:2], job.case.resolution), frames
+
+
+def count_passes(config: Config, case: TestCase, frames: int) -> tuple[int, int, int]:
+    """(tiles, steps, UNet passes in all) of a result of `frames` frames, the reference's own not counted."""
+    tiles = len(tile_windows(1 + frames, case.num_frames, case.frames_overlap, config.sampling.tile_layout))
+    steps, guidance = turbo_steps_and_guidance(config.turbo, case)
+    return tiles, steps, steps * tiles * (2 if guidance > 1 else 1)
+
+
+def text_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
     lines.insert(1, "  ".join("-" * width for width in widths))

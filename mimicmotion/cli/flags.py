@@ -11,8 +11,8 @@ from typing import Any
 class Flag:
     """A command-line flag and the setting that it overrides.
 
-    kind is a type, a list type ("list"), or a constant that the bare flag stands for. A path that begins with
-    "test_case[*]" means every test case.
+    kind is a type, a list type ("list"), texts of a flag that is given many times ("pairs"), or a constant that the
+    bare flag stands for. A path that begins with "test_case[*]" means every test case.
     """
 
     name: str

@@ -74,6 +74,8 @@ def _add_flag(section, flag: Flag, default: Any) -> None:
     text = f"{text} [{flag.path}, default {_yaml(default)}]".replace("%", "%%")
     if flag.kind == "list":
         section.add_argument(flag.name, dest=destination, nargs="+", metavar="NAME", help=text)
+    elif flag.kind == "pairs":
+        section.add_argument(flag.name, dest=destination, action="append", metavar="NAME=VALUE,...", help=text)
     elif isinstance(flag.kind, type):
         section.add_argument(flag.name, dest=destination, type=flag.kind, metavar=flag.kind.__name__.upper(), help=text)
     else:
@@ -131,12 +133,19 @@ def settings_by_flag(values: dict[str, Any], groups: Groups) -> dict[str, Any]:
 
     Raises: UsageError for a name that is neither.
     """
+    return {setting_of_flag(name, groups): value for name, value in values.items()}
+
+
+def setting_of_flag(name: str, groups: Groups) -> str:
+    """The path of the setting that is named as a flag without its dashes, or by path already.
+
+    Raises: UsageError for a name that is neither.
+    """
     paths = {_attribute(flag): flag.path for group in groups.values() for flag in group}
     roots = {f.name for f in dataclasses.fields(Config)}
-    for name in values:
-        if name not in paths and split_path(name)[0] not in roots:
-            raise UsageError(f"unknown setting '{name}'{nearest(name, list(paths))}")
-    return {paths.get(name, name): value for name, value in values.items()}
+    if name not in paths and split_path(name)[0] not in roots:
+        raise UsageError(f"unknown setting '{name}'{nearest(name, list(paths))}")
+    return paths.get(name, name)
 
 
 def follow_scheduler(origin: Origin, path: str | Config) -> None:

@@ -1,0 +1,107 @@
+"""Quality over seconds: which settings are worth what they cost."""
+
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mimicmotion.files import atomic_path
+from mimicmotion.sweep.names import title_of
+from mimicmotion.sweep.tables import Row
+
+# Seconds of loading: a result that loaded its networks, which takes longer, has first calls in its other seconds.
+LOADED = 0.25
+# What makes another picture rather than a better or a worse one: results are averaged over it.
+PICTURES = re.compile(r"test_case\[.*\]\.(seed|ref_image_path)")
+QUALITIES = (("psnr", "PSNR in dB"), ("ssim", "SSIM"))
+Values = dict[str, object]
+
+
+def draw_plot(path: Path, rows: list[Row]) -> Path | None:
+    """Writes a picture with a point for each combination of settings, its mean over clips, seeds and references, with
+    bars from the least to the greatest; lines join what differs in one number alone. None where nothing was measured.
+
+    Raises: SetupError when the file cannot be written.
+    """
+    ways = [(kind, of) for kind, of in _ways() if any(of(row) for row in rows)]
+    if not ways:
+        return None
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    size = (6.4 * len(QUALITIES), 4.8 * len(ways))
+    figure, axes = plt.subplots(len(ways), len(QUALITIES), figsize=size, layout="constrained", squeeze=False)
+    for (kind, of), line in zip(ways, axes, strict=True):
+        for (name, title), place in zip(QUALITIES, line, strict=True):
+            _draw(place, rows, lambda row, of=of, name=name: of(row).get(name))
+            place.set_ylabel(f"{title} against {kind}")
+            place.set_xlabel("seconds per frame, sampling and decoding")
+    axes[0][0].legend(fontsize="small")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+    return path
+
+
+def _ways() -> tuple[tuple[str, Callable[[Row], dict]], ...]:
+    return (("the costliest", lambda row: row.measures), ("the truth", lambda row: row.truth_measures))
+
+
+def _draw(axes, rows: list[Row], quality: Callable[[Row], float | None]) -> None:
+    along = axis_of([row.cell.values for row in rows])
+    for series, points in sorted(_series(rows, along).items()):
+        drawn = []
+        for text, group in points.items():
+            seconds, values = seconds_per_frame(group), [quality(row) for row in group]
+            known = [value for value in values if value is not None]
+            if known and seconds:
+                drawn.append((text, seconds, known))
+        if not drawn:
+            continue
+        drawn.sort(key=lambda point: statistics.fmean(point[1]))
+        x, y = ([statistics.fmean(point[side]) for point in drawn] for side in (1, 2))
+        bars = [_bars([point[side] for point in drawn]) for side in (1, 2)]
+        axes.errorbar(x, y, xerr=bars[0], yerr=bars[1], marker="o", capsize=2, linewidth=1, label=series or None)
+        for text, place in zip((point[0] for point in drawn), zip(x, y, strict=True), strict=True):
+            axes.annotate(text, place, textcoords="offset points", xytext=(5, 5), fontsize="small")
+    axes.set_xscale("log")
+    axes.grid(alpha=0.3)
+    axes.margins(0.12)
+
+
+def _series(rows: list[Row], along: str | None) -> dict[str, dict[str, list[Row]]]:
+    """Name of a line -> text of a point -> its results."""
+    found: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        if not row.facts:
+            continue
+        compared = {path: value for path, value in row.cell.values.items() if not PICTURES.fullmatch(path)}
+        point = {along: compared.pop(along)} if along in compared else {}
+        found.setdefault(title_of(compared), {}).setdefault(title_of(point), []).append(row)
+    return found
+
+
+def axis_of(values: Sequence[Values]) -> str | None:
+    """The swept number with the most values, which runs along the lines; None where no number is swept."""
+    seen: dict[str, set] = {}
+    for combination in values:
+        for path, value in combination.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and not PICTURES.fullmatch(path):
+                seen.setdefault(path, set()).add(value)
+    return max(seen, key=lambda path: len(seen[path])) if seen else None
+
+
+def seconds_per_frame(rows: list[Row]) -> list[float]:
+    """Of each result; those that had to load networks are left out where there are others."""
+    settled = [row for row in rows if (row.seconds["loading"] or 0) < LOADED]
+    known = [row for row in settled or rows if row.seconds["sampling"] is not None]
+    return [(row.seconds["sampling"] + row.seconds["decoding"]) / row.facts["frames"] for row in known]
+
+
+def _bars(groups: Sequence[Sequence[float]]) -> list[list[float]]:
+    means = [statistics.fmean(group) for group in groups]
+    low = [mean - min(group) for mean, group in zip(means, groups, strict=True)]
+    high = [max(group) - mean for mean, group in zip(means, groups, strict=True)]
+    return [low, high]
