@@ -3,6 +3,7 @@
 A name depends on the combination alone and not on its company, so that a sweep with more values finds what is there.
 """
 
+import functools
 import hashlib
 import re
 from dataclasses import fields, is_dataclass
@@ -35,7 +36,7 @@ def cell_name(values: dict[str, Any]) -> str:
     name = "_".join(parts)
     if len(name) <= LONGEST:
         return name
-    return f"{name[:LONGEST]}-{sha256_json(list(values.items()))[:12]}"
+    return f"{name[:LONGEST]}-{sha256_json(values)[:12]}"
 
 
 def title_of(values: dict[str, Any]) -> str:
@@ -81,7 +82,8 @@ def _safe(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+-]+", "-", text).strip("-.")
 
 
-def _settings() -> list[tuple[str, str]]:
+@functools.cache
+def _settings() -> tuple[tuple[str, str], ...]:
     """Section and name of every setting."""
     found = []
     for part in fields(Config):
@@ -90,7 +92,7 @@ def _settings() -> list[tuple[str, str]]:
             found += [(part.name, inner.name) for inner in fields(schema)]
         else:
             found.append(("", part.name))
-    return found
+    return tuple(found)
 
 
 def _place(path: str) -> int:

@@ -3,6 +3,7 @@
 import re
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mimicmotion.files import atomic_path
@@ -17,13 +18,29 @@ QUALITIES = (("psnr", "PSNR in dB"), ("ssim", "SSIM"))
 Values = dict[str, object]
 
 
+@dataclass(frozen=True)
+class Way:
+    """What results are held against, where their measures are, and whether it is one of them."""
+
+    name: str
+    of: Callable[[Row], dict]
+    by_cost: bool
+
+
+WAYS = (
+    Way("the costliest", lambda row: row.measures, True),
+    Way("the truth", lambda row: row.truth_measures, False),
+)
+
+
 def draw_plot(path: Path, rows: list[Row]) -> Path | None:
     """Writes a picture with a point for each combination of settings, its mean over clips, seeds and references, with
-    bars from the least to the greatest; lines join what differs in one number alone. None where nothing was measured.
+    bars from the least to the greatest; lines join what differs in one number alone, and what all were held against
+    is a line of its own. None where nothing was measured.
 
     Raises: SetupError when the file cannot be written.
     """
-    ways = [(kind, of) for kind, of in _ways() if any(of(row) for row in rows)]
+    ways = [way for way in WAYS if any(way.of(row) for row in rows)]
     if not ways:
         return None
     import matplotlib
@@ -33,20 +50,20 @@ def draw_plot(path: Path, rows: list[Row]) -> Path | None:
 
     size = (6.4 * len(QUALITIES), 4.8 * len(ways))
     figure, axes = plt.subplots(len(ways), len(QUALITIES), figsize=size, layout="constrained", squeeze=False)
-    for (kind, of), line in zip(ways, axes, strict=True):
+    for way, line in zip(ways, axes, strict=True):
         for (name, title), place in zip(QUALITIES, line, strict=True):
-            _draw(place, rows, lambda row, of=of, name=name: of(row).get(name))
-            place.set_ylabel(f"{title} against {kind}")
+            _draw(place, rows, lambda row, way=way, name=name: way.of(row).get(name))
+            if way.by_cost:
+                _draw_costliest(place, rows)
+            place.set_ylabel(f"{title} against {way.name}")
             place.set_xlabel("seconds per frame, sampling and decoding")
-    axes[0][0].legend(fontsize="small")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    if labels:
+        figure.legend(handles, labels, fontsize="small", loc="outside upper center", ncols=3)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
     plt.close(figure)
     return path
-
-
-def _ways() -> tuple[tuple[str, Callable[[Row], dict]], ...]:
-    return (("the costliest", lambda row: row.measures), ("the truth", lambda row: row.truth_measures))
 
 
 def _draw(axes, rows: list[Row], quality: Callable[[Row], float | None]) -> None:
@@ -66,9 +83,17 @@ def _draw(axes, rows: list[Row], quality: Callable[[Row], float | None]) -> None
         axes.errorbar(x, y, xerr=bars[0], yerr=bars[1], marker="o", capsize=2, linewidth=1, label=series or None)
         for text, place in zip((point[0] for point in drawn), zip(x, y, strict=True), strict=True):
             axes.annotate(text, place, textcoords="offset points", xytext=(5, 5), fontsize="small")
-    axes.set_xscale("log")
     axes.grid(alpha=0.3)
-    axes.margins(0.12)
+    axes.margins(0.15)
+
+
+def _draw_costliest(axes, rows: list[Row]) -> None:
+    """It has no quality of its own: how long it took is a line across the picture."""
+    names = list(dict.fromkeys(row.against for row in rows if row.against))
+    seconds = seconds_per_frame([row for row in rows if row.cell.name in names])
+    if seconds:
+        what = names[0] if len(names) == 1 else f"the costliest: {len(names)} cells"
+        axes.axvline(statistics.fmean(seconds), color="grey", linestyle="--", label=f"held against: {what}")
 
 
 def _series(rows: list[Row], along: str | None) -> dict[str, dict[str, list[Row]]]:
