@@ -98,7 +98,7 @@ def _panel(row: Row, size: Sequence[int], place) -> Panel:
 def draw_grid(path: Path, clip: str, rows: Sequence[Row], panels: Sequence[Panel]) -> None:
     """Writes a row of frames per result; of one that failed the reason."""
     picks = {id(panel.row): panel.picks for panel in panels}
-    labelled = [(_label(row), picks.get(id(row), [])) for row in rows]
+    labelled = [(_label(row, any(r.against == row.cell.name for r in rows)), picks.get(id(row), [])) for row in rows]
     totals = {row.facts["frames"] for row in rows if row.facts}
     frames = ""
     if len(totals) == 1:
@@ -107,12 +107,14 @@ def draw_grid(path: Path, clip: str, rows: Sequence[Row], panels: Sequence[Panel
     contact_sheet(path, labelled, title=f"{clip}{frames}")
 
 
-def _label(row: Row) -> str:
+def _label(row: Row, costliest: bool) -> str:
     if not row.facts:
         return f"{row.cell.title}: {row.status}{f', {row.message}' if row.message else ''}"
     parts = [row.cell.title, f"{row.passes} UNet passes"]
     if row.measures:
         parts.append(f"{row.measures['psnr']:.1f} dB against {row.against}")
+    if costliest:
+        parts.append("what others are held against")
     if row.truth_measures:
         parts.append(f"{row.truth_measures['psnr']:.1f} dB against the truth")
     return "; ".join(parts)

@@ -81,19 +81,22 @@ def _draw(axes, rows: list[Row], quality: Callable[[Row], float | None]) -> None
         x, y = ([statistics.fmean(point[side]) for point in drawn] for side in (1, 2))
         bars = [_bars([point[side] for point in drawn]) for side in (1, 2)]
         axes.errorbar(x, y, xerr=bars[0], yerr=bars[1], marker="o", capsize=2, linewidth=1, label=series or None)
-        for text, place in zip((point[0] for point in drawn), zip(x, y, strict=True), strict=True):
-            axes.annotate(text, place, textcoords="offset points", xytext=(5, 5), fontsize="small")
+        for number, (point, place) in enumerate(zip(drawn, zip(x, y, strict=True), strict=True)):
+            # Neighbours are often near: their texts stand above and below in turns.
+            offset = (5, 5) if number % 2 == 0 else (5, -12)
+            axes.annotate(point[0], place, textcoords="offset points", xytext=offset, fontsize="small")
     axes.grid(alpha=0.3)
     axes.margins(0.15)
 
 
 def _draw_costliest(axes, rows: list[Row]) -> None:
     """It has no quality of its own: how long it took is a line across the picture."""
-    names = list(dict.fromkeys(row.against for row in rows if row.against))
-    seconds = seconds_per_frame([row for row in rows if row.cell.name in names])
+    names = {row.against for row in rows if row.against}
+    costliest = [row for row in rows if row.cell.name in names]
+    seconds = seconds_per_frame(costliest)
     if seconds:
-        what = names[0] if len(names) == 1 else f"the costliest: {len(names)} cells"
-        axes.axvline(statistics.fmean(seconds), color="grey", linestyle="--", label=f"held against: {what}")
+        titles = "; ".join(dict.fromkeys(title_of(_compared(row)) for row in costliest))
+        axes.axvline(statistics.fmean(seconds), color="grey", linestyle="--", label=f"held against: {titles}")
 
 
 def _series(rows: list[Row], along: str | None) -> dict[str, dict[str, list[Row]]]:
@@ -102,10 +105,15 @@ def _series(rows: list[Row], along: str | None) -> dict[str, dict[str, list[Row]
     for row in rows:
         if not row.facts:
             continue
-        compared = {path: value for path, value in row.cell.values.items() if not PICTURES.fullmatch(path)}
+        compared = _compared(row)
         point = {along: compared.pop(along)} if along in compared else {}
         found.setdefault(title_of(compared), {}).setdefault(title_of(point), []).append(row)
     return found
+
+
+def _compared(row: Row) -> Values:
+    """The swept settings of a result without those that it is averaged over."""
+    return {path: value for path, value in row.cell.values.items() if not PICTURES.fullmatch(path)}
 
 
 def axis_of(values: Sequence[Values]) -> str | None:
