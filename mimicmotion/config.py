@@ -77,6 +77,8 @@ class TurboSettings:
     lcm_lora_path: str | None = setting(None, file=True)  # LoRA or complete UNet: file, folder or hub id
     lcm_weight_name: str | None = None
     lcm_lora_scale: float = 1.0
+    more_lora_paths: list[str] | None = setting(None, file=True)  # applied after that one, in this order
+    more_lora_scales: list[float] | None = None  # one for each of them; null: 1
     lcm_base_path: str | None = setting(None, file=True)  # SVD's own UNet, needed to merge a complete LCM UNet
     fuse_lcm_lora: bool = True
     skip_lcm_scheduler: bool = False
@@ -341,7 +343,9 @@ def _find_files(config: Config) -> None:
     """Points settings that name files beside the package there, where the working directory lacks them."""
     for owner, _, part in _fields(config):
         value = getattr(owner, part.name)
-        if part.metadata.get("file") and value and (found := find(value)) != Path(value):
+        if part.metadata.get("file") and isinstance(value, list):
+            setattr(owner, part.name, [str(find(path)) for path in value])
+        elif part.metadata.get("file") and value and (found := find(value)) != Path(value):
             setattr(owner, part.name, str(found))
 
 
@@ -440,10 +444,26 @@ def check_config(config: Config) -> None:
         )
     if config.turbo.scheduler_sigma_min >= config.turbo.scheduler_sigma_max:
         raise UsageError("turbo.scheduler_sigma_min must be below turbo.scheduler_sigma_max")
+    _check_more_loras(config.turbo)
     if not config.test_case:
         raise UsageError("test_case is empty; at least one entry with a ref_image_path is needed")
     for i, case in enumerate(config.test_case):
         _check_case(f"test_case[{i}]", case)
+
+
+def _check_more_loras(turbo: TurboSettings) -> None:
+    paths, scales = turbo.more_lora_paths or [], turbo.more_lora_scales
+    if paths and not turbo.lcm_lora_path:
+        raise UsageError("turbo.more_lora_paths come after turbo.lcm_lora_path, which is null")
+    if scales is not None and len(scales) != len(paths):
+        raise UsageError(
+            f"{1 + len(scales)} LoRA scales for {1 + len(paths)} LoRA files; give --lcm_lora_scale one for each of "
+            "--lcm_lora_path (turbo.lcm_lora_scale, turbo.more_lora_scales)"
+        )
+    if scales is not None and not all(map(math.isfinite, scales)):
+        raise UsageError(f"turbo.more_lora_scales are {scales}; they must be numbers")
+    if paths and not turbo.fuse_lcm_lora:
+        raise UsageError("several LoRAs are fused; drop --no_fuse_lcm_lora, or give one (turbo.more_lora_paths)")
 
 
 def _check_value(path: str, value: Any, limits) -> None:

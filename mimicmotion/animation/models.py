@@ -60,7 +60,15 @@ class Models:
         hashes, turbo = weights_fingerprint(self.config), self.config.turbo
         if turbo.lcm_lora_path:
             hashes["lcm"] = cached_sha256(find_lcm_file(turbo.lcm_lora_path, turbo.lcm_weight_name))
+        for number, (path, scale) in enumerate(self._more_loras(), 2):
+            hashes[f"lcm {number}"] = f"{cached_sha256(find_lcm_file(path))}, scale {scale!r}"
         return hashes
+
+    def _more_loras(self) -> list[tuple[str, float]]:
+        """Path and scale of each LoRA after the first."""
+        turbo = self.config.turbo
+        paths = turbo.more_lora_paths or []
+        return list(zip(paths, turbo.more_lora_scales or [1.0] * len(paths), strict=True))
 
     @cached_property
     def backend(self) -> str:
@@ -101,7 +109,7 @@ class Models:
         """All that the loaded networks depend on, as a hash: where it is equal, they are."""
         config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
         lcm = [turbo.lcm_lora_path, turbo.lcm_weight_name, turbo.lcm_lora_scale, turbo.fuse_lcm_lora]
-        lcm = [*lcm, turbo.lcm_base_path] if turbo.lcm_lora_path else []
+        lcm = [*lcm, turbo.lcm_base_path, self._more_loras()] if turbo.lcm_lora_path else []
         placed = [str(value) for value in (self.device, self.dtype, self.vae_dtype)]
         names = [config.base_model_path, config.ckpt_path]
         return sha256_json([self.weights, names, lcm, placed, runtime.offload, runtime.compile])
@@ -124,6 +132,7 @@ class Models:
         config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
         load_device = torch.device("cpu") if runtime.offload != "none" else self.device
         pipeline = create_pipeline(config, load_device, self.dtype, self.vae_dtype)
+        svd_base = turbo.lcm_base_path or config.base_model_path
         if turbo.lcm_lora_path:
             apply_lcm_weights(
                 pipeline,
@@ -131,8 +140,10 @@ class Models:
                 weight_name=turbo.lcm_weight_name,
                 scale=turbo.lcm_lora_scale,
                 fuse=turbo.fuse_lcm_lora,
-                svd_base=turbo.lcm_base_path or config.base_model_path,
+                svd_base=svd_base,
             )
+        for path, scale in self._more_loras():
+            apply_lcm_weights(pipeline, path, scale=scale, svd_base=svd_base)
         place_pipeline(pipeline, self.device, runtime.offload, runtime.compile)
         pipeline.progress_bar = lambda total: Progress("sampling", total, "tile")
         logger.info("Networks on %s in %s", describe_device(self.device), str(self.dtype).removeprefix("torch."))

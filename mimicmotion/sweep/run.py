@@ -146,7 +146,7 @@ class Sweep:
 def _files(config: Config) -> tuple:
     """What decides which weight files a cell needs."""
     turbo, pose = config.turbo, config.pose
-    lcm = (turbo.lcm_lora_path, turbo.lcm_weight_name)
+    lcm = (turbo.lcm_lora_path, turbo.lcm_weight_name, *(turbo.more_lora_paths or []))
     return (config.base_model_path, config.ckpt_path, *lcm, pose.backend, pose.model_det, pose.model_pose)
 
 
