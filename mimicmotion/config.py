@@ -95,6 +95,8 @@ class TurboSettings:
     lcm_lora_path: str | None = setting(None, file=True)  # LoRA or complete UNet: file, folder or hub id
     lcm_weight_name: str | None = None
     lcm_lora_scale: float = setting(1.0, most=1000)
+    more_lora_paths: list[str] | None = setting(None, file=True)  # applied after that one, in this order
+    more_lora_scales: list[float] | None = None  # one for each of them; null: 1
     lcm_base_path: str | None = setting(None, file=True)  # SVD's own UNet, needed to merge a complete LCM UNet
     fuse_lcm_lora: bool = True
     skip_lcm_scheduler: bool = False
@@ -255,6 +257,17 @@ class LatentConcatSettings:
 
 
 @dataclass
+class SweepSettings:
+    """Many settings on the same clips; see doc/experiments.md."""
+
+    settings: list[str] | None = None  # "name=value,value", named as the main script's flags or by path
+    output_dir: str = "outputs/sweep"
+    metrics: bool = False
+    truth: str | None = setting(None, file=True)  # folder of true videos, <video stem>.mp4
+    keep_models: int = setting(2, low=1)  # sets of networks that stay loaded
+
+
+@dataclass
 class LatentStepSettings:
     """Recording the latents of every sampling step; see doc/latent_step_decoder.md."""
 
@@ -283,14 +296,19 @@ class Config:
     feature_cache: FeatureCacheSettings = field(default_factory=FeatureCacheSettings)
     latent_steps: LatentStepSettings = field(default_factory=LatentStepSettings)
     latent_concat: LatentConcatSettings = field(default_factory=LatentConcatSettings)
+    sweep: SweepSettings = field(default_factory=SweepSettings)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Settings with where they came from: "configs/test.yaml", "--seed", "output.crf=20"; defaults are not named."""
+    """Settings with where they came from: "configs/test.yaml", "--seed", "output.crf=20"; defaults are not named.
+
+    `file` is what they started from.
+    """
 
     config: Config
     sources: dict[str, str]
+    file: "str | Path | Config | None" = None
 
     def differences(self) -> list[str]:
         """One line for each setting that is not as its default: path, value and source."""
@@ -367,14 +385,16 @@ def _merge_layers(
     except OmegaConfBaseException as error:
         raise UsageError(_explain(error)) from error
     check_config(config)
-    return Origin(config, sources)
+    return Origin(config, sources, path)
 
 
 def _find_files(config: Config) -> None:
     """Points settings that name files beside the package there, where the working directory lacks them."""
     for owner, _, part in _fields(config):
         value = getattr(owner, part.name)
-        if part.metadata.get("file") and value and (found := find(value)) != Path(value):
+        if part.metadata.get("file") and isinstance(value, list):
+            setattr(owner, part.name, [str(find(path)) for path in value])
+        elif part.metadata.get("file") and value and (found := find(value)) != Path(value):
             setattr(owner, part.name, str(found))
 
 
@@ -581,6 +601,7 @@ def check_config(config: Config) -> None:
         raise UsageError(f"pose.draw is empty; name some of {', '.join(POSE_PARTS)}, or pass --pose_strength 0")
     if config.turbo.scheduler_sigma_min >= config.turbo.scheduler_sigma_max:
         raise UsageError("turbo.scheduler_sigma_min must be below turbo.scheduler_sigma_max")
+    _check_more_loras(config.turbo)
     if not config.test_case:
         raise UsageError("test_case is empty; at least one entry with a ref_image_path is needed")
     for i, case in enumerate(config.test_case):
@@ -621,6 +642,21 @@ def parse_color(text: str) -> tuple[int, int, int]:
     if max(color) > 255:
         raise UsageError(f"reference.background is {text!r}; give a colour such as white, grey or '#7f7f7f'")
     return color
+
+
+def _check_more_loras(turbo: TurboSettings) -> None:
+    paths, scales = turbo.more_lora_paths or [], turbo.more_lora_scales
+    if paths and not turbo.lcm_lora_path:
+        raise UsageError("turbo.more_lora_paths come after turbo.lcm_lora_path, which is null")
+    if scales is not None and len(scales) != len(paths):
+        raise UsageError(
+            f"{1 + len(scales)} LoRA scales for {1 + len(paths)} LoRA files; give --lcm_lora_scale one for each of "
+            "--lcm_lora_path (turbo.lcm_lora_scale, turbo.more_lora_scales)"
+        )
+    if scales is not None and not all(map(math.isfinite, scales)):
+        raise UsageError(f"turbo.more_lora_scales are {scales}; they must be numbers")
+    if paths and not turbo.fuse_lcm_lora:
+        raise UsageError("several LoRAs are fused; drop --no_fuse_lcm_lora, or give one (turbo.more_lora_paths)")
 
 
 def _check_value(path: str, value: Any, limits) -> None:

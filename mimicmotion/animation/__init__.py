@@ -3,6 +3,7 @@
 animator   one result, from these parts: models, inputs -> clip -> sampler -> writer, record
 batch      many results: one bad video among good ones, the table, the dry run
 models     networks and detector that the results of a run share, opened when first needed
+opened     what is open, for runs of different settings to share; how many networks stay loaded
 inputs     what is found out about a picture or a video, one method each; a cache may stand in
 clip       a job made ready: frames chosen, poses followed and fitted, pixels cropped
 sampler    the call of the pipeline: clip -> latents
@@ -17,10 +18,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "animator": ["Animator", "Outcome"],
-        "batch": ["animate_folder", "run_all", "summary_table"],
+        "batch": ["NOT_A_VIDEO", "animate_folder", "count_passes", "planned", "run_all", "summary_table", "text_table"],
         "clip": ["Clip"],
         "inputs": ["InputFeatures"],
         "models": ["Models"],
+        "opened": ["Opened"],
         "record": ["write_record"],
         "recording": ["check_recording"],
         "writer": ["decode_frames"],

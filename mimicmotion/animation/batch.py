@@ -8,14 +8,14 @@ from pathlib import Path
 from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.recording import check_recording, experiment_name
 from mimicmotion.cli import say
-from mimicmotion.config import Config
+from mimicmotion.config import Config, TestCase
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, is_lasting, machine_message
-from mimicmotion.features import frame_geometry
+from mimicmotion.features import Geometry, frame_geometry
 from mimicmotion.files import printable, require_possible, require_writable
 from mimicmotion.gallery import refresh_page
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
 from mimicmotion.results import Job, RunLog, left_out, plan_jobs, recorded
-from mimicmotion.video import effective_stride, open_video, read_picture
+from mimicmotion.video import VideoSource, effective_stride, open_video, read_picture
 from mimicmotion.weights import without_network
 
 logger = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def summary_table(outcomes: list[Outcome], others: Sequence[Path] = ()) -> str:
     ]
     rows += [(printable(path.name), "left out", "-", "-", NOT_A_VIDEO) for path in others]
     counts = {status: sum(o.status == status for o in outcomes) for status in dict.fromkeys(o.status for o in outcomes)}
-    return _table(header, rows) + "\n" + ", ".join(f"{count} {status}" for status, count in counts.items())
+    return text_table(header, rows) + "\n" + ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 def dry_run(animator: Animator, jobs: list[Job]) -> int:
@@ -150,22 +150,17 @@ def dry_run_table(rows: list[tuple[str, ...]], others: Sequence[Path]) -> str:
     header = ("video", "size", "frames", "tiles", "steps", "UNet passes", "result")
     passes = sum(int(row[5]) for row in rows if row[5].isdigit())
     more = [(printable(path.name), "-", "-", "-", "-", "-", NOT_A_VIDEO) for path in others]
-    return f"{_table(header, rows + more)}\n{len(rows)} results, {passes} UNet passes"
+    return f"{text_table(header, rows + more)}\n{len(rows)} results, {passes} UNet passes"
 
 
 def _dry_run_row(animator: Animator, job: Job) -> tuple[str, ...]:
     config = animator.config
     try:
         animator.recipe(job)
-        video = open_video(job.video, settings=config.video)
-        picture = read_picture(job.case.ref_image_path, config.reference)
+        geometry, frames = planned(config, job, open_video(job.video, settings=config.video))
     except MimicMotionError as error:
         return (job.name, "-", "-", "-", "-", "-", f"{CANNOT_RUN}: {printable(error)}")
-    geometry = frame_geometry(*picture.size, job.case.resolution, config.reference.aspect)
-    frames = -(-video.num_frames // effective_stride(video.fps, job.case.sample_stride))
-    tiles = len(tile_windows(1 + frames, job.case.num_frames, job.case.frames_overlap, config.sampling.tile_layout))
-    steps, guidance = turbo_steps_and_guidance(config.turbo, job.case)
-    passes = steps * tiles * (2 if guidance > 1 else 1)
+    tiles, steps, passes = count_passes(config, job.case, frames)
     size = f"{geometry.width}x{geometry.height}"
     return (job.name, size, str(frames), str(tiles), str(steps), str(passes), printable(job.output))
 
@@ -175,7 +170,25 @@ def _in_column(name: str) -> str:
     return name if len(name) <= NAME_COLUMN else f"{name[: NAME_COLUMN - 23]}...{name[-20:]}"
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def planned(config: Config, job: Job, video: VideoSource) -> tuple[Geometry, int]:
+    """Size and number of frames of a job's result, before anything is detected or sampled.
+
+    Raises: InputError for a reference that cannot be read.
+    """
+    picture = read_picture(job.case.ref_image_path, config.reference)
+    frames = -(-video.num_frames // effective_stride(video.fps, job.case.sample_stride))
+    return frame_geometry(*picture.size, job.case.resolution, config.reference.aspect), frames
+
+
+def count_passes(config: Config, case: TestCase, frames: int) -> tuple[int, int, int]:
+    """(tiles, steps, UNet passes in all) of a result of `frames` frames, the reference's own not counted."""
+    tiles = len(tile_windows(1 + frames, case.num_frames, case.frames_overlap, config.sampling.tile_layout))
+    steps, guidance = turbo_steps_and_guidance(config.turbo, case)
+    return tiles, steps, steps * tiles * (2 if guidance > 1 else 1)
+
+
+def text_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Rows under a header, in columns; a long first entry is shortened in its middle."""
     rows = [(_in_column(row[0]), *row[1:]) for row in rows]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]

@@ -1,12 +1,14 @@
 """What the jobs of a run share and is costly to open: networks and pose detector, each opened when first needed."""
 
+import copy
 import logging
 from functools import cached_property
 from pathlib import Path
 
+from mimicmotion.animation.opened import Networks, Opened
 from mimicmotion.config import Config
 from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detector
-from mimicmotion.files import require_writable
+from mimicmotion.files import require_writable, sha256_json
 from mimicmotion.pipelines import check_steps
 from mimicmotion.progress import Progress
 from mimicmotion.weights import find_lcm_file, weights_fingerprint, weights_sha256
@@ -15,10 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 class Models:
-    """The networks and the detector that a configuration names. Making one opens nothing and imports no torch."""
+    """The networks and the detector that a configuration names. Making one opens nothing and imports no torch.
 
-    def __init__(self, config: Config):
-        self.config = config
+    Args:
+        opened: what others have open, to share where it is the same.
+    """
+
+    def __init__(self, config: Config, opened: Opened | None = None):
+        self.config, self.opened = config, opened or Opened()
 
     def check(self) -> None:
         """Raises: UsageError for steps that the scheduler cannot do, SetupError when weights or a pose backend are
@@ -83,16 +89,29 @@ class Models:
         if turbo.lcm_lora_path:
             path = find_lcm_file(turbo.lcm_lora_path, turbo.lcm_weight_name)
             hashes["lcm"] = weights_sha256(path, self.config.runtime.verify_weights)
+        for number, (path, scale) in enumerate(self._more_loras(), 2):
+            digest = weights_sha256(find_lcm_file(path), self.config.runtime.verify_weights)
+            hashes[f"lcm {number}"] = f"{digest}, scale {scale!r}"
         return hashes
+
+    def _more_loras(self) -> list[tuple[str, float]]:
+        """Path and scale of each LoRA after the first."""
+        turbo = self.config.turbo
+        paths = turbo.more_lora_paths or []
+        return list(zip(paths, turbo.more_lora_scales or [1.0] * len(paths), strict=True))
 
     @cached_property
     def backend(self) -> str:
         """Which detector finds poses in frames; where poses are read from files, in references without a sidecar."""
         pose = self.config.pose
         wanted = "auto" if pose.backend == "file" else pose.backend
-        backend, reason = choose_backend(wanted, pose.model_det, pose.model_pose)
-        logger.info("Pose backend: %s (%s)", backend, reason)
-        return backend
+
+        def choose() -> str:
+            backend, reason = choose_backend(wanted, pose.model_det, pose.model_pose)
+            logger.info("Pose backend: %s (%s)", backend, reason)
+            return backend
+
+        return self.opened.once(("backend", wanted, pose.model_det, pose.model_pose), choose)
 
     @cached_property
     def detector_fingerprint(self) -> str:
@@ -107,28 +126,53 @@ class Models:
     @cached_property
     def detector(self):
         """The detector, opened."""
-        pose = self.config.pose
-        return make_detector(
-            self.backend, model_det=pose.model_det, model_pose=pose.model_pose, device=str(self.device)
-        )
+        backend, device = self.backend, str(self.device)
+        files = {"model_det": self.config.pose.model_det, "model_pose": self.config.pose.model_pose}
+        key = ("detector", backend, device, *files.values())
+        return self.opened.once(key, lambda: make_detector(backend, **files, device=device))
 
-    @cached_property
+    @property
     def pipeline(self):
         """The pipeline on its device, with LCM weights and the turbo scheduler."""
+        networks = self.opened.networks(self.networks_key, self._load_networks)
+        if networks.used_by is not self:
+            networks.pipeline.scheduler, networks.used_by = self._scheduler(networks.scheduler), self
+        return networks.pipeline
+
+    @cached_property
+    def networks_key(self) -> str:
+        """All that the loaded networks depend on, as a hash: where it is equal, they are."""
+        config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
+        lcm = [turbo.lcm_lora_path, turbo.lcm_weight_name, turbo.lcm_lora_scale, turbo.fuse_lcm_lora]
+        lcm = [*lcm, turbo.lcm_base_path, self._more_loras()] if turbo.lcm_lora_path else []
+        placed = [str(value) for value in (self.device, self.dtype, self.vae_dtype)]
+        names = [config.base_model_path, config.ckpt_path]
+        return sha256_json([self.weights, names, lcm, placed, runtime.offload, runtime.compile])
+
+    def _scheduler(self, of_model):
+        """The scheduler that the settings ask for; `of_model` is the model's own."""
+        from mimicmotion.pipelines import make_scheduler
+
+        turbo = self.config.turbo
+        if turbo.skip_lcm_scheduler:
+            return copy.deepcopy(of_model)
+        return make_scheduler(turbo.scheduler, of_model.config, turbo)
+
+    def _load_networks(self) -> Networks:
         import torch
 
         from mimicmotion.device import describe_device
-        from mimicmotion.pipelines import make_scheduler
         from mimicmotion.weights import apply_lcm_weights, create_pipeline, place_pipeline
 
         config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
         load_device = torch.device("cpu") if runtime.offload != "none" else self.device
         pipeline = create_pipeline(config, load_device, self.dtype, self.vae_dtype)
+        svd_base = turbo.lcm_base_path or config.base_model_path
         if turbo.lcm_lora_path:
             apply_lcm_weights(pipeline, scale=turbo.lcm_lora_scale, **self._lcm)
-        if not turbo.skip_lcm_scheduler:
-            pipeline.scheduler = make_scheduler(turbo.scheduler, pipeline.scheduler.config, turbo)
+        for path, scale in self._more_loras():
+            apply_lcm_weights(pipeline, path, scale=scale, svd_base=svd_base)
         place_pipeline(pipeline, self.device, runtime.offload, runtime.compile)
         pipeline.progress_bar = lambda total: Progress("sampling", total, "tile")
         logger.info("Networks on %s in %s", describe_device(self.device), str(self.dtype).removeprefix("torch."))
-        return pipeline
+        return Networks(pipeline, pipeline.scheduler)

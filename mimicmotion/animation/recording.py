@@ -66,6 +66,7 @@ class StepRecording:
                 "model_id": str(base.resolve()) if base.is_dir() else config.base_model_path,
                 "ckpt_path": config.ckpt_path,
                 "lcm_lora_path": config.turbo.lcm_lora_path,
+                "more_lora_paths": config.turbo.more_lora_paths,
                 "weights": self.models.weights,
             },
             "video_settings": {

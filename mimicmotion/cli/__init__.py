@@ -20,9 +20,10 @@ from mimicmotion.cli.parser import (
     follow_scheduler,
     parse_arguments,
     parse_config,
+    setting_of_flag,
     settings_by_flag,
 )
-from mimicmotion.cli.run import exit_code_of, run_script, setup_logging
+from mimicmotion.cli.run import exit_code_of, run_script, run_traced, setup_logging
 from mimicmotion.cli.typed import command_line, started_by
 
 __all__ = [
@@ -49,7 +50,9 @@ __all__ = [
     "parse_arguments",
     "parse_config",
     "run_script",
+    "run_traced",
     "say",
+    "setting_of_flag",
     "settings_by_flag",
     "setup_logging",
     "started_by",

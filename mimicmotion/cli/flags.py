@@ -11,14 +11,16 @@ from typing import Any
 class Flag:
     """A command-line flag and the setting that it overrides.
 
-    kind is a type, a list type ("list"), or a constant that the bare flag stands for. A path that begins with
-    "test_case[*]" means every test case.
+    kind is a type, a list type ("list"), texts of a flag that is given many times ("pairs"), or a constant that the
+    bare flag stands for. A path that begins with "test_case[*]" means every test case. A flag with `more` takes several
+    values, and those after the first are that list.
     """
 
     name: str
     path: str
     kind: Any
     help: str
+    more: str | None = None
 
 
 RUN = (
@@ -79,9 +81,21 @@ TURBO = (
     Flag("--scheduler", "turbo.scheduler", str, "sampler"),
     Flag("--num_inference_steps", "turbo.num_inference_steps", int, "denoising steps"),
     Flag("--guidance_scale", "turbo.guidance_scale", float, "classifier-free guidance; 1 runs one pass per tile"),
-    Flag("--lcm_lora_path", "turbo.lcm_lora_path", str, "LCM weights: LoRA or complete UNet; file, folder or hub id"),
+    Flag(
+        "--lcm_lora_path",
+        "turbo.lcm_lora_path",
+        str,
+        "LCM weights: LoRA or complete UNet; file, folder or hub id; several are applied one after the other",
+        more="turbo.more_lora_paths",
+    ),
     Flag("--lcm_weight_name", "turbo.lcm_weight_name", str, "file within --lcm_lora_path"),
-    Flag("--lcm_lora_scale", "turbo.lcm_lora_scale", float, "strength of the LCM weights"),
+    Flag(
+        "--lcm_lora_scale",
+        "turbo.lcm_lora_scale",
+        float,
+        "strength of the LCM weights; of several, one each",
+        more="turbo.more_lora_scales",
+    ),
     Flag("--no_fuse_lcm_lora", "turbo.fuse_lcm_lora", False, "keep the LoRA as a live adapter"),
     Flag("--skip_lcm_scheduler", "turbo.skip_lcm_scheduler", True, "LCM weights with the model's own scheduler"),
     Flag("--scheduler_sigma_min", "turbo.scheduler_sigma_min", float, "lowest noise level of the LCM grid"),

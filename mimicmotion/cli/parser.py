@@ -23,6 +23,8 @@ from mimicmotion.errors import UsageError
 Groups = dict[str, tuple[Flag, ...]]  # title -> flags
 
 EXIT_CODES = "exit codes: 0 all done, 1 some items failed, 2 wrong use, 3 weights, disk or device, 130 interrupted"
+# The weights that belong to a file's scheduler and base model.
+LORAS = ("lcm_lora_path", "more_lora_paths", "more_lora_scales")
 PAIR = re.compile(r"([A-Za-z_]\w*)((\[(\d+|\*)\])?(\.\w+)*)=")
 
 
@@ -74,8 +76,12 @@ def _add_flag(section, flag: Flag, default: Any) -> None:
     text = f"{text} [{flag.path}, default {_yaml(default)}]".replace("%", "%%")
     if flag.kind == "list":
         section.add_argument(flag.name, dest=destination, nargs="+", metavar="NAME", help=text)
+    elif flag.kind == "pairs":
+        section.add_argument(flag.name, dest=destination, action="append", metavar="NAME=VALUE,...", help=text)
     elif isinstance(flag.kind, type):
-        section.add_argument(flag.name, dest=destination, type=flag.kind, metavar=flag.kind.__name__.upper(), help=text)
+        many = {"nargs": "+"} if flag.more else {}
+        metavar = flag.kind.__name__.upper()
+        section.add_argument(flag.name, dest=destination, type=flag.kind, metavar=metavar, help=text, **many)
     else:
         section.add_argument(flag.name, dest=destination, action="store_const", const=flag.kind, help=text)
 
@@ -111,8 +117,18 @@ def is_setting(token: str) -> bool:
 
 def given_settings(arguments: argparse.Namespace, groups: Groups) -> tuple[dict[str, Any], dict[str, str]]:
     """The settings that flags were given for, by path, and the names of these flags."""
-    flags = [flag for group in groups.values() for flag in group if getattr(arguments, _attribute(flag)) is not None]
-    return {flag.path: getattr(arguments, _attribute(flag)) for flag in flags}, {f.path: f.name for f in flags}
+    given, names = {}, {}
+    for flag in (flag for group in groups.values() for flag in group):
+        value = getattr(arguments, _attribute(flag))
+        if value is None:
+            continue
+        values = {flag.path: value[0] if flag.more else value}
+        # One file alone leaves nothing of the others that a configuration has; one number leaves theirs.
+        if flag.more and (value[1:] or flag.kind is str):
+            values[flag.more] = value[1:] or None
+        given |= values
+        names |= dict.fromkeys(values, flag.name)
+    return given, names
 
 
 def _attribute(flag: Flag) -> str:
@@ -133,12 +149,19 @@ def settings_by_flag(values: dict[str, Any], groups: Groups) -> dict[str, Any]:
 
     Raises: UsageError for a name that is neither.
     """
+    return {setting_of_flag(name, groups): value for name, value in values.items()}
+
+
+def setting_of_flag(name: str, groups: Groups) -> str:
+    """The path of the setting that is named as a flag without its dashes, or by path already.
+
+    Raises: UsageError for a name that is neither.
+    """
     paths = {_attribute(flag): flag.path for group in groups.values() for flag in group}
     roots = {f.name for f in dataclasses.fields(Config)}
-    for name in values:
-        if name not in paths and split_path(name)[0] not in roots:
-            raise UsageError(f"unknown setting '{name}'{nearest(name, list(paths))}")
-    return {paths.get(name, name): value for name, value in values.items()}
+    if name not in paths and split_path(name)[0] not in roots:
+        raise UsageError(f"unknown setting '{name}'{nearest(name, list(paths))}")
+    return paths.get(name, name)
 
 
 def follow_scheduler(origin: Origin, path: str | Config) -> None:
@@ -150,9 +173,9 @@ def follow_scheduler(origin: Origin, path: str | Config) -> None:
     config, in_file = origin.config, trace_config(path).config
     own: tuple[str, ...] = ()
     if config.turbo.scheduler != in_file.turbo.scheduler:
-        own = ("num_inference_steps", "guidance_scale", "lcm_lora_path")
+        own = ("num_inference_steps", "guidance_scale", *LORAS)
     elif config.base_model_path != in_file.base_model_path:
-        own = ("lcm_lora_path",)
+        own = LORAS
     for key in own:
         if origin.sources.get(f"turbo.{key}", path) == path:
             setattr(config.turbo, key, None)

@@ -30,6 +30,19 @@ def run_script(
         doc: help text, its first line the summary.
         prepare: changes the settings before they are logged, knowing where they came from.
     """
+    return run_traced(doc, groups, lambda origin: work(origin.config), argv, prog=prog, prepare=prepare)
+
+
+def run_traced(
+    doc: str,
+    groups: Groups,
+    work: Callable[[Origin], int],
+    argv: list[str] | None = None,
+    *,
+    prog: str | None = None,
+    prepare: Callable[[Origin], None] | None = None,
+) -> int:
+    """As `run_script`, for work that has to know where its settings came from."""
 
     def start() -> int:
         arguments = parse_arguments(build_parser(doc, groups, prog), sys.argv[1:] if argv is None else argv)
@@ -42,7 +55,7 @@ def run_script(
         for line in origin.differences():
             logger.info("%s", line)
         with started_by(prog, argv):
-            return work(origin.config)
+            return work(origin)
 
     return exit_code_of(start)
 

@@ -11,9 +11,19 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "cached_features": ["animate_folder_cached"],
+        "cached_features": ["animate_folder_cached", "cached_animator"],
         "benchmark": ["benchmark_cache"],
         "safe_pt": ["load_pt", "save_pt"],
-        "store": ["CacheCorrupt", "clear", "level_folders", "load_entry", "prune", "stored_files", "verify"],
+        "store": [
+            "CacheCorrupt",
+            "FeatureCache",
+            "clear",
+            "level_folders",
+            "load_entry",
+            "prune",
+            "statistics_lines",
+            "stored_files",
+            "verify",
+        ],
     },
 )

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimicmotion.animation import Animator
+from mimicmotion.animation import Animator, Models
 from mimicmotion.config import Config
 from mimicmotion.device import describe_device
 from mimicmotion.feature_cache.cached_features import cached_animator
@@ -58,7 +58,7 @@ def benchmark_cache(config: Config) -> int:
     # Below the cache folder, so that the disk is the one that a run would use.
     prefix, beside = f"{TEMPORARY_PREFIX}benchmark-", config.feature_cache.folder
     with tempfile.TemporaryDirectory(prefix=prefix, dir=beside) as temporary:
-        animator = cached_animator(config, FeatureCache(Path(temporary) / "warm-up"))
+        animator = cached_animator(Models(config), FeatureCache(Path(temporary) / "warm-up"))
         animator.models.check()
         run_pass(animator, job, "warm-up")
         passes = []

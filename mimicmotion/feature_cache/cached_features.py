@@ -43,16 +43,15 @@ def animate_folder_cached(config: Config) -> int:
         return animate_folder(config)
     cache = FeatureCache(Path(settings.folder), settings.max_gb, settings.force_refresh)
     try:
-        return animate_folder(config, cached_animator(config, cache))
+        return animate_folder(config, cached_animator(Models(config), cache))
     finally:
         for line in statistics_lines(cache.statistics):
             logger.info("Feature cache, %s", line)
 
 
-def cached_animator(config: Config, cache: FeatureCache) -> Animator:
+def cached_animator(models: Models, cache: FeatureCache) -> Animator:
     """An Animator that looks up in `cache` what is known about its inputs. Its results are the same, bit for bit."""
-    models = Models(config)
-    return Animator(config, models, CachedFeatures(InputFeatures(models), cache))
+    return Animator(models.config, models, CachedFeatures(InputFeatures(models), cache))
 
 
 class CachedFeatures:

@@ -4,6 +4,7 @@ jobs        which results a run makes, and their names
 belongings  the files of a result by size and hash: are they what was written
 sidecar     the JSON record beside a result: recipe, facts, versions, is it finished
 replacing   finished results that a run would replace, and in what they differ
+metrics     how near a clip is to another: pixels, gradients, motion
 sheets      how labelled rows of frames become a picture, whatever the rows are
 lettering   a line of text on a picture, in any script
 provenance  the command, code and machine that a result comes from
@@ -18,6 +19,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "belongings": ["describe_file", "difference", "require_places"],
         "history": ["Run", "compare", "one_run", "read_history"],
+        "metrics": [
+            "decibels",
+            "gradient_energy",
+            "mean_squared_error",
+            "person_box",
+            "psnr",
+            "sharpness",
+            "ssim",
+            "temporal_difference_error",
+        ],
         "jobs": [
             "Job",
             "distinct_names",
@@ -30,7 +41,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "provenance": ["machine", "now", "provenance"],
         "replacing": ["differences", "made_differently", "require_kept"],
         "run_log": ["LOG_NAME", "RunLog", "recorded"],
-        "sheets": ["Row", "comparison_frames", "contact_sheet", "evenly_spaced"],
+        "sheets": ["Row", "caption", "comparison_frames", "contact_sheet", "evenly_spaced"],
         "sidecar": [
             "add_to_sidecar",
             "package_versions",

@@ -127,6 +127,15 @@ def _bar(labels: tuple[str, ...], widths: tuple[int, ...], height: int) -> np.nd
     return np.asarray(bar)
 
 
+def caption(lines: Sequence[str], width: int) -> np.ndarray:
+    """Lines of text to be put above a picture, uint8 (height, width, 3); each is shortened to the width."""
+    picture = Image.new("RGB", (width, GAP + len(lines) * (LABEL_SIZE + GAP)), BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    for number, line in enumerate(lines):
+        _text(draw, (GAP, number * (LABEL_SIZE + GAP)), line, LABEL_SIZE, width - 2 * GAP)
+    return np.asarray(picture)
+
+
 def _at_height(panel: np.ndarray, height: int) -> np.ndarray:
     if panel.shape[1] == height:
         return panel

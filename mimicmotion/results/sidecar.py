@@ -24,6 +24,7 @@ NO_PIXELS = {
     "verify_weights", "output_dir", "variant", "overwrite", "dry_run", "comparison", "contact_sheet", "page",
     "save_folder", "folder", "model_det", "model_pose", "reader", "max_side", "max_pixels", "max_frames", "max_bytes",
     "ref_video_path", "ref_image_path", "lcm_lora_path", "lcm_base_path", "lcm_weight_name",
+    "more_lora_paths", "more_lora_scales",  # their scales stand beside their hashes
 }  # fmt: skip
 
 

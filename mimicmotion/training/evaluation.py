@@ -26,12 +26,11 @@ from mimicmotion.features import Reference
 from mimicmotion.files import require_writable, sha256_file, sha256_json, write_json
 from mimicmotion.latent_concat import PosedFrames
 from mimicmotion.puppets import RENDERER_VERSION, VALIDATION_SEEDS, make_clip
-from mimicmotion.results import Job, versions
+from mimicmotion.results import Job, person_box, psnr, sharpness, ssim, temporal_difference_error, versions
 from mimicmotion.training.evaluation_options import EvaluateOptions
 from mimicmotion.training.evaluation_page import write_page
 from mimicmotion.training.evaluation_pictures import draw_sheet, draw_steps, sheet_rows
 from mimicmotion.training.kept_results import KeptResults
-from mimicmotion.training.metrics import person_box, psnr, sharpness, ssim, temporal_difference_error
 from mimicmotion.training.model_facts import model_facts
 from mimicmotion.training.perceptual import StLpips, find_weights, gradient_histogram_distance
 from mimicmotion.training.pose_reader import load_reader, pose_error

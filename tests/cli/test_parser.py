@@ -7,14 +7,14 @@ import pytest
 
 from mimicmotion import cli
 from mimicmotion.cli.parser import is_setting
-from mimicmotion.commands import cache, causal, concat, stream, turbo
+from mimicmotion.commands import cache, causal, concat, stream, sweep, turbo
 from mimicmotion.config import default_config, describe_setting, lookup
 from mimicmotion.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = turbo.GROUPS
 FLAGS = [flag for group in GROUPS.values() for flag in group]
-COMMANDS = {"turbo": turbo, "cache": cache, "concat": concat, "causal": causal, "stream": stream}
+COMMANDS = {"turbo": turbo, "cache": cache, "sweep": sweep, "concat": concat, "causal": causal, "stream": stream}
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +85,30 @@ def test_the_weights_of_the_model_are_flags():
     config = config_of("--base_model_path", "models/SVD", "--ckpt_path", "models/MimicMotion_1-1.pth")
     assert (config.base_model_path, config.ckpt_path) == ("models/SVD", "models/MimicMotion_1-1.pth")
     assert config.turbo.lcm_lora_path is None, "the file's LCM weights belong to its own model"
+
+
+def test_several_loras_with_their_scales():
+    turbo = config_of("--lcm_lora_path", "a", "b", "c", "--lcm_lora_scale", "1", ".5", "2", "output.crf=3").turbo
+    assert (turbo.lcm_lora_path, turbo.more_lora_paths) == ("a", ["b", "c"])
+    assert (turbo.lcm_lora_scale, turbo.more_lora_scales) == (1, [0.5, 2])
+    alone = config_of("turbo.more_lora_scales=[]", "--lcm_lora_path", "a").turbo
+    assert (alone.lcm_lora_path, alone.more_lora_paths) == ("a", None)
+    assert config_of("--lcm_lora_path", "a", "b", "--scheduler", "AYS").turbo.more_lora_paths == ["b"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--lcm_lora_path", "a", "b", "--lcm_lora_scale", "1", "2", "3"],
+        ["--lcm_lora_scale", "1", "2"],
+        ["--lcm_lora_path", "a", "b", "--no_fuse_lcm_lora"],
+        ["turbo.lcm_lora_path=null", "turbo.more_lora_paths=[b]"],
+        ["--lcm_lora_path", "a", "b", "turbo.more_lora_scales=[.nan]"],
+    ],
+)
+def test_loras_that_do_not_fit_their_scales_are_refused(words):
+    with pytest.raises(UsageError, match=r"LoRA|more_lora"):
+        config_of(*words)
 
 
 def test_a_flag_of_two_groups_sets_what_both_say():

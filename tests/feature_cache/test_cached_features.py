@@ -13,6 +13,7 @@ import torch
 from mimicmotion.animation import models
 from mimicmotion.animation.animator import Animator
 from mimicmotion.animation.batch import animate_folder
+from mimicmotion.animation.models import Models
 from mimicmotion.config import load_config
 from mimicmotion.dwpose import empty_pose
 from mimicmotion.errors import InputError
@@ -75,7 +76,7 @@ def make(animator):
 
 
 def cached(config):
-    return cached_animator(config, FeatureCache(Path(config.feature_cache.folder)))
+    return cached_animator(Models(config), FeatureCache(Path(config.feature_cache.folder)))
 
 
 def levels(cache, kind):

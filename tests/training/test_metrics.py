@@ -7,7 +7,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from mimicmotion.errors import SetupError
-from mimicmotion.training import metrics, perceptual
+from mimicmotion.results import metrics
+from mimicmotion.training import perceptual
 
 
 def person(count=3, height=64, width=48, shift=0):

@@ -46,8 +46,16 @@ def crop(clip: np.ndarray, box: Box | None) -> np.ndarray:
 
 def psnr(result: np.ndarray, truth: np.ndarray, box: Box | None = None) -> float:
     """Peak signal-to-noise ratio in dB, from the mean squared error of all frames; 100 for equal clips."""
-    difference = crop(result, box).astype(np.float32) - crop(truth, box)
-    error = float(np.mean(difference**2))
+    return decibels(mean_squared_error(crop(result, box), crop(truth, box)))
+
+
+def mean_squared_error(result: np.ndarray, truth: np.ndarray) -> float:
+    """Of all values of two clips."""
+    return float(np.mean((result.astype(np.float32) - truth) ** 2))
+
+
+def decibels(error: float) -> float:
+    """The peak signal-to-noise ratio of a mean squared error."""
     return IDENTICAL_DB if error == 0 else min(IDENTICAL_DB, float(10 * np.log10(255**2 / error)))
 
 

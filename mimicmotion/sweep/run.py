@@ -1,0 +1,163 @@
+"""A sweep from settings to files.
+
+    <output_dir>/<cell>/<folder>/<video>.mp4     an ordinary result, with its record
+    <output_dir>/sweep.csv, sweep.json           a row per result
+    <output_dir>/compared/<folder>/<video>_...   all results of one clip: a grid, a video side by side
+    <output_dir>/sweep.png                       quality over seconds, with --metrics
+"""
+
+import functools
+import logging
+from pathlib import Path
+
+from mimicmotion.animation import Animator, Models, Opened, Outcome, run_all
+from mimicmotion.cli import say
+from mimicmotion.config import Config, Origin
+from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, UsageError
+from mimicmotion.feature_cache import FeatureCache, cached_animator, statistics_lines
+from mimicmotion.files import require_writable
+from mimicmotion.gallery import refresh_page
+from mimicmotion.places import looked_for
+from mimicmotion.results import left_out, recorded
+from mimicmotion.sweep.cells import Cell, make_cells
+from mimicmotion.sweep.order import in_turns
+from mimicmotion.sweep.plan import plan_table
+from mimicmotion.sweep.tables import Row, summary, write_tables
+
+logger = logging.getLogger(__name__)
+
+
+def run_sweep(origin: Origin) -> int:
+    """Makes every result of every cell and what compares them; the exit code as `animate_folder`.
+
+    A failing cell leaves its reason in the tables and the others go on.
+
+    Raises: UsageError and SetupError for what can be known before the first result.
+    """
+    config = origin.config
+    sweep = Sweep(config, make_cells(origin))
+    sweep.check()
+    if config.output.dry_run:
+        say(plan_table(sweep.animators, sweep.cells))
+        return 0
+    folder = require_writable(config.sweep.output_dir)
+    for place in {job.output.parent for cell in sweep.cells for job in cell.jobs}:
+        require_writable(place)
+    with recorded(folder, config, sum(len(cell.jobs) for cell in sweep.cells)) as log:
+        outcomes = sweep.outcomes()
+        log.exit_code = run_all(outcomes, sweep.work, log)
+    for line in sweep.cache_lines():
+        logger.info("Feature cache, %s", line)
+    rows = sweep.rows(outcomes)
+    say(summary(rows, left_out(config)))
+    compare(config, rows, measured=log.exit_code != INTERRUPTED)
+    if config.output.page:
+        refresh_page(folder)
+    return log.exit_code
+
+
+def compare(config: Config, rows: list[Row], measured: bool) -> None:
+    """Writes what compares the results; of a sweep that was interrupted the tables alone."""
+    folder, wanted = Path(config.sweep.output_dir), config.sweep.metrics or config.sweep.truth is not None
+    written = write_tables(folder, rows)
+    say("\n".join(f"{path}: a row per result" for path in written))
+    if not measured or not any(row.facts for row in rows):
+        return
+    from mimicmotion.sweep.pictures import compare_clips
+
+    if wanted:
+        from mimicmotion.sweep.measures import measure_rows
+
+        measure_rows(rows, config.sweep.truth)
+        write_tables(folder, rows)
+    for path in compare_clips(folder, rows):
+        say(path)
+    if wanted:
+        from mimicmotion.sweep.plot import draw_plot
+
+        say(draw_plot(folder / "sweep.png", rows) or "No result was measured, so there is no plot")
+
+
+class Sweep:
+    """The cells of a sweep with what makes their results: one cache and one set of loaded networks for all."""
+
+    def __init__(self, config: Config, cells: list[Cell]):
+        self.cells, self._config = cells, config
+        self.opened = Opened(config.sweep.keep_models)
+        settings = config.feature_cache
+        self._cache = None
+        if settings.enabled:
+            self._cache = FeatureCache(Path(settings.folder), settings.max_gb, settings.force_refresh)
+        self.animators = [self._animator(cell) for cell in cells]
+        self._cell_of = {job.output: place for place, cell in enumerate(cells) for job in cell.jobs}
+
+    def _animator(self, cell: Cell) -> Animator:
+        models = Models(cell.config, self.opened)
+        return cached_animator(models, self._cache) if self._cache else Animator(cell.config, models)
+
+    def check(self) -> None:
+        """Raises: UsageError or SetupError for what is wrong with any cell, which is named; nothing is loaded."""
+        if self._config.latent_steps.folder:
+            raise UsageError("a sweep records no steps: drop latent_steps.folder, and record a cell by itself")
+        truth = self._config.sweep.truth
+        if truth and not Path(truth).is_dir():
+            raise UsageError(f"no such folder of true videos: {looked_for(truth)} (sweep.truth)")
+        checked = set()
+        for cell, animator in zip(self.cells, self.animators, strict=True):
+            files = _files(cell.config)
+            if files not in checked:
+                _named(cell, animator.models.check)
+            checked.add(files)
+            _named(cell, functools.partial(animator.require_kept, cell.jobs))
+
+    def outcomes(self) -> list[Outcome]:
+        """All results in the order in which they are made. Raises: UsageError or SetupError for a device or number
+        format that cannot be had, where anything is to be made.
+        """
+        if all(animator.is_finished(job) for cell, animator in self._pairs() for job in cell.jobs):
+            return [Outcome(job) for cell in self.cells for job in cell.jobs]
+        for cell, animator in self._pairs():
+            _named(cell, animator.models.resolve)
+        networks = [animator.models.networks_key for animator in self.animators]
+        order = in_turns(networks, len(self.cells[0].jobs), self.opened.keep)
+        return [Outcome(self.cells[variant].jobs[clip]) for variant, clip in order]
+
+    def work(self, outcome: Outcome) -> None:
+        """Makes one result. Raises: as `Animator.animate`; SetupError only for what the next cell would meet too."""
+        place = self._cell_of[outcome.job.output]
+        animator = self.animators[place]
+        logger.info("cell %s", self.cells[place].name)
+        try:
+            animator.animate(outcome)
+        except SetupError as error:
+            # Weights that do not fit are the matter of the cells that name them; a full disk is everybody's.
+            if animator.models.networks_key not in self.opened.failed:
+                raise
+            raise MimicMotionError(str(error)) from error
+
+    def rows(self, outcomes: list[Outcome]) -> list[Row]:
+        """What became of every result, cell by cell."""
+        ended = {outcome.job.output: outcome for outcome in outcomes}
+        return [Row.of(cell, job, ended[job.output]) for cell in self.cells for job in cell.jobs]
+
+    def cache_lines(self) -> list[str]:
+        """What the feature cache did."""
+        return statistics_lines(self._cache.statistics) if self._cache else []
+
+    def _pairs(self) -> list[tuple[Cell, Animator]]:
+        return list(zip(self.cells, self.animators, strict=True))
+
+
+def _files(config: Config) -> tuple:
+    """What decides which weight files a cell needs."""
+    turbo, pose = config.turbo, config.pose
+    lcm = (turbo.lcm_lora_path, turbo.lcm_weight_name, *(turbo.more_lora_paths or []))
+    return (config.base_model_path, config.ckpt_path, *lcm, pose.backend, pose.model_det, pose.model_pose)
+
+
+def _named(cell: Cell, check) -> None:
+    """`check()`, whose errors say of which cell they are."""
+    try:
+        check()
+    except (UsageError, SetupError) as error:
+        raise type(error)(f"cell {cell.name}: {error}") from error

@@ -1,0 +1,11 @@
+"""Every combination of several settings on every clip: the command `mimicmotion sweep`, see --help."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mimicmotion.commands import run_command
+
+if __name__ == "__main__":
+    sys.exit(run_command("sweep"))
