@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from omegaconf import OmegaConf
@@ -32,6 +32,7 @@ LARGEST_SEED = 2**63 - 1
 MOST_LATENTS = 250_000  # of a streaming run: a million frames, 23 hours at 12 a second
 # A file of settings is far below all of these; beyond them reading it would take the stack or the memory.
 MAX_FILE, MAX_VALUES, MAX_LEVELS = 2**20, 10_000, 20
+LISTS = (list[str], list[str] | None, list[float] | None)  # types of settings
 PLAIN_TAGS = (None, "!", "tag:yaml.org,2002:str")
 LONGEST_NUMBER = 128  # bits
 LONGEST_SHOWN = 200  # characters of a value in a message
@@ -523,8 +524,8 @@ def _check_shape(value: Any, kind: Any, name: str, where: str) -> None:
             raise UsageError(f"{where}: 'test_case' must be a list of entries with keys and values")
         for i, case in enumerate(value):
             _check_keys(case, TestCase, f"test_case[{i}].", where)
-    elif kind in (list[str], list[str] | None):
-        optional = value is None and kind != list[str]
+    elif kind in LISTS:
+        optional = value is None and type(None) in get_args(kind)
         if not optional and not isinstance(value, list | tuple):
             raise UsageError(f"{where}: '{name}' must be a list, not {shortened(repr(value))}")
         for item in value or ():
