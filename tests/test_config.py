@@ -183,7 +183,7 @@ def test_a_missing_file_is_refused(tmp_path):
 LIMITED = [
     path
     for path, _ in walk(Config())
-    if any(describe_setting(path).metadata.get(name) not in (None, ()) for name in ("choices", "low", "high"))
+    if any(describe_setting(path).metadata.get(name) not in (None, ()) for name in ("choices", "low", "high", "most"))
 ]
 
 
@@ -199,7 +199,8 @@ def test_what_a_setting_may_be_is_checked(path):
         value = [choice] if isinstance(lookup(Config(), path), list) else choice
         assert lookup(load_config(given={path: value}), path) == value
     beyond = ["nothing"] if limits["choices"] else []
-    beyond += [limits[name] + step for name, step in (("low", -1), ("high", 1)) if limits[name] is not None]
+    steps = (("low", -1), ("high", 1), ("most", 1))
+    beyond += [limits[name] + step for name, step in steps if limits[name] is not None]
     beyond = [value for value in beyond if value != 2**63]  # no integer of the file format
     for value in beyond:
         with pytest.raises(UsageError, match=re.escape(path)):
