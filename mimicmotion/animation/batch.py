@@ -45,10 +45,10 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
         require_writable(folder)
     check_recording(config)
     outcomes, work = [Outcome(job) for job in jobs], Outcome.skip
+    if not all(animator.is_finished(job) for job in jobs):
+        animator.models.resolve()
+        work = animator.animate
     with recorded(config.output.output_dir, config, len(jobs)) as log:
-        if not all(animator.is_finished(job) for job in jobs):
-            animator.models.resolve()
-            work = animator.animate
         log.exit_code = run_all(outcomes, work, log)
     if config.output.page:
         refresh_page(config.output.output_dir)
@@ -56,8 +56,8 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     return log.exit_code
 
 
-def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None], log: RunLog) -> int:
-    """Does `work` on one outcome after the other and notes how each ended, in the history too; the exit code as
+def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None], log: RunLog | None = None) -> int:
+    """Does `work` on one outcome after the other and notes how each ended, in the history `log` too; the exit code as
     `animate_folder`.
     """
     for number, outcome in enumerate(outcomes, 1):
@@ -78,7 +78,8 @@ def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None], log: RunLo
                 return SetupError.exit_code
         finally:
             outcome.seconds = time.perf_counter() - start
-            log.item(**_facts(outcome))
+            if log:
+                log.item(**_facts(outcome))
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 

@@ -19,10 +19,10 @@ from mimicmotion.errors import InputError
 VIDEO, RECORD, SHEET = ".mp4", ".json", ".jpg"
 # Other videos of a result, by what follows its stem.
 COMPANIONS = {"_comparison.mp4": "comparison", "_icon.mp4": "with keys"}
-# By a key that only its records have: what kind of result it is, and the key of its settings.
+# By the first key that its records have: what kind of result it is, and the key of its settings.
 KINDS = {
-    "recipe_sha256": ("animation", "settings"),
     "latent_concat": ("joined clips", "latent_concat"),
+    "recipe_sha256": ("animation", "settings"),
     "begun_from": ("world", "settings"),
 }
 SUMMARIES = ("run.json", "encode.json")  # how the items of the last run ended

@@ -281,7 +281,7 @@ def decode_videos(config: Config) -> int:
         say(f"{output}: {frames} frames of {len(clips)} clips")
         if report:
             write_report(config, clips, decoder, output)
-        write_sidecar(output, made_from, facts(clips, parts, frames) | {"made": provenance(config)}, report)
+        write_sidecar(output, made_from, facts(config, clips, parts, frames), report)
         log.item(output=str(output), status="done", frames=frames)
     if config.output.page:
         refresh_page(folder)
@@ -417,11 +417,13 @@ def experiment_name(config: Config, names: list[str]) -> str:
     return writable_stem(joined + ending)
 
 
-def facts(clips: list[ClipLatents], parts: list[Part], frames: int) -> dict:
+def facts(config: Config, clips: list[ClipLatents], parts: list[Part], frames: int) -> dict:
     """What the record of a joined video says beside the recipe."""
     return {
         "frames": frames,
         "fps": clips[0].metadata["fps"],
+        "latent_concat": dataclasses.asdict(config.latent_concat),
+        "made": provenance(config),
         "clips": [{"entry": str(clip.path), "seed": clip.metadata["seed"]} for clip in clips],
         "joins": [
             {"name": name, "first_frame": first, "transition_frames": count} for name, first, count in joins(parts)

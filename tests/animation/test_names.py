@@ -43,6 +43,9 @@ class Stub:
     def is_finished(self, job):
         return False
 
+    def require_kept(self, jobs):
+        pass
+
     def animate(self, outcome):
         self.recipe(outcome.job)
         for ending in (".mp4", ".json", ".jpg", "_comparison.mp4"):

@@ -166,12 +166,15 @@ def test_ctrl_c_ends_the_script_with_its_video(world, tmp_path):
 def test_a_folder_in_a_videos_place_is_said_before_models_load(settings, tmp_path, monkeypatch, name):
     monkeypatch.setattr(run_module, "load_generator", lambda *a, **k: pytest.fail("loaded"))
     (tmp_path / "out" / name).mkdir(parents=True)
+    config = settings(num_latents=3)
+    config.output.overwrite = True  # else a name that is taken is not used
     with pytest.raises(InputError, match="is a folder"):
-        run_causal(settings(num_latents=3))
+        run_causal(config)
 
 
 def test_weights_that_are_not_what_was_noted_end_a_run_before_it_begins(tmp_path, settings, monkeypatch):
-    config = settings(config_path=str(micro_world(tmp_path)))
+    config = settings()
+    config.streaming.config_path = str(micro_world(tmp_path))
     world = run_module.world_of(config)
     ensure_weights(world)
     path = Path(world.weights_folder) / world.vae_file
