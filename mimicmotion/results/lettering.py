@@ -7,7 +7,6 @@ else from one of this machine's (Chinese, Japanese, Korean, ...); what no font h
 import functools
 import importlib.util
 import logging
-import shutil
 import subprocess
 import unicodedata
 from pathlib import Path
@@ -125,15 +124,31 @@ def fonts_that_come_along() -> tuple[str, ...]:
 
 def fonts_of_this_machine(character: str) -> tuple[str, ...]:
     """Files, or names, of installed fonts that may have the character, upright ones of normal weight first."""
-    if shutil.which("fc-list") is None:
+    listed = _listed_fonts()
+    if listed is None:
         return FONTS_OF_SYSTEMS
-    command = ["fc-list", "--format", "%{file}\n", f":charset={ord(character):x}"]
+    code = ord(character)
+    return tuple(path for path, spans in listed if any(first <= code <= last for first, last in spans))
+
+
+@functools.cache
+def _listed_fonts() -> list[tuple[str, list[tuple[int, int]]]] | None:
+    """The fonts that fontconfig knows, each with the spans of its characters; None where it cannot be asked."""
+    command = ["fc-list", "--format", "%{file}\t%{charset}\n"]
     try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=LIST_SECONDS, check=True).stdout
+        text = subprocess.run(command, capture_output=True, text=True, timeout=LIST_SECONDS, check=True).stdout
+        fonts = dict(line.split("\t") for line in text.splitlines())
+        spans = {path: [_span(words) for words in characters.split()] for path, characters in fonts.items()}
     except (OSError, ValueError, subprocess.SubprocessError):
-        return FONTS_OF_SYSTEMS
+        return None
     special = ("bold", "italic", "oblique", "light", "thin", "mono")
-    return tuple(sorted(set(listed.splitlines()), key=lambda path: (any(w in path.lower() for w in special), path)))
+    return sorted(spans.items(), key=lambda font: (any(word in font[0].lower() for word in special), font[0]))
+
+
+def _span(words: str) -> tuple[int, int]:
+    """First and last of a span such as 4e00-9fff, or of one number. Raises: ValueError for anything else."""
+    first, _, last = words.partition("-")
+    return int(first, 16), int(last or first, 16)
 
 
 @functools.cache

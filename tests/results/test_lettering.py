@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mimicmotion.results import lettering
 from mimicmotion.results.lettering import draw_line, line_length
 
-CACHES = ("_runs", "_font_of", "_say_that_characters_are_missing")
+CACHES = ("_runs", "_font_of", "_listed_fonts", "_say_that_characters_are_missing")
 
 
 @pytest.fixture(autouse=True)
@@ -105,12 +105,20 @@ def test_what_cannot_be_seen_is_escaped(text):
 
 def test_a_machine_without_an_answer_has_the_fonts_of_its_system(monkeypatch, tmp_path):
     answers = tmp_path / "fc-list"
-    answers.write_text("#!/bin/sh\nexit 1\n")
-    answers.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert lettering.fonts_of_this_machine("a") == lettering.FONTS_OF_SYSTEMS
-    answers.write_text("#!/bin/sh\nprintf '/b/Sans.ttf\\n/a/Sans-Bold.ttf\\n/c/Sans.ttf\\n'\n")
-    assert lettering.fonts_of_this_machine("a") == ("/b/Sans.ttf", "/c/Sans.ttf", "/a/Sans-Bold.ttf")
+
+    def fonts(character, answer):
+        answers.write_text(f"#!/bin/sh\n{answer}\n")
+        answers.chmod(0o755)
+        lettering._listed_fonts.cache_clear()
+        return lettering.fonts_of_this_machine(character)
+
+    assert fonts("a", "exit 1") == fonts("a", "echo what") == lettering.FONTS_OF_SYSTEMS
+    assert fonts("a", "printf '/a.ttf\\t20-x\\n'") == lettering.FONTS_OF_SYSTEMS
+    listed = "printf '/b/Sans.ttf\\t20-7e\\n/a/Sans-Bold.ttf\\t61\\n/c/Sans.ttf\\t20 60-61\\n/d.ttf\\t\\n'"
+    assert fonts("a", listed) == ("/b/Sans.ttf", "/c/Sans.ttf", "/a/Sans-Bold.ttf")
+    assert fonts("b", listed) == ("/b/Sans.ttf",)
     answers.unlink()
+    lettering._listed_fonts.cache_clear()
     assert lettering.fonts_of_this_machine("a") == lettering.FONTS_OF_SYSTEMS
     assert Path(lettering.fonts_that_come_along()[0]).is_file()
