@@ -52,6 +52,7 @@ def animate(
     if output:
         animator.require_kept([job])
     animator.models.resolve()
+    animator.models.check_lcm()
     made_from = animator.recipe(job)
     clip = animator.prepare(job)
     latents = animator.sample(clip)

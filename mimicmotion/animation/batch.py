@@ -47,6 +47,7 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     outcomes, work = [Outcome(job) for job in jobs], Outcome.skip
     if not all(animator.is_finished(job) for job in jobs):
         animator.models.resolve()
+        animator.models.check_lcm()
         work = animator.animate
     with recorded(config.output.output_dir, config, len(jobs)) as log:
         log.exit_code = run_all(outcomes, work, log)
@@ -140,6 +141,7 @@ def dry_run(animator: Animator, jobs: list[Job]) -> int:
     chosen = {config.runtime.device, config.runtime.dtype, config.runtime.vae_dtype} != {"auto"}
     if chosen and not all(animator.is_finished(job) for job in jobs):
         animator.models.resolve()
+        animator.models.check_lcm()
     rows = [_dry_run_row(animator, job) for job in jobs]
     if not say(dry_run_table(rows, left_out(config))):
         return SetupError.exit_code

@@ -38,10 +38,11 @@ class Models:
             require_writable(pose.save_folder)
 
     def resolve(self) -> None:
-        """Raises: UsageError or SetupError when the device or the precision asked for cannot be had, or LCM weights
-        that cannot be applied.
-        """
+        """Raises: UsageError or SetupError when the device or the precision asked for cannot be had."""
         _ = self.device, self.dtype, self.vae_dtype
+
+    def check_lcm(self) -> None:
+        """Raises: SetupError when the LCM weights cannot be applied; no other weights are read."""
         if self.config.turbo.lcm_lora_path:
             from mimicmotion.weights import check_lcm_weights, empty_unet
 

@@ -101,6 +101,7 @@ def encode_videos(config: Config) -> int:
     animator = Animator(config)
     animator.models.check()
     animator.models.resolve()
+    animator.models.check_lcm()
     encoder = Encoder(animator)
     encoder.check_entries(jobs)
     outcomes = [Outcome(job) for job in jobs]

@@ -7,7 +7,7 @@ replacing   finished results that a run would replace, and in what they differ
 metrics     how near a clip is to another: pixels, gradients, motion
 sheets      how labelled rows of frames become a picture, whatever the rows are
 lettering   a line of text on a picture, in any script
-provenance  the command, code and machine that a result comes from
+circumstances  the command, code and machine that a result comes from
 run_log     runs.jsonl: a line per run and per result, appended by any number of processes
 history     the run logs below a folder, read and compared
 """
@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "belongings": ["describe_file", "difference", "require_places"],
+        "circumstances": ["machine", "now", "provenance"],
         "history": ["Run", "compare", "one_run", "read_history"],
         "metrics": [
             "decibels",
@@ -38,7 +39,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "require_reference",
             "tell_other_names",
         ],
-        "provenance": ["machine", "now", "provenance"],
         "replacing": ["differences", "made_differently", "require_kept"],
         "run_log": ["LOG_NAME", "RunLog", "recorded"],
         "sheets": ["Row", "caption", "comparison_frames", "contact_sheet", "evenly_spaced"],

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from mimicmotion.config import Config
 from mimicmotion.errors import INTERRUPTED, MimicMotionError
-from mimicmotion.results.provenance import now, provenance
+from mimicmotion.results.circumstances import now, provenance
 from mimicmotion.results.sidecar import versions
 
 logger = logging.getLogger(__name__)
