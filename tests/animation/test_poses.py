@@ -10,6 +10,7 @@ import pytest
 import mimicmotion
 from mimicmotion.animation.animator import Animator
 from mimicmotion.animation.batch import animate_folder
+from mimicmotion.animation.models import Models
 from mimicmotion.config import load_config
 from mimicmotion.dwpose import draw_pose
 from mimicmotion.dwpose.keypoints import make_bodies
@@ -102,7 +103,7 @@ def test_results_and_kept_latents_depend_on_how_poses_act(project, change):
     assert settings_of(recipes[0]) != settings_of(recipes[1])
 
 
-def test_the_settings_arrive_at_the_pipeline(project):
+def test_the_settings_arrive_at_the_pipeline(project, monkeypatch):
     config, given = settings(project, *CHANGES), {}
     animator = Animator(config)
 
@@ -110,7 +111,7 @@ def test_the_settings_arrive_at_the_pipeline(project):
         given.update(arguments, drawn=drawn)
         return SimpleNamespace(frames=None)
 
-    animator.models.__dict__["pipeline"] = pipeline
+    monkeypatch.setattr(Models, "pipeline", property(lambda models: pipeline))
     clip = animator.prepare(plan_jobs(config)[0])
     animator.sample(clip)
     names = ("pose_strength", "pose_start", "pose_end", "image_embed_strength")
