@@ -127,7 +127,7 @@ def dry_run_table(config: Config, jobs: list[Job]) -> str:
 
 def _dry_run_row(config: Config, job: Job) -> tuple[str, ...]:
     try:
-        geometry, frames = planned(job, open_video(job.video, settings=config.video))
+        geometry, frames = planned(config, job, open_video(job.video, settings=config.video))
     except MimicMotionError as error:
         return (job.video.name, "-", "-", "-", "-", "-", f"cannot run: {error}")
     tiles, steps, passes = count_passes(config, job.case, frames)
@@ -135,7 +135,7 @@ def _dry_run_row(config: Config, job: Job) -> tuple[str, ...]:
     return (job.video.name, size, str(frames), str(tiles), str(steps), str(passes), str(job.output))
 
 
-def planned(job: Job, video: VideoSource) -> tuple[Geometry, int]:
+def planned(config: Config, job: Job, video: VideoSource) -> tuple[Geometry, int]:
     """Size and number of frames of a job's result, before anything is detected or sampled.
 
     Raises: InputError for a reference that cannot be read.
