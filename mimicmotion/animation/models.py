@@ -64,7 +64,8 @@ class Models:
         """The torch.device that the settings ask for."""
         from mimicmotion.device import resolve_device
 
-        return resolve_device(self.config.runtime.device)
+        name = self.config.runtime.device
+        return self.opened.once(("device", name), lambda: resolve_device(name))
 
     @cached_property
     def dtype(self):

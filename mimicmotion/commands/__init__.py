@@ -8,7 +8,7 @@ concat  keeps latents of clips, and joins them
 steps   decodes the latents of every step
 causal  the world model, with prepared actions
 stream  the world model, with typed ones
-history what was run in an output folder
+history  what was run in an output folder
 gallery  a page of all results
 
 A help text names the commands of its examples in braces, so that both ways show what one types.

@@ -110,7 +110,7 @@ def draw_grid(path: Path, clip: str, rows: Sequence[Row], panels: Sequence[Panel
 def _label(row: Row, costliest: bool) -> str:
     if not row.facts:
         return f"{row.cell.title}: {row.status}{f', {row.message}' if row.message else ''}"
-    parts = [row.cell.title, f"{row.passes} UNet passes"]
+    parts = [row.cell.title, f"{row.passes} UNet pass{'' if row.passes == 1 else 'es'}"]
     if row.measures:
         parts.append(f"{row.measures['psnr']:.1f} dB against {row.against}")
     if costliest:

@@ -22,11 +22,13 @@ class Rate:
     per_frame: float
 
 
-def plan_table(animators: Sequence[Animator], cells: list[Cell]) -> str:
-    """Cells, what of them is finished, the UNet passes of the rest, and the time that they are likely to take."""
+def plan_table(animators: Sequence[Animator], cells: list[Cell]) -> tuple[str, int]:
+    """Cells, what of them is finished, the UNet passes of the rest, and the time that they are likely to take; and how
+    many results cannot be made.
+    """
     rates, videos = rates_of(cells), Videos()
     header = ("cell", "results", "finished", "UNet passes", "seconds", "")
-    rows, all_passes, all_seconds, unknown = [], 0, 0.0, 0
+    rows, all_passes, all_seconds, unknown, failing = [], 0, 0.0, 0, 0
     for cell, animator in zip(cells, animators, strict=True):
         left = [job for job in cell.jobs if not animator.is_finished(job)]
         passes, seconds, notes = 0, 0.0, []
@@ -35,6 +37,7 @@ def plan_table(animators: Sequence[Animator], cells: list[Cell]) -> str:
                 size, frames = videos.size_of(cell, job)
             except MimicMotionError as error:
                 notes.append(f"{cell.clip_of(job)} cannot run: {error}")
+                failing += 1
                 continue
             job_passes = count_passes(cell.config, job.case, frames)[2]
             passes += job_passes
@@ -47,7 +50,7 @@ def plan_table(animators: Sequence[Animator], cells: list[Cell]) -> str:
         all_passes, all_seconds = all_passes + passes, all_seconds + seconds
     rows = [row if len(row) == len(header) else (*row, "") for row in rows]
     total = f"{len(cells)} cells, {sum(len(cell.jobs) for cell in cells)} results, {all_passes} UNet passes to do"
-    return f"{text_table(header, rows)}\n{total}\n{_time(all_seconds, unknown)}"
+    return f"{text_table(header, rows)}\n{total}\n{_time(all_seconds, unknown)}", failing
 
 
 def rates_of(cells: list[Cell]) -> dict[Size, Rate]:

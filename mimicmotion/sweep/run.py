@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 
 def run_sweep(origin: Origin) -> int:
-    """Makes every result of every cell and what compares them; the exit code as `animate_folder`.
+    """Makes every result of every cell and what compares them; the exit code as `animate_folder`. A dry run that finds
+    a result that cannot be made ends with 1.
 
     A failing cell leaves its reason in the tables and the others go on.
 
@@ -38,8 +39,9 @@ def run_sweep(origin: Origin) -> int:
     sweep = Sweep(config, make_cells(origin))
     sweep.check()
     if config.output.dry_run:
-        say(plan_table(sweep.animators, sweep.cells))
-        return 0
+        sweep.resolve()
+        plan, failing = plan_table(sweep.animators, sweep.cells)
+        return (1 if failing else 0) if say(plan) else SetupError.exit_code
     folder = require_writable(config.sweep.output_dir)
     for place in {job.output.parent for cell in sweep.cells for job in cell.jobs}:
         require_writable(place)
@@ -110,14 +112,20 @@ class Sweep:
             checked.add(files)
             _named(cell, functools.partial(animator.require_kept, cell.jobs))
 
-    def outcomes(self) -> list[Outcome]:
-        """All results in the order in which they are made. Raises: UsageError or SetupError for a device or number
-        format that cannot be had, where anything is to be made.
+    def resolve(self) -> bool:
+        """Whether anything is to be made. Raises: UsageError or SetupError for a device or number format that cannot be
+        had then.
         """
         if all(animator.is_finished(job) for cell, animator in self._pairs() for job in cell.jobs):
-            return [Outcome(job) for cell in self.cells for job in cell.jobs]
+            return False
         for cell, animator in self._pairs():
             _named(cell, animator.models.resolve)
+        return True
+
+    def outcomes(self) -> list[Outcome]:
+        """All results in the order in which they are made. Raises: as `resolve`."""
+        if not self.resolve():
+            return [Outcome(job) for cell in self.cells for job in cell.jobs]
         networks = [animator.models.networks_key for animator in self.animators]
         order = in_turns(networks, len(self.cells[0].jobs), self.opened.keep)
         return [Outcome(self.cells[variant].jobs[clip]) for variant, clip in order]

@@ -9,7 +9,7 @@ from mimicmotion.animation.opened import Networks, Opened
 from mimicmotion.sweep.order import in_turns
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=12), st.integers(1, 4), st.integers(1, 4))
 def test_every_result_once_and_networks_loaded_once(networks, clips, keep):
     order = in_turns(networks, clips, keep)
