@@ -63,6 +63,7 @@ class Task:
     output: Path
     recipe: str
     finished: bool
+    replaces: bool = False  # a finished video that was decoded with other settings
 
     @property
     def latents(self) -> Path:
@@ -82,7 +83,8 @@ class Task:
 class StepResult:
     """How a task ended: status "done", "skipped" (finished before), "failed" or "not run"; message has the reason.
 
-    `bytes` and `sha256` are those of the mp4, `sigma` is the noise level of the latents where it was recorded.
+    `bytes` and `sha256` are those of the mp4, `sigma` is the noise level of the latents where it was recorded,
+    `settings` the hash of what all videos of a run depend on.
     """
 
     status: str = "not run"
@@ -95,6 +97,7 @@ class StepResult:
     message: str = ""
     recipe: str = ""
     sha256: str = ""
+    settings: str = ""
 
     @property
     def is_whole(self) -> bool:
@@ -144,6 +147,7 @@ class ExperimentLatentDecoder:
         self.decoder = LatentDecoder(model or self._model_id(), device, self._chunk_size())
         self._lock = threading.Lock()
         self._entries: dict[str, StepResult] = {}
+        self._made_with = ""  # the hash of `_fingerprint`
 
     def __enter__(self) -> "ExperimentLatentDecoder":
         return self
@@ -182,10 +186,12 @@ class ExperimentLatentDecoder:
     ) -> list[Task]:
         """What `run` would decode, in order, finished steps included; loads no model.
 
-        Raises: UsageError for an unmatched filter, or x0 previews without any recorded.
+        Raises: UsageError for an unmatched filter, x0 previews without any recorded, or finished videos that other
+            settings would replace.
         """
         self._entries = self._read_entries()
         fingerprint = self._fingerprint()
+        self._made_with = sha256_json(fingerprint)
         tasks = []
         for step in find_steps(self.experiment, prompt_filter, video_filter, step_filter):
             tasks.append(self._task(step, False, fingerprint))
@@ -193,6 +199,12 @@ class ExperimentLatentDecoder:
                 tasks.append(self._task(step, True, fingerprint))
         if self.preview_x0 and not any(task.is_x0 for task in tasks):
             raise UsageError(f"{self.experiment} has no predicted clean latents (step_NNN{X0}.npy.gz) to preview")
+        replaced = [task for task in tasks if task.replaces]
+        if replaced:
+            raise UsageError(
+                f"{len(replaced)} finished videos would be replaced by others, the first is {replaced[0].output}: fps, "
+                "quality, scale or the model were different; pass another --output-dir to keep them, or --overwrite"
+            )
         return tasks
 
     def run(self, tasks: list[Task]) -> dict[str, StepResult]:
@@ -204,7 +216,7 @@ class ExperimentLatentDecoder:
         require_places(self.output_dir / SUMMARY_NAME)
         for folder in {task.output.parent for task in tasks}:
             require_writable(folder)
-        results = {task.name: StepResult(output=str(task.output), recipe=task.recipe) for task in tasks}
+        results = {task.name: self._begun(task) for task in tasks}
         start = time.perf_counter()
         for task in tasks:
             if task.finished:
@@ -244,7 +256,7 @@ class ExperimentLatentDecoder:
 
     def _decode(self, task: Task) -> StepResult:
         """Decodes one task; what is wrong with it is in the result. Raises: SetupError, which concerns all tasks."""
-        result = StepResult(output=str(task.output), recipe=task.recipe)
+        result = self._begun(task)
         start = time.perf_counter()
         try:
             metadata = read_metadata(task.step)
@@ -267,6 +279,9 @@ class ExperimentLatentDecoder:
         logger.debug("%s: %s in %.1f s, %d frames", task.name, result.status, result.seconds, result.frames)
         return result
 
+    def _begun(self, task: Task) -> StepResult:
+        return StepResult(output=str(task.output), recipe=task.recipe, settings=self._made_with)
+
     def _task(self, step: Step, is_x0: bool, fingerprint: dict) -> Task:
         output = self.output_dir / step.prompt / step.video / f"{step.name}{X0 if is_x0 else ''}.mp4"
         if not output.resolve().is_relative_to(self.output_dir.resolve()):
@@ -274,8 +289,11 @@ class ExperimentLatentDecoder:
         task = Task(step, is_x0, output, "", False)
         recipe = sha256_json(fingerprint | {"latents": sha256_file(task.latents), "metadata": _metadata_hash(step)})
         earlier = self._entries.get(task.name)
-        finished = bool(earlier) and not self.overwrite and earlier.recipe == recipe and _is_there(output, earlier)
-        return dataclasses.replace(task, recipe=recipe, finished=finished)
+        if not earlier or self.overwrite:
+            return dataclasses.replace(task, recipe=recipe)
+        same, otherwise = earlier.recipe == recipe, earlier.settings not in ("", self._made_with)
+        there = (same or otherwise) and _is_there(output, earlier)
+        return dataclasses.replace(task, recipe=recipe, finished=same and there, replaces=otherwise and there)
 
     def _fingerprint(self) -> dict:
         """What all videos of a run depend on beside their latents."""

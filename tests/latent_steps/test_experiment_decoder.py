@@ -231,7 +231,8 @@ def test_the_scripts_filters_fps_quality_and_scale(experiment, tmp_path):
     info = probe_video(out / "prompt_000" / "vid_001" / "step_000.mp4")
     assert (info.fps, info.height, info.width) == (24, 16, 32)
     fine = (out / "prompt_000" / "vid_001" / "step_000.mp4").stat().st_size
-    assert run(experiment, "--video-filter", "vid_001", "--step-filter", "step_000", *options, "--quality", "1") == 0
+    coarse = [*options, "--quality", "1", "--overwrite"]
+    assert run(experiment, "--video-filter", "vid_001", "--step-filter", "step_000", *coarse) == 0
     assert (out / "prompt_000" / "vid_001" / "step_000.mp4").stat().st_size < fine
     assert not (experiment / "latents_videos").exists()
 
@@ -239,7 +240,7 @@ def test_the_scripts_filters_fps_quality_and_scale(experiment, tmp_path):
 def test_a_compress_preset_is_a_quality_and_a_scale(experiment):
     assert run(experiment, "--compress-preset", "tiny", "--step-filter", "step_000") == 0
     assert summary(experiment)["settings"] == {"fps": 12, "quality": 0.5, "crf": 48, "scale": 0.5}
-    assert run(experiment, "--compress-preset", "tiny", "--scale", "1", "--step-filter", "step_000") == 0
+    assert run(experiment, "--compress-preset", "tiny", "--scale", "1", "--step-filter", "step_000", "--overwrite") == 0
     assert probe_video(experiment / "latents_videos" / "prompt_000" / "vid_001" / "step_000.mp4").width == 64
 
 
@@ -283,10 +284,22 @@ def test_a_second_run_decodes_nothing_and_a_changed_step_alone(experiment, monke
     assert changed == ["prompt_000/vid_001/step_000.mp4"]
 
 
-@pytest.mark.parametrize("options", [["--overwrite"], ["--fps", "6"], ["--quality", "2"], ["--scale", "2"]])
-def test_other_settings_decode_again(experiment, options):
+def test_overwrite_decodes_again(experiment):
     run(experiment, "--step-filter", "step_000")
-    assert run(experiment, "--step-filter", "step_000", *options) == 0
+    assert run(experiment, "--step-filter", "step_000", "--overwrite") == 0
+    assert summary(experiment)["decoded"] == 2
+
+
+@pytest.mark.parametrize("options", [["--fps", "6"], ["--quality", "2"], ["--scale", "2"]])
+def test_finished_videos_are_not_replaced_by_others(experiment, options):
+    run(experiment, "--step-filter", "step_000")
+    before = videos(experiment)
+    for more in ([], ["--dry-run"]):
+        assert run(experiment, "--step-filter", "step_000", *options, *more) == 2
+    assert videos(experiment) == before
+    # What was not decoded yet can be.
+    assert run(experiment, "--step-filter", "step_001", *options) == 0
+    assert run(experiment, "--step-filter", "step_000", *options, "--overwrite") == 0
     assert summary(experiment)["decoded"] == 2
 
 
@@ -295,7 +308,9 @@ def test_other_weights_or_a_damaged_video_decode_again(experiment, models):
     (experiment / "latents_videos" / "prompt_000" / "vid_001" / "step_000.mp4").write_bytes(b"cut off")
     run(experiment, "--step-filter", "step_000")
     assert (summary(experiment)["decoded"], summary(experiment)["skipped"]) == (1, 1)
-    run(experiment, "--step-filter", "step_000", "--model", str(models / "svd"))
+    other = ["--step-filter", "step_000", "--model", str(models / "svd")]
+    assert run(experiment, *other) == 2
+    run(experiment, *other, "--overwrite")
     assert summary(experiment)["decoded"] == 2
 
 
