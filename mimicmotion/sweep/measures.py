@@ -15,7 +15,7 @@ from mimicmotion.errors import InputError
 from mimicmotion.progress import Progress
 from mimicmotion.results import decibels, gradient_energy, mean_squared_error, ssim, temporal_difference_error
 from mimicmotion.sweep.tables import MEASURES, Row
-from mimicmotion.video import VideoSource, open_video
+from mimicmotion.video import VideoSource, open_video, video_stem
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def measure_rows(rows: list[Row], truth: str | Path | None) -> None:
             if best is not row:
                 row.against = best.cell.name
                 row.measures = measure(_frames(open_video(row.job.output)), _frames(open_video(best.job.output)))
-            path = Path(truth or "") / f"{row.job.output.stem}.mp4"
+            path = Path(truth or "") / f"{video_stem(row.job.video)}.mp4"
             if truth and path.is_file():
                 row.truth_measures = _held_against(row, path)
             bar.update()

@@ -22,6 +22,8 @@ LABELS = {
     "turbo.guidance_scale": "guidance",
     "turbo.lcm_lora_scale": "scale",
     "turbo.lcm_lora_path": "lora",
+    "turbo.more_lora_scales": "more-scales",
+    "turbo.more_lora_paths": "more-loras",
     "test_case[*].ref_image_path": "ref",
     "test_case[*].seed": "seed",
     "test_case[*].fps": "fps",
@@ -71,11 +73,14 @@ def text_of(path: str, value: Any) -> str:
         return repr(value + 0.0).removesuffix(".0")
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
+        return "+".join(text_of(path, item) for item in value) or "none"
     text = str(value)
     if describe_setting(path).metadata.get("choices"):
         return _safe(text)
     digits = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-    return f"{_safe(Path(text).stem)[:LONGEST_TEXT]}-{digits}".lower().lstrip("-")
+    stems = "+".join(Path(str(item)).stem for item in (value if isinstance(value, list) else [value]))
+    return f"{_safe(stems)[:LONGEST_TEXT]}-{digits}".lower().lstrip("-")
 
 
 def _safe(text: str) -> str:
