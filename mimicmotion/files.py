@@ -245,7 +245,7 @@ def cached_sha256(path: str | Path) -> str:
     try:
         remove_stale_temporaries(_hashes_path().parent)
         write_json(_hashes_path(), {name: value for name, value in known.items() if os.path.exists(name)})
-    except (SetupError, OSError) as error:
+    except (MimicMotionError, OSError) as error:
         log.debug("the hash of %s is not remembered: %s", path, error)
     return digest
 

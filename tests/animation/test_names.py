@@ -34,7 +34,12 @@ class Stub:
     def __init__(self, config):
         self.config = config
         self.models = SimpleNamespace(
-            config=config, check=lambda: None, resolve=lambda: None, weights={}, detector_fingerprint="stub"
+            config=config,
+            check=lambda: None,
+            resolve=lambda: None,
+            check_lcm=lambda: None,
+            weights={},
+            detector_fingerprint="stub",
         )
 
     def recipe(self, job):

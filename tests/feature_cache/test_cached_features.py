@@ -68,10 +68,10 @@ def settings(project, *overrides):
 def make(animator):
     """Latents and mp4 of the first job."""
     job = plan_jobs(animator.config)[0]
-    animator.recipe(job)
+    made_from = animator.recipe(job)
     clip = animator.prepare(job)
     latents = animator.sample(clip)
-    animator.write(clip, latents)
+    animator.write(clip, latents, made_from)
     return latents, job.output.read_bytes()
 
 

@@ -239,7 +239,7 @@ class TestUnet:
         assert isinstance(conditions, Conditions)
         scaled, timestep = noisy / (1 + 9) ** 0.5, 0.25 * torch.tensor(3.0).log()
         with torch.no_grad():
-            expected = TileGuide(pipeline, conditions, "off").predict(scaled, timestep, [0, 1, 2, 3])
+            expected = TileGuide(pipeline, conditions, "off").predict(scaled, timestep, [0, 1, 2, 3], posed=True)
             for half, v in zip((1.0, 0.0), expected, strict=True):
                 kept = torch.full_like(sigma, half)
                 assert torch.allclose(predict(nets, pipeline._injection, noisy, sigma, batch, kept), v, atol=1e-5)
