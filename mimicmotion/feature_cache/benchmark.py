@@ -85,10 +85,10 @@ def run_pass(animator: Animator, job: Job, kind: str) -> Pass:
     clock = StageClock(animator.models.device)
     with clock.stage("total"):
         with clock.stage("preprocess"):
-            animator.recipe(job)
+            made_from = animator.recipe(job)
             clip = animator.prepare(job)
         with clock.stage("pipeline"):
-            animator.write(clip, animator.sampler.sample(clip))
+            animator.write(clip, animator.sampler.sample(clip), made_from)
     logger.info("%s: preprocess %.3f s, total %.3f s", kind, clock.seconds["preprocess"], clock.seconds["total"])
     levels = statistics_record(animator.features.cache.statistics)
     return Pass(kind, clock.seconds, levels, clip.num_frames, sha256_file(job.output))

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from mimicmotion.errors import InputError, SetupError, UsageError
+from mimicmotion.modules import PoseFeatures
 from mimicmotion.pipelines.pipeline_mimicmotion import Conditions, TileGuide
 from mimicmotion.training import lcm_stage, loop, networks, unet_stage
 from mimicmotion.training.encoder_stage import EncoderStage
@@ -235,7 +236,8 @@ class TestUnet:
         noisy = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(2)) * 3
         pipeline._guidance_scale = torch.tensor(2.0)
         ids = (unet_stage.TIME_IDS[0], int(unet_stage.TIME_IDS[1]), unet_stage.TIME_IDS[2])
-        conditions = pipeline._conditions(batch.embeddings, batch.reference[:, 0], ids, batch.poses, 1)
+        poses = PoseFeatures(pipeline.pose_net, batch.poses)
+        conditions = pipeline._conditions(batch.embeddings, batch.reference[:, 0], ids, poses, 1)
         assert isinstance(conditions, Conditions)
         scaled, timestep = noisy / (1 + 9) ** 0.5, 0.25 * torch.tensor(3.0).log()
         with torch.no_grad():
