@@ -137,11 +137,11 @@ def dry_run(animator: Animator, jobs: list[Job]) -> int:
     with without_network():
         animator.models.check()
     animator.require_kept(jobs)
-    # What is chosen automatically is there, and need not wait for torch.
-    chosen = {config.runtime.device, config.runtime.dtype, config.runtime.vae_dtype} != {"auto"}
-    if chosen and not all(animator.is_finished(job) for job in jobs):
+    # These are there on every machine; whether others are needs torch, and seconds.
+    runtime = config.runtime
+    plain = runtime.device in ("auto", "cpu") and {runtime.dtype, runtime.vae_dtype} <= {"auto", "fp32"}
+    if not plain and not all(animator.is_finished(job) for job in jobs):
         animator.models.resolve()
-        animator.models.check_lcm()
     rows = [_dry_run_row(animator, job) for job in jobs]
     if not say(dry_run_table(rows, left_out(config))):
         return SetupError.exit_code

@@ -11,6 +11,7 @@ What ffmpeg's libraries complain of goes to standard error, which is a file: whe
 """
 
 import contextlib
+import itertools
 import math
 import os
 import sys
@@ -35,6 +36,7 @@ ZERO_BYTES = 1024
 SQUARE = 0.01
 TRANSFERS = {16: "PQ", 18: "HLG"}  # color_trc of H.273
 PICT_TYPE_B = 3
+MOST_REORDERED = 32  # frames that a decoder holds back: 16 by the standards, and one for each thread
 TRANSPARENT_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
@@ -107,6 +109,7 @@ class Pass:
     """What one decoding pass found. `damaged` counts frames that errors cover, `holes` errors of unknown extent."""
 
     pts: list = field(default_factory=list)
+    dts: list = field(default_factory=list)
     sound_start: float | None = None
     picture_start: float | None = None
     end: float = 0.0
@@ -181,6 +184,11 @@ def no_frame(stream, found: Pass) -> str:
     return f"cannot be read as a video: {what}"
 
 
+def has_no_pts(container) -> bool:
+    """Whether the container says nothing of when frames are shown; they begin with it."""
+    return container.format.name == "avi"
+
+
 def discontinuous(container) -> bool:
     """Whether the container is a stream of packets that may begin and break off anywhere."""
     return container.format.name in ("mpegts", "mpeg")
@@ -216,7 +224,25 @@ def note_frame(found: Pass, frame) -> None:
     if found.first is None:
         found.first, found.picture_start = frame, frame.time
     found.pts.append(frame.pts)
+    found.dts.append(frame.dts)
     found.interlaced |= frame.interlaced_frame
+
+
+def shown_at(found: Pass) -> list:
+    """When each frame is shown, in units of the time base.
+
+    A decoder gives frames in the order in which they are shown, so times that step back are not theirs: AVI has none,
+    and what is made up for its packets follows the order of decoding. ffmpeg decides in the same way. The last frames, which no
+    packet brings out, have no time of decoding.
+    """
+    unknown = found.dts.count(None)
+    if unknown > min(MOST_REORDERED, len(found.dts) // 2) or _steps_back(found.dts) >= _steps_back(found.pts):
+        return found.pts
+    return found.dts
+
+
+def _steps_back(stamps: list) -> int:
+    return sum(a is not None and b is not None and b <= a for a, b in itertools.pairwise(stamps))
 
 
 class Damage:
@@ -310,6 +336,8 @@ def describe(request: dict, container, stream, found: Pass) -> dict:
     check_size(request, width, height)
     duration = container.duration / av.time_base if container.duration is not None else None
     offset = None
+    if has_no_pts(container):
+        found.picture_start = 0.0
     if found.sound_start is not None and found.picture_start is not None:
         offset = found.sound_start - found.picture_start
     return {
@@ -317,7 +345,7 @@ def describe(request: dict, container, stream, found: Pass) -> dict:
         "pix_fmt": frame.format.name,
         "height": height,
         "width": width,
-        "pts": found.pts,
+        "pts": shown_at(found),
         "time_base": [stream.time_base.numerator, stream.time_base.denominator],
         "restarts": discontinuous(container),
         "claimed_rates": [
@@ -384,7 +412,7 @@ def sound_facts(request: dict, out) -> dict:
                 if packet.stream is sound and sound_start is None:
                     sound_start = first_sample(packet)
                 elif packet.stream is stream and picture_start is None:
-                    picture_start = first_sample(packet)
+                    picture_start = 0.0 if has_no_pts(container) else first_sample(packet)
                 if sound_start is not None and (stream is None or picture_start is not None):
                     break
     known = sound_start is not None and picture_start is not None

@@ -347,3 +347,14 @@ def test_where_the_sound_starts_is_told(tmp_path):
     run_ffmpeg(*later, tmp_path / "later.mp4")
     assert probe_video(clip).audio_offset == pytest.approx(0, abs=2e-3)
     assert probe_video(tmp_path / "later.mp4").audio_offset == pytest.approx(-0.4, abs=2e-3)
+
+
+@pytest.mark.parametrize("coding", [("libx264", "-bf", "3"), ("mpeg4", "-bf", "2", "-q:v", "2")])
+@pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4", "ts"])
+def test_reordered_frames_are_even_in_every_container(tmp_path, coding, suffix):
+    """AVI does not say when frames are shown, and what is made up for it follows the order of decoding."""
+    clip = make_clip(tmp_path / f"clip.{suffix}", coding=("-c:v", *coding, "-pix_fmt", "yuv420p"), sound=1.3)
+    source = open_video(clip)
+    assert (source.fps, source.num_frames, source.info.times) == (30, 40, None)
+    assert drawn_indices(source, stride=2) == list(range(0, 40, 2))
+    assert abs(source.info.audio_offset) < 0.05
