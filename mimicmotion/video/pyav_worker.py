@@ -232,8 +232,8 @@ def shown_at(found: Pass) -> list:
     """When each frame is shown, in units of the time base.
 
     A decoder gives frames in the order in which they are shown, so times that step back are not theirs: AVI has none,
-    and what is made up for its packets follows the order of decoding. ffmpeg decides in the same way. The last frames, which no
-    packet brings out, have no time of decoding.
+    and what is made up for its packets follows the order of decoding. ffmpeg decides in the same way. The last frames,
+    which no packet brings out, have no time of decoding.
     """
     unknown = found.dts.count(None)
     if unknown > min(MOST_REORDERED, len(found.dts) // 2) or _steps_back(found.dts) >= _steps_back(found.pts):
