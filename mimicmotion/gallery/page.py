@@ -25,9 +25,12 @@ EFFECTIVE = {
     "settings.test_case.guidance_scale": "guidance_scale",
     "settings.test_case.seed": "seed",
     "settings.seed": "seed",
+    "inputs.reference": "reference",
 }
 FIRST = ("settings.turbo.scheduler", "steps", "guidance_scale", "seed")
-SETTINGS = ("mode", "detector", "device", "dtype", "decode_chunk_size", "decode_overlap", "inputs.reference")
+SETTINGS = (
+    "mode", "detector", "device", "dtype", "decode_chunk_size", "decode_overlap", "inputs.reference", "reference",
+)  # fmt: skip
 SECTIONS = ("settings.", "latent_concat.", "weights.", "versions.")
 
 

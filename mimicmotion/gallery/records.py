@@ -127,16 +127,25 @@ def _result(folder: Path, place: Path, stem: str, names: set[str]) -> Result:
     kind, settings = KINDS[mark]
     if not isinstance(record.get(settings), dict):
         raise InputError(f"is damaged: its {settings} are no object")
+    facts = flat(record)
     return Result(
         kind=kind,
         video=place / (stem + VIDEO),
         record=path,
         sheet=place / (stem + SHEET) if stem + SHEET in names else None,
         others={label: place / (stem + end) for end, label in COMPANIONS.items() if stem + end in names},
-        time=_time(record.get("date"), changed),
+        time=_time(facts.get("made.date", facts.get("date")), changed),
         seconds=_sum(record.get("stage_seconds")),
-        facts=flat(record),
+        facts=named_reference(facts) | facts,
     )
+
+
+def named_reference(facts: dict[str, object]) -> dict[str, object]:
+    """The reference picture by its file's name, where a record has it; digits of its hash tell namesakes apart."""
+    given, digits = facts.get("paths.reference.given"), facts.get("inputs.reference")
+    if not isinstance(given, str) or not isinstance(digits, str):
+        return {}
+    return {"reference": f"{os.path.basename(given)} {digits[:8]}"}
 
 
 def read_json(path: Path) -> tuple[object, float]:
