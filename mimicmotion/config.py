@@ -203,6 +203,7 @@ class StreamingSettings:
     attention: str | None = None  # a diffusers attention back end; null: torch's own
     resume_from: str | None = setting(None, file=True)  # a session saved before
     save_state: str | None = None  # where to save the session at its end
+    lang: str = setting("auto", choices=("auto", "en", "zh"))  # of an interactive session; auto: the terminal's
     benchmark_blocks: int = setting(200, low=20, most=MOST_LATENTS)
     random_weights: bool = False  # benchmark without weight files, at the sizes of config_path
 

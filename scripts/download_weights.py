@@ -7,6 +7,18 @@ python scripts/download_weights.py --check           # verifies what is there, w
 Stable Video Diffusion is gated: accept its licence on its page on huggingface.co while logged in, then run
 `hf auth login` on this machine. `--only svd` leaves its UNet out, which MimicMotion replaces; `--only animatelcm`
 brings it, since AnimateLCM's weights are applied as their difference to it.
+
+Where huggingface.co is out of reach, a mirror can be asked, such as hf-mirror.com:
+
+  export HF_ENDPOINT=https://hf-mirror.com    # asked instead of the hub, by every script
+  export HF_HUB_DISABLE_XET=1                 # where the mirror lacks the hub's second store, for large files
+
+A mirror belongs to somebody else. It is sent the token of `hf auth login` or HF_TOKEN, and the hashes that files are
+compared with are the mirror's own. The licence of Stable Video Diffusion is accepted on huggingface.co all the same.
+
+Without any of them, use local copies: run this on a machine with access and copy its folder `models` here, or put the
+files, from wherever they come, where the list at the end says. `--check` then verifies them without a network: with the
+hashes in the copied weights.json, else only that they open. What runs a model asks no network for what lies there.
 """
 
 import argparse
@@ -23,11 +35,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mimicmotion.cli import HelpFormatter, guarded_console
 from mimicmotion.errors import MimicMotionError, SetupError
 from mimicmotion.files import require_writable, sha256_file, why_no_file, write_json
+from mimicmotion.weights import mirror
 
 ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = "weights.json"
 INCOMING = ".incoming"  # what is being fetched, and what is known about how far it is
-ELSEWHERE = "run this on a machine with access and copy its folder here"
+ELSEWHERE = "or run this on a machine with access and copy its folder here; --help says more of both"
 SVD = "stabilityai/stable-video-diffusion-img2vid-xt-1-1"
 SVD_FOLDER = f"SVD/{SVD.split('/')[-1]}"
 
@@ -106,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, epilog=places(), formatter_class=HelpFormatter)
     names, default = tuple(SUBSETS), DEFAULT_SUBSETS
     parser.add_argument("--only", nargs="+", choices=names, default=default, help="subsets")
     models = "folder of the weights (default: models of the repository)"
@@ -115,11 +128,22 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def places() -> str:
+    """Which files of which model belong where, to be read."""
+    lines = ["files and their places below --models:"]
+    for source in (source for sources in SUBSETS.values() for source in sources):
+        lines += ["", f"  {source.folder or '.'}/  from {source.repo}", *(f"      {name}" for name in source.files)]
+    return "\n".join(lines)
+
+
 def download(folder: Path, sources: list[Source]) -> None:
     """Fetches and verifies every file of `sources` into `folder` and records sizes and hashes in its weights.json.
 
     Raises: SetupError without a network or access, on a full disk, and for a file that differs from the hub's.
     """
+    # Before huggingface_hub is imported: it fails at once for some of what is no address.
+    if address := mirror():
+        print(f"asking the mirror {address}; it is sent the hub's token, if there is one")
     from huggingface_hub.utils import disable_progress_bars
 
     require_writable(folder)
@@ -193,7 +217,8 @@ def fetch(folder: Path, source: Source, revision: str, file: RemoteFile) -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(fetched, path)
     print(f"ok: {path}")
-    record(folder, path, {"repo": source.repo, "revision": revision, "size": file.size, "sha256": file.sha256})
+    entry = {"repo": source.repo, "revision": revision, "size": file.size, "sha256": file.sha256}
+    record(folder, path, entry | ({"mirror": address} if (address := mirror()) else {}))
 
 
 def difference(path: Path, size: int, sha256: str | None) -> str | None:
@@ -263,7 +288,8 @@ def check(folder: Path, sources: list[Source]) -> None:
 def examine(path: Path, entry: dict | None) -> tuple[str | None, str]:
     """(what is wrong or None, what is known otherwise) of one file."""
     if entry is not None:
-        return difference(path, entry["size"], entry["sha256"]), "as published"
+        known = f"as {entry['mirror']} had it" if "mirror" in entry else "as published"
+        return difference(path, entry["size"], entry["sha256"]), known
     from mimicmotion.weights import check_head, open_tensors
 
     try:

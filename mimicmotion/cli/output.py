@@ -75,7 +75,10 @@ def say(text: object = "", end: str = "\n") -> bool:
 def ask(question: str) -> str:
     """One line of standard input. Raises: EOFError at its end, or where nobody can be asked."""
     try:
-        return input(question)
+        try:
+            return input(question)
+        except UnicodeEncodeError as error:  # raised before anything is read, by a terminal that cannot show it
+            return input(question.encode(error.encoding, "backslashreplace").decode(error.encoding))
     except (OSError, RuntimeError) as error:  # a terminal that is gone, or a closed stream
         raise EOFError(str(error)) from error
 

@@ -7,7 +7,8 @@ examples:
 
 Each block appears as <picture>_current.mp4 (9 frames, then 12); the whole session is saved as <picture>.mp4
 and, with the keys drawn in, as <picture>_icon.mp4, also after Ctrl-C or the end of the input. There is no
-limit of length.
+limit of length. It asks in English or in Chinese, as the terminal does unless --lang says so; keys typed in full
+width count as the keys that they are.
 """
 
 from mimicmotion.cli import STREAMING, Flag, run_script
@@ -17,6 +18,7 @@ SESSION = (
     Flag("--max_num_output_frames", "streaming.max_latents", int, "end a session after so many latents"),
     Flag("--resume_from", "streaming.resume_from", str, "go on with a session saved before"),
     Flag("--save_state", "streaming.save_state", str, "save the session there at its end"),
+    Flag("--lang", "streaming.lang", str, "language of questions and messages; auto: by LC_ALL, LC_MESSAGES or LANG"),
 )
 GROUPS = {"streaming": STREAMING, "session": SESSION}
 

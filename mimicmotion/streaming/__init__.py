@@ -2,6 +2,7 @@
 
 run            what the commands do with their settings: load, play, record, save
 play           a session, with prepared or typed actions; every question to the terminal
+texts          what it asks and says, in English and in Chinese
 recording      a session's videos, written while it goes on
 overlay        keys and pointer drawn on frames: their places and colours
 generator      StreamingGenerator: action in, frames out; the session's state

@@ -7,7 +7,7 @@ felt in the next one. Encodings and bench tables: Matrix-Game-2's conditions and
 import itertools
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,14 @@ SCRIPT_FRAMES = 12
 MOST_FRAMES = 4 * MOST_LATENTS
 
 UP, DOWN, LEFT, RIGHT = (CAMERA_STEP, 0.0), (-CAMERA_STEP, 0.0), (0.0, -CAMERA_STEP), (0.0, CAMERA_STEP)
+
+
+class HeldKeysError(UsageError):
+    """Keys that a mode does not take: `keys` are those, `unknown` or more than it takes at once."""
+
+    def __init__(self, message: str, keys: str, unknown: bool):
+        super().__init__(message)
+        self.keys, self.unknown = keys, unknown
 
 
 @dataclass(frozen=True)
@@ -133,17 +141,19 @@ def encode(mode: ActionMode, letters: str) -> Actions:
 
     Opposite directions of the mouse cancel; keyboard columns are set one by one.
 
-    Raises: UsageError for a letter that the mode does not know, or several where only one can be held.
+    Raises: HeldKeysError for a letter that the mode does not know, or several where only one can be held.
     """
     held = set(re.sub(r"[\s+]", "", letters).upper())
     unknown = held - set(mode.letters)
     if unknown:
-        raise UsageError(f"{mode.name} has no key {', '.join(sorted(unknown))}; its keys are {help_line(mode)}")
+        keys = ", ".join(sorted(unknown))
+        raise HeldKeysError(f"{mode.name} has no key {keys}; its keys are {help_line(mode)}", keys, unknown=True)
     columns = [mode.keys[letter] for letter in held if letter in mode.keys]
     if mode.one_hot:
         columns = columns or [mode.idle_column]
         if len(columns) > 1 or len(held) > 1:
-            raise UsageError(f"{mode.name} takes one key at a time, got {'+'.join(sorted(held))}")
+            keys = "+".join(sorted(held))
+            raise HeldKeysError(f"{mode.name} takes one key at a time, got {keys}", keys, unknown=False)
     keyboard = np.zeros((1, mode.keyboard_dim), np.float32)
     keyboard[0, columns] = 1
     moves = [mode.camera[letter] for letter in held if letter in mode.camera]
@@ -156,9 +166,10 @@ def idle(mode: ActionMode) -> Actions:
     return encode(mode, "")
 
 
-def help_line(mode: ActionMode) -> str:
-    """The keys of a mode with their meaning, for prompts and messages."""
-    return ", ".join(f"{letter}: {mode.labels[letter]}" for letter in mode.letters)
+def help_line(mode: ActionMode, translated: Mapping[str, str] | None = None) -> str:
+    """The keys of a mode with their meaning, for prompts and messages; `translated`: label -> another language's."""
+    labels = {letter: (translated or {}).get(label, label) for letter, label in mode.labels.items()}
+    return ", ".join(f"{letter}: {labels[letter]}" for letter in mode.letters)
 
 
 def parse_script(mode: ActionMode, text: str) -> Actions:

@@ -4,6 +4,7 @@ How questions are asked and answers are shown comes in as functions, so anything
 """
 
 import itertools
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +13,20 @@ from PIL import Image
 
 from mimicmotion.cli import ask, interrupts_deferred, say
 from mimicmotion.config import ReferenceSettings
-from mimicmotion.errors import InputError, UsageError
-from mimicmotion.streaming.actions import ActionMode, Actions, encode, help_line
+from mimicmotion.errors import InputError
+from mimicmotion.streaming.actions import ActionMode, Actions, HeldKeysError, encode, help_line
 from mimicmotion.streaming.generator import StreamingGenerator, StreamState, load_image
 from mimicmotion.streaming.recording import Recording
+from mimicmotion.streaming.texts import ENGLISH, Texts
 
 
 @dataclass
 class Terminal:
-    """Where answers come from and where messages go; a test puts its own functions in."""
+    """Where answers come from, where messages go and in which language; a test puts its own functions in."""
 
     ask: Callable[[str], str] = ask
     say: Callable[[str], object] = say
+    texts: Texts = ENGLISH
 
 
 def play_batch(
@@ -58,7 +61,8 @@ def play_session(
             ended = end
     # Not before the videos are complete: of a terminal that is gone nothing can be said.
     if ended is not None:
-        terminal.say("\nend of input" if isinstance(ended, EOFError) else "\ninterrupted")
+        texts = terminal.texts
+        terminal.say(texts.end_of_input if isinstance(ended, EOFError) else texts.interrupted)
     return ended
 
 
@@ -70,9 +74,9 @@ def _play_block(
     actions: Iterator[Actions] | None,
 ) -> bool:
     """One block; False when there is to be no next one."""
-    size, first = generator.frames_per_block, state.start
+    size, first, texts = generator.frames_per_block, state.start, terminal.texts
     if actions is None:
-        terminal.say(f"--- Block {first // size} (latents {first}-{first + size - 1}) ---")
+        terminal.say(texts.block.format(number=first // size, first=first, last=first + size - 1))
         action = ask_action(generator.mode, terminal)
     else:
         action = next(actions, None)
@@ -84,8 +88,8 @@ def _play_block(
         recording.add(frames, action)
         state.advance(after)
         path = recording.write_current(frames)
-    terminal.say(f"saved {path} ({len(frames)} frames; {recording.frames} in all)")
-    return actions is not None or not _says_no(terminal.ask("Continue? (Press 'n' to break): "))
+    terminal.say(texts.saved_block.format(path=path, frames=len(frames), total=recording.frames))
+    return actions is not None or not _says_no(terminal.ask(texts.go_on))
 
 
 def ask_action(mode: ActionMode, terminal: Terminal) -> Actions:
@@ -93,15 +97,17 @@ def ask_action(mode: ActionMode, terminal: Terminal) -> Actions:
 
     Several keys may be given at once, none is no move. Raises: EOFError, KeyboardInterrupt as `terminal.ask`.
     """
-    terminal.say(help_line(mode))
+    texts, keys = terminal.texts, help_line(mode, terminal.texts.labels)
+    terminal.say(keys)
     while True:
-        letters = terminal.ask("Please input the keyboard action (e.g. W, or W A for both): ")
+        letters = terminal.ask(texts.keyboard)
         if mode.name == "universal":
-            letters += " " + terminal.ask("Please input the mouse action (e.g. L): ")
+            letters += " " + terminal.ask(texts.mouse)
         try:
-            return encode(mode, letters)
-        except UsageError as error:
-            terminal.say(str(error))
+            return encode(mode, _narrow(letters))
+        except HeldKeysError as error:
+            text = texts.unknown_keys if error.unknown else texts.too_many_keys
+            terminal.say(text.format(error=error, mode=mode.name, keys=error.keys, help=keys))
 
 
 def ask_image(
@@ -109,17 +115,22 @@ def ask_image(
 ) -> tuple[Path, Image.Image]:
     """Asks for the first picture until one can be read; an empty answer takes `default`."""
     while True:
-        path = Path(terminal.ask(f"Please input the image path (Enter: {default}): ").strip() or default)
+        path = Path(terminal.ask(terminal.texts.picture.format(default=default)).strip() or default)
         try:
             return path, load_image(path, settings)
         except InputError as error:
-            terminal.say(str(error))
+            terminal.say(terminal.texts.no_picture.format(error=error))
 
 
 def ask_to_stop(terminal: Terminal) -> bool:
     """Asks whether there is to be another picture."""
-    return _says_no(terminal.ask("Press 'n' to stop generation: "))
+    return _says_no(terminal.ask(terminal.texts.stop))
 
 
 def _says_no(answer: str) -> bool:
-    return answer.strip().lower() == "n"
+    return _narrow(answer).strip().lower() == "n"
+
+
+def _narrow(answer: str) -> str:
+    """Letters of full width, which a Chinese input method types, as those of a keyboard."""
+    return unicodedata.normalize("NFKC", answer)

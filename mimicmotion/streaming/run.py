@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from mimicmotion.streaming.generator import StreamingGenerator, StreamState, loa
 from mimicmotion.streaming.loading import load_generator, random_generator
 from mimicmotion.streaming.play import Terminal, ask_image, ask_to_stop, play_batch, play_session
 from mimicmotion.streaming.recording import Recording
+from mimicmotion.streaming.texts import ENGLISH, Texts, texts_for
 from mimicmotion.streaming.vae import frame_count
 from mimicmotion.streaming.world import WorldConfig, read_world
 from mimicmotion.weights import weights_sha256
@@ -86,30 +88,38 @@ def run_streaming(config: Config) -> int:
     if settings.save_state:
         require_writable_file(settings.save_state, "--save_state")
     generator = create_generator(config, world)
+    terminal = make_terminal(settings)
     with recorded(config.output.output_dir, config) as log:
         try:
             while True:
-                path, state = begin_session(generator, config)
+                path, state = begin_session(generator, config, terminal)
                 actions = None
                 if frames is not None:
                     if settings.actions == BENCH:
                         frames = itertools.islice(frames, state.frames_done, None)
                     actions = by_block(frames, generator.mode, size, state.start)
-                end = run_session(generator, state, path, actions, blocks, config, world, log)
+                end = run_session(generator, state, path, terminal, actions, blocks, config, world, log)
                 if end is not None:
                     log.exit_code = INTERRUPTED if isinstance(end, KeyboardInterrupt) else 0
                     return log.exit_code
-                if actions is not None or settings.resume_from or ask_to_stop(Terminal()):
+                if actions is not None or settings.resume_from or ask_to_stop(terminal):
                     return 0
         except EOFError:
             say()
             return 0
 
 
+def make_terminal(settings: StreamingSettings) -> Terminal:
+    """Standard input and output, in the language that is asked for or that of the terminal."""
+    encoding = getattr(sys.stdout, "encoding", None)
+    return dataclasses.replace(Terminal(), texts=texts_for(settings.lang, os.environ, encoding))
+
+
 def run_session(
     generator: StreamingGenerator,
     state: StreamState,
     begun_from: Path,
+    terminal: Terminal,
     actions: Iterator[Actions] | None,
     blocks: int | None,
     config: Config,
@@ -119,14 +129,14 @@ def run_session(
     """Plays one session, then writes its record and saves it if asked for; what ended it early, as `play_session`."""
     settings, first = config.streaming, state.start
     recording = make_recording(config, world, writable_stem(begun_from.stem))
-    end = play_session(generator, state, recording, Terminal(), actions, blocks)
+    end = play_session(generator, state, recording, terminal, actions, blocks)
     with interrupts_deferred():
         try:
-            report(recording, generator, config, begun_from, first)
+            report(recording, generator, config, begun_from, first, terminal.texts)
         finally:  # a full disk in one place leaves the other
             if settings.save_state:
                 generator.save_state(state, settings.save_state)
-                say(f"saved {settings.save_state}; go on with --resume_from {settings.save_state}")
+                say(terminal.texts.saved_session.format(path=settings.save_state))
         status = "done" if end is None else "interrupted"
         log.item(output=str(recording.clean_path), status=status, frames=recording.frames)
     return end
@@ -156,7 +166,7 @@ def _require_beginning(settings: StreamingSettings) -> None:
         raise UsageError(f"{name}: {looked_for(path)} {reason}")
 
 
-def begin_session(generator: StreamingGenerator, config: Config) -> tuple[Path, StreamState]:
+def begin_session(generator: StreamingGenerator, config: Config, terminal: Terminal) -> tuple[Path, StreamState]:
     """A new session, from a picture that is asked for unless actions are prepared, or a saved one; and its name.
 
     Raises: InputError for a picture or session that cannot be read; EOFError, KeyboardInterrupt when asking.
@@ -167,7 +177,7 @@ def begin_session(generator: StreamingGenerator, config: Config) -> tuple[Path, 
     if settings.actions:
         path, image = Path(settings.image), load_image(settings.image, config.reference)
     else:
-        path, image = ask_image(Terminal(), settings.image, config.reference)
+        path, image = ask_image(terminal, settings.image, config.reference)
     return path, generator.start(image, settings.seed)
 
 
@@ -267,7 +277,12 @@ def unused_stem(folder: Path, stem: str) -> str:
 
 
 def report(
-    recording: Recording, generator: StreamingGenerator, config: Config, begun_from: Path, first: int = 0
+    recording: Recording,
+    generator: StreamingGenerator,
+    config: Config,
+    begun_from: Path,
+    first: int = 0,
+    texts: Texts = ENGLISH,
 ) -> None:
     """Prints which videos a session left and how long they are, and writes the record of how they were made.
 
@@ -275,7 +290,7 @@ def report(
     Raises: SetupError for a full disk.
     """
     if not recording.frames:
-        say("no frame was made, so no video was saved")
+        say(texts.no_frame)
         return
     videos = (recording.clean_path, recording.icon_path)
     record = {
@@ -298,7 +313,7 @@ def report(
     if config.output.page:
         refresh_page(config.output.output_dir)
     for path in (recording.clean_path, recording.icon_path):
-        say(f"saved {path} ({recording.frames} frames)")
+        say(texts.saved_video.format(path=path, frames=recording.frames))
 
 
 def _read_text(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Weight files and what becomes of them: read and checked, assembled into a pipeline, changed by a LoRA.
 
 lookup           which file of a folder has the weights; files that are no weights are told by their first bytes
-hub              models of the hub: local copies first, what is said when one is gated or out of reach
+hub              models of the hub: local copies first, mirrors, what is said when one is gated or out of reach
 model_files      which files a configured model has, and the hashes that name it; loads nothing
 manifest         the hashes that are known of weight files, noted or remembered
 scales           weights in 8-bit floats: names and use of their scales
@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "lora_extraction": ["extract_lora"],
         "manifest": ["note_weights", "verify_small", "weights_sha256"],
         "model_files": ["pose_canvas", "read_json", "vae_sha256", "weights_fingerprint"],
-        "hub": ["explain_hub_error", "from_hub", "hub_errors", "is_hub_id", "local_copy", "without_network"],
+        "hub": ["explain_hub_error", "from_hub", "hub_errors", "is_hub_id", "local_copy", "mirror", "without_network"],
         "lookup": ["FETCH", "LORA_FILE", "check_head", "find_lcm_file", "find_weights", "listing", "strip_prefix"],
     },
 )

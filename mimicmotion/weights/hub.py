@@ -5,20 +5,26 @@ import contextvars
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mimicmotion.config import shortened
-from mimicmotion.errors import SetupError, machine_reason
+from mimicmotion.errors import LASTING, MACHINE_ERRORS, SetupError, machine_reason
 
 log = logging.getLogger(__name__)
 
 SVD_FOLDER = Path("models") / "SVD"
+HUB = "https://huggingface.co"
+ENDPOINT = "HF_ENDPOINT"  # the variable with which huggingface_hub asks another address
 ELSEWHERE = (
     "fetch the weights with scripts/download_weights.py on a machine with access and copy them here, "
     "or correct the path"
 )
+# What huggingface_hub raises when the store of large files, which has an address of its own, gives nothing.
+STORE_FAILED = {"RuntimeError", "XetDownloadError", "XetAuthenticationError", "XetObjectNotFoundError"}
 # What HTTP clients call the end of a connection before that of the body.
 BROKEN_OFF = {"RemoteProtocolError", "ReadError", "ReadTimeout", "IncompleteRead", "ChunkedEncodingError"}
 _offline: contextvars.ContextVar[bool] = contextvars.ContextVar("offline", default=False)
@@ -28,6 +34,21 @@ def is_hub_id(name: str) -> bool:
     """Whether `name` has the form owner/name of a model on the hub and is no path of this machine."""
     parts = str(name).split("/")
     return len(parts) == 2 and all(parts) and not set("\\:~") & set(str(name)) and parts[0] not in (".", "..")
+
+
+def mirror() -> str | None:
+    """The address that is asked instead of the hub's own, from HF_ENDPOINT, without a password; None: the hub's.
+
+    Raises: SetupError where HF_ENDPOINT is no address.
+    """
+    text = os.environ.get(ENDPOINT)
+    if text is None or text.rstrip("/") == HUB:
+        return None
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(text)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not set(text) & set(" \t\n"):
+            return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    raise SetupError(f"{ENDPOINT} is {shortened(text)!r}, which is no address; write https://NAME, or unset it")
 
 
 def local_copy(name: str) -> Path | None:
@@ -76,37 +97,54 @@ def from_hub(
 
 
 def hub_errors() -> tuple[type[Exception], ...]:
-    """What calls to the hub raise when the network, the access, the name or the answer is the trouble."""
+    """What calls to the hub raise when the network, the access, the name or the answer is the trouble.
+
+    RuntimeError: the store of large files is out of reach. ImportError: the proxy needs a package.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
     transport_error = HfHubHTTPError.__bases__[0]  # the HTTP client's own base class; the client varies by version
-    return OSError, ValueError, transport_error
+    return OSError, ValueError, RuntimeError, ImportError, transport_error
 
 
 def explain_hub_error(name: str, error: Exception, elsewhere: str = ELSEWHERE) -> str:
     """One sentence or two on why the hub did not give `name`, and what to do.
 
     Args:
-        elsewhere: what to do where the hub cannot be reached.
+        elsewhere: what to do where neither the hub nor a mirror can be reached.
+
+    Raises: SetupError where HF_ENDPOINT is no address.
     """
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
         LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
         RepositoryNotFoundError,
     )
 
-    page = f"https://huggingface.co/{name}"
+    address = mirror()
+    where = f"the mirror {address} ({ENDPOINT})" if address else "the hub"
     if isinstance(error, GatedRepoError):
-        return f"{name} is gated: accept its licence on {page} while logged in, then run `hf auth login` here"
+        token = f"; {where} must pass your token on, and sees it" if address else ""
+        page = f"{HUB}/{name}"
+        return f"{name} is gated: accept its licence on {page} while logged in, then run `hf auth login` here{token}"
     if isinstance(error, RepositoryNotFoundError):
-        return f"{name} is neither a local folder nor a model on the hub (or it is private: run `hf auth login`)"
+        return f"{name} is neither a local folder nor a model on {where} (or it is private: run `hf auth login`)"
     if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-        return f"{name} on the hub lacks the file that is needed: {error}"
+        return f"{name} on {where} lacks the file that is needed: {error}"
+    if isinstance(error, ImportError):
+        return f"{name}: the hub's library lacks a package: {error}"
+    if type(error).__name__ in STORE_FAILED:
+        return f"{name}: {_explain_store(error)}"
     known = next(filter(None, map(_explain_cause, _causes(error))), None)
     if known:
         return f"{name}: {known}"
-    return f"{name} is neither a local folder nor cached, and the hub is out of reach; {elsewhere}"
+    if any(isinstance(cause, OfflineModeIsEnabled) for cause in _causes(error)):
+        remedy = "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set: unset it"
+    else:
+        remedy = f"set {ENDPOINT} to the address of {'another' if address else 'a'} mirror"
+    return f"{name} is neither a local folder nor cached, and {where} is out of reach; {remedy}, {elsewhere}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -114,6 +152,17 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _explain_store(error: Exception) -> str:
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    written = MACHINE_ERRORS[int(found[1])] if found and int(found[1]) in LASTING else machine_reason(error)
+    if written:
+        return f"cannot write the download: {written}"
+    return (
+        f"the store of large files (Xet) gives nothing ({shortened(error)}); it has its own address, which mirrors "
+        "may lack: set HF_HUB_DISABLE_XET=1 and run this again"
+    )
 
 
 def _explain_cause(error: BaseException) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mimicmotion.cli import guarded_console, say
+from mimicmotion.cli import ask, guarded_console, say
 from mimicmotion.cli.output import Console, LogFile, LogFormatter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,3 +123,16 @@ def test_whoever_listens_the_exit_code_is_that_of_the_work(shell, code):
 def test_a_console_of_ascii_shows_every_name():
     code, errors = result_of('"$@" > /dev/null', PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONUTF8="0")
     assert code == 0 and "Traceback" not in errors and "a name: t" in errors
+
+
+def test_a_question_that_the_terminal_cannot_show_is_escaped(monkeypatch):
+    asked = []
+
+    def answer(question):
+        asked.append(question)
+        question.encode("ascii")
+        return "W"
+
+    monkeypatch.setattr("builtins.input", answer)
+    assert ask("键? ") == "W"
+    assert asked == ["键? ", "\\u952e? "]

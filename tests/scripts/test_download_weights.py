@@ -234,3 +234,34 @@ def test_a_damaged_list_is_named(hub, tmp_path, capsys):
     (tmp_path / download_weights.MANIFEST).write_text("{")
     assert run(tmp_path, "--check") == 3
     assert download_weights.MANIFEST in capsys.readouterr().err
+
+
+def test_a_mirror_is_named_and_its_word_is_no_publication(hub, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_ENDPOINT", "https://user:secret@mirror.example/")
+    assert run(tmp_path, "--only", "dwpose") == 0
+    monkeypatch.delenv("HF_ENDPOINT")
+    assert run(tmp_path, "--only", "mimicmotion") == 0
+    assert run(tmp_path, "--only", "dwpose", "mimicmotion", "--check") == 0
+    printed = capsys.readouterr().out
+    assert "asking the mirror https://mirror.example;" in printed and "secret" not in printed
+    assert [line.split(": ")[1] for line in printed.splitlines()[-3:]] == [
+        "as https://mirror.example had it", "as https://mirror.example had it", "as published"
+    ]  # fmt: skip
+    assert "secret" not in (tmp_path / download_weights.MANIFEST).read_text()
+
+
+@pytest.mark.parametrize("address", ["", "mirror.example", "ftp://mirror", "https://", "https://a b", "http://[::1"])
+def test_a_mirror_without_an_address_is_refused_before_anything_is_asked(hub, tmp_path, monkeypatch, capsys, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    assert run(tmp_path) == 3 and hub.fetched == []
+    assert f"HF_ENDPOINT is {address!r}" in capsys.readouterr().err
+
+
+def test_help_names_the_ways_around_the_hub_and_every_files_place(capsys):
+    with pytest.raises(SystemExit):
+        download_weights.main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(way in shown for way in ("HF_ENDPOINT=https://", "HF_HUB_DISABLE_XET=1", "local copies"))
+    for source in (source for sources in download_weights.SUBSETS.values() for source in sources):
+        assert f"  {source.folder or '.'}/  from {source.repo}\n" in shown
+        assert [name for name in source.files if f"      {name}\n" not in shown + "\n"] == []

@@ -16,6 +16,12 @@ def single_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def english_terminal(monkeypatch):
+    """Sessions speak English whatever the language of the terminal that the tests run in."""
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+
+
 @pytest.fixture(scope="session")
 def generator():
     """A universal micro generator; it holds no session, so tests can share it."""

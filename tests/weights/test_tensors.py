@@ -1,5 +1,6 @@
 import os
 import pickle
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -183,6 +184,51 @@ def test_a_machine_without_a_network_is_told_so():
 
         with pytest.raises(SetupError, match=r"out of reach.*download_weights.py"):
             hub.from_hub("owner/model", fetch)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("Task error: CAS Client Error: error sending request for url"), "set HF_HUB_DISABLE_XET=1"),
+        (RuntimeError("IO error: No space left on device (os error 28)"), "the disk is full"),
+        (RuntimeError("tcp connect error: Connection timed out (os error 110)"), "set HF_HUB_DISABLE_XET=1"),
+        (ImportError("Using SOCKS proxy, but the 'socksio' package is not installed"), "lacks a package.*socksio"),
+        (ConnectionError("no route"), "set HF_ENDPOINT to the address of a mirror, or ask Ann"),
+    ],
+)
+def test_what_keeps_one_from_the_hub_is_told_with_its_remedy(error, words, monkeypatch):
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    assert isinstance(error, hub.hub_errors())
+    assert re.search(words, hub.explain_hub_error("owner/model", error, "or ask Ann"))
+
+
+def test_a_mirror_is_named_where_the_hub_would_be(hub_error, monkeypatch):
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/")
+    for error, words in (
+        (hub_error("RepositoryNotFoundError"), "a model on the mirror https://mirror.example "),
+        (hub_error("RemoteEntryNotFoundError"), "on the mirror .* lacks the file"),
+        (hub_error("GatedRepoError"), f"licence on {hub.HUB}/owner/model .*; the mirror .* sees it"),
+        (ConnectionError("no route"), "mirror .* out of reach; set HF_ENDPOINT to the address of another mirror"),
+        (OfflineModeIsEnabled("x"), "out of reach; HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set: unset it"),
+    ):
+        assert re.search(words, hub.explain_hub_error("owner/model", error))
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (None, None),
+        (hub.HUB, None),
+        (f"{hub.HUB}/", None),
+        ("http://localhost:8080/hf/", "http://localhost:8080/hf"),
+        ("https://me:secret@mirror.example", "https://mirror.example"),
+    ],
+)
+def test_the_address_of_a_mirror(text, address, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", text) if text else monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    assert hub.mirror() == address
 
 
 def test_the_cache_is_asked_before_the_network(tmp_path):
