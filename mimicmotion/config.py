@@ -82,6 +82,7 @@ class BatchSettings:
 
     video_folder: str | None = setting(None, file=True)
     videos: list[str] | None = None  # names within the folder; null takes all
+    shard: str | None = None  # "2/4": the second of four parts of all results; "auto": as the scheduler says; null: all
 
 
 @dataclass
@@ -589,6 +590,8 @@ def check_config(config: Config) -> None:
         _check_value(path, getattr(owner, part.name), part.metadata)
     if config.batch.videos is not None and not config.batch.videos:
         raise UsageError("batch.videos is empty; name videos, or null to take all of the folder")
+    if config.batch.shard is not None:
+        shard_numbers(config.batch.shard)
     if config.sampling.decode_overlap >= config.sampling.decode_chunk_size:
         raise UsageError(
             f"sampling.decode_overlap {config.sampling.decode_overlap} must be below "
@@ -629,6 +632,18 @@ def aspect_ratio(aspect: str) -> Fraction | None:
     if not Fraction(1, WIDEST) <= ratio <= WIDEST:
         raise UsageError(f"reference.aspect is {aspect}; no side may be more than {WIDEST} times as long as the other")
     return ratio
+
+
+def shard_numbers(text: str) -> tuple[int, int] | None:
+    """Number, from 1 on, and count of the shard that `batch.shard` asks for; None for "auto". Raises: UsageError."""
+    if text == "auto":
+        return None
+    numbers = re.fullmatch(r"(\d{1,7})/(\d{1,7})", text, re.ASCII)
+    if not numbers or not 1 <= int(numbers[1]) <= int(numbers[2]):
+        raise UsageError(
+            f"batch.shard is {shortened(repr(text))}; it must be i/N with i from 1 to N, such as 1/4 to 4/4, or auto"
+        )
+    return int(numbers[1]), int(numbers[2])
 
 
 def parse_color(text: str) -> tuple[int, int, int]:

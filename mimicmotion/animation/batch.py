@@ -14,7 +14,7 @@ from mimicmotion.features import Geometry, frame_geometry
 from mimicmotion.files import printable, require_possible, require_writable
 from mimicmotion.gallery import refresh_page
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
-from mimicmotion.results import Job, RunLog, left_out, plan_jobs, recorded
+from mimicmotion.results import Job, RunLog, choose_shard, left_out, plan_jobs, recorded
 from mimicmotion.video import VideoSource, effective_stride, open_video, read_picture
 from mimicmotion.weights import without_network
 
@@ -31,11 +31,15 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     animator: makes the results, one of this configuration; by default a plain one.
 
     A finished result with the same recipe is skipped. One failing video leaves its reason in the summary and the
-    others go on; a full disk or missing weights end the run, since later jobs would fail the same way.
+    others go on; a full disk or missing weights end the run, since later jobs would fail the same way. Of a shard
+    (`batch.shard`) none but its own jobs are looked at.
 
     Raises: UsageError and SetupError for what can be known before the first job.
     """
-    jobs = plan_jobs(config)
+    shard, planned = choose_shard(config), plan_jobs(config)
+    jobs = shard.jobs_of(planned, config.output.output_dir)
+    if not jobs:
+        return shard.run_empty(config, config.output.output_dir, len(planned))
     animator = animator or Animator(config)
     if config.output.dry_run:
         return dry_run(animator, jobs)
@@ -49,7 +53,7 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
         animator.models.resolve()
         animator.models.check_lcm()
         work = animator.animate
-    with recorded(config.output.output_dir, config, len(jobs)) as log:
+    with recorded(config.output.output_dir, config, len(jobs), **shard.facts(len(planned))) as log:
         log.exit_code = run_all(outcomes, work, log)
     if config.output.page:
         refresh_page(config.output.output_dir)

@@ -26,6 +26,7 @@ class Flag:
 RUN = (
     Flag("--batch_folder", "batch.video_folder", str, "folder of driving videos or of frame folders, or one video"),
     Flag("--videos", "batch.videos", "list", "names within the folder, or paths, to run instead of all"),
+    Flag("--shard", "batch.shard", str, "make this part of the results: 1/N to N/N, or auto for SLURM, torchrun"),
     Flag("--output_dir", "output.output_dir", str, "folder for results"),
     Flag("--ref_image_path", "test_case[*].ref_image_path", str, "picture of the person to animate"),
     Flag("--resolution", "test_case[*].resolution", int, "short side in pixels, a multiple of 64"),

@@ -17,6 +17,7 @@ CONCAT = (
     Flag("--mode", "latent_concat.mode", str, "encode: sample clips and keep their latents; decode: join kept latents"),
     Flag("--video_folder", "batch.video_folder", str, "folder of driving videos"),
     Flag("--videos", "batch.videos", "list", "videos to take, in the order of the join, instead of all"),
+    Flag("--shard", "batch.shard", str, "encode: this part of the clips: 1/N to N/N, or auto for SLURM, torchrun"),
     Flag("--cache_dir", "latent_concat.cache_dir", str, "folder of kept latents, <video stem>.pt"),
     Flag("--output_dir", "latent_concat.output_dir", str, "folder for mp4 files"),
     Flag("--experiment_name", "latent_concat.experiment_name", str, "name of the joined mp4"),

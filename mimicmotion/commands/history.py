@@ -4,23 +4,27 @@ examples:
   {history}   # needs fragment
   {history} outputs --since 2026-11-01 --grep scheduler=AYS   # needs fragment
   {history} outputs --items last   # needs fragment
+  {history} outputs --summary   # needs fragment
   {history} outputs --diff 20261128-1845 last   # needs fragment
   {history} outputs --rerun last   # needs fragment
 
 Runs are read from runs.jsonl in the folder and below it. A run is named by any part of its id that no other run has,
 or "last".
 
-exit codes: 0 done, 2 wrong use
+exit codes: 0 done, 1 with --summary where a result is not finished or a shard has no end, 2 wrong use
 """
 
 import argparse
 import json
 import shlex
+from collections import Counter
 from dataclasses import asdict
 
 from mimicmotion.cli import HelpFormatter, exit_code_of, say, setup_logging
 from mimicmotion.config import OutputSettings
 from mimicmotion.errors import UsageError
+
+LISTED = 20  # shards in one message
 
 
 def build_parser(doc: str, prog: str | None = None) -> argparse.ArgumentParser:
@@ -38,6 +42,9 @@ def build_parser(doc: str, prog: str | None = None) -> argparse.ArgumentParser:
     which.add_argument("--json", action="store_true", help="as JSON, with all that is known")
     one = parser.add_argument_group("instead of the list").add_mutually_exclusive_group()
     one.add_argument("--items", metavar="RUN", help="how each result of a run ended")
+    one.add_argument(
+        "--summary", action="store_true", help="how each result ended last in any of these runs, and what is not there"
+    )
     one.add_argument("--diff", nargs=2, metavar="RUN", help="in what two runs differ")
     one.add_argument("--rerun", metavar="RUN", help="the command of a run, to be typed or piped into a shell")
     return parser
@@ -48,6 +55,7 @@ def show(arguments: argparse.Namespace) -> int:
     from mimicmotion.results import compare, one_run, read_history
 
     runs, damaged = read_history(arguments.folder, items=bool(arguments.items or arguments.json))
+    code = 0
     if arguments.rerun:
         say(rerun_line(one_run(runs, arguments.rerun)))
     elif arguments.diff:
@@ -57,13 +65,15 @@ def show(arguments: argparse.Namespace) -> int:
         say("\n".join(map(item_line, one_run(runs, arguments.items).items)) or "no result was begun")
     else:
         chosen = [run for run in runs if is_chosen(run, arguments)][-(arguments.last or 0) :]
-        if arguments.json:
+        if arguments.summary:
+            code = show_summary(chosen)
+        elif arguments.json:
             say(json.dumps([asdict(run) | {"log": str(run.log)} for run in chosen], indent=2))
         else:
             say("\n".join(line for run in chosen for line in described(run)) or "no run is like that")
     for path, lines in damaged.items():
         say(f"{path}: {lines} damaged lines were passed over")
-    return 0
+    return code
 
 
 def is_chosen(run, arguments: argparse.Namespace) -> bool:
@@ -88,6 +98,27 @@ def described(run) -> list[str]:
     ]
 
 
+def show_summary(runs: list) -> int:
+    """Prints how each result of some runs ended last, and what is not there; 1 where there is anything of that kind."""
+    from mimicmotion.results import sum_up
+
+    logs = dict.fromkeys(run.log for run in runs)
+    sums = {log: sum_up(log, [run for run in runs if run.log == log]) for log in logs}
+    for summary in sums.values():
+        say("\n".join(map(item_line, summary.items)) or "no result was begun")
+    counts = Counter(str(item.get("status")) for summary in sums.values() for item in summary.items)
+    finished, planned = (sum(getattr(s, name) for s in sums.values()) for name in ("finished", "planned"))
+    say(f"{finished} of {planned} results are finished: {', '.join(f'{n} {status}' for status, n in counts.items())}")
+    if not_begun := planned - counts.total():
+        say(f"{not_begun} results were planned and not begun")
+    for log, summary in sums.items():
+        for name, why in list(summary.without_end.items())[:LISTED]:
+            say(f"{log}: {'the newest run' if name == '1/1' else f'shard {name}'} {why}")
+        if len(summary.without_end) > LISTED:
+            say(f"{log}: and {len(summary.without_end) - LISTED} more shards")
+    return 1 if finished < planned or any(summary.without_end for summary in sums.values()) else 0
+
+
 def item_line(item: dict) -> str:
     """How one result ended."""
     seconds = f"{item['seconds']:.1f} s" if isinstance(item.get("seconds"), int | float) else "-"
@@ -99,7 +130,9 @@ def rerun_line(run) -> str:
     """What to type to run it again. Raises: UsageError for a run that had no command."""
     if not run.command:
         raise UsageError(f"run {run.id} was started from Python, not by a command; its settings: {run.settings}")
-    return f"cd {shlex.quote(str(run.begun.get('folder', '.')))} && {shlex.join(run.command)}"
+    # "--shard auto" would be another one, or none, where the line is typed.
+    shard = [f"batch.shard={run.begun['shard']}"] if "shard" in run.begun else []
+    return f"cd {shlex.quote(str(run.begun.get('folder', '.')))} && {shlex.join([*run.command, *shard])}"
 
 
 def main(argv: list[str] | None, doc: str, prog: str | None) -> int:

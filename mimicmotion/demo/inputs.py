@@ -29,9 +29,14 @@ def provide_inputs(origin: Origin, renew: bool = False) -> None:
     Args:
         renew: make what is there or damaged as well; a clip that is whole is not fetched again.
 
-    Raises: SetupError when the folder cannot be written.
+    Raises: SetupError when the folder cannot be written, UsageError for a shard that cannot be found out.
     """
     config = origin.config
+    if config.batch.shard is not None:
+        from mimicmotion.results import choose_shard
+
+        # A run that is refused makes no inputs either.
+        choose_shard(config)
     if config.output.dry_run or len(config.test_case) != 1 or any(_is_chosen(origin, path) for path in INPUTS):
         return
     lacks_reference = renew or not Path(lookup(config, REFERENCE)).is_file()

@@ -52,6 +52,8 @@ def benchmark_cache(config: Config) -> int:
     """
     if not config.feature_cache.enabled:
         logger.info("--disable_feature_cache is ignored by --benchmark_cache")
+    if config.batch.shard is not None:
+        logger.info("--shard is ignored by --benchmark_cache, which measures the first result of all")
     job, folder = plan_jobs(config)[0], Path(config.output.output_dir)
     require_writable(job.output.parent)
     require_writable(config.feature_cache.folder)

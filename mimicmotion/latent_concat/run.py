@@ -45,6 +45,7 @@ from mimicmotion.latent_concat.report import report_files, write_report
 from mimicmotion.pipelines import check_steps
 from mimicmotion.results import (
     Job,
+    choose_shard,
     distinct_names,
     provenance,
     recipe,
@@ -95,6 +96,10 @@ def encode_videos(config: Config) -> int:
     named = zip(videos, stems(videos), strict=True)
     jobs = [Job(video, case, 0, folder / f"{stem}.mp4", stem) for video, stem in named]
     tell_other_names(jobs)
+    shard, planned = choose_shard(config), len(jobs)
+    jobs = shard.jobs_of(jobs, settings.output_dir)
+    if not jobs:
+        return shard.run_empty(config, settings.output_dir, planned)
     for place in (Path(settings.cache_dir), Path(settings.output_dir), folder):
         require_writable(place)
     check_recording(config)
@@ -105,7 +110,7 @@ def encode_videos(config: Config) -> int:
     encoder = Encoder(animator)
     encoder.check_entries(jobs)
     outcomes = [Outcome(job) for job in jobs]
-    with recorded(settings.output_dir, config, len(jobs)) as log:
+    with recorded(settings.output_dir, config, len(jobs), **shard.facts(planned)) as log:
         log.exit_code = run_all(outcomes, encoder.encode, log)
     if config.output.page:
         refresh_page(settings.output_dir)
@@ -320,6 +325,8 @@ def joined_parts(config: Config, clips: list[ClipLatents]) -> list[Part]:
 
 def _check_options(config: Config) -> None:
     settings = config.latent_concat
+    if config.batch.shard is not None:
+        raise UsageError("--mode decode makes one video of all clips, which has no parts; drop --shard (batch.shard)")
     if settings.bridge_frames and settings.interp_frames:
         raise UsageError("--bridge_frames and --interp_frames both fill the gap between clips; choose one")
     if settings.bridge_frames and not settings.bridge_strength:

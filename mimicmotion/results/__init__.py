@@ -1,6 +1,7 @@
 """What is to be made and what lies beside it.
 
 jobs        which results a run makes, and their names
+shards      the part of a run's results that one of several machines makes
 belongings  the files of a result by size and hash: are they what was written
 sidecar     the JSON record beside a result: recipe, facts, versions, is it finished
 replacing   finished results that a run would replace, and in what they differ
@@ -19,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "belongings": ["describe_file", "difference", "require_places"],
         "circumstances": ["machine", "now", "provenance"],
-        "history": ["Run", "compare", "one_run", "read_history"],
+        "history": ["Run", "Summary", "compare", "one_run", "read_history", "sum_up"],
         "metrics": [
             "decibels",
             "gradient_energy",
@@ -41,6 +42,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "replacing": ["differences", "made_differently", "require_kept"],
         "run_log": ["LOG_NAME", "RunLog", "recorded"],
+        "shards": ["Shard", "choose_shard"],
         "sheets": ["Row", "caption", "comparison_frames", "contact_sheet", "evenly_spaced"],
         "sidecar": [
             "add_to_sidecar",

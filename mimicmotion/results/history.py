@@ -1,7 +1,8 @@
 """What was run in the folders below a folder, with what, and how it ended: the run logs, read and compared."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from mimicmotion.results.run_log import LOG_NAME, read_lines
 # What tells two runs apart, beside their settings.
 CIRCUMSTANCES = ("folder", "code", "machine", "versions")
 RUNNING = "no end"
+SHARD = r"(\d{1,7})/(\d{1,7})"  # as config.shard_numbers has it
+FINISHED = ("done", "skipped")
 
 
 @dataclass
@@ -49,6 +52,26 @@ class Run:
         return str(self.ended["exit_code"]) if "exit_code" in self.ended else RUNNING
 
 
+@dataclass(frozen=True)
+class Summary:
+    """What several runs into one folder came to.
+
+    Attributes:
+        items: of each result that was begun the last line about it, sorted by its place.
+        planned: how many results the largest of them was to make, the other shards included; at least those begun.
+        without_end: which shards of the newest run in shards have no end, and why; "1/1" is an ordinary run.
+    """
+
+    items: list[dict]
+    planned: int
+    without_end: dict[str, str]
+
+    @property
+    def finished(self) -> int:
+        """How many results were there when a run last looked."""
+        return sum(item.get("status") in FINISHED for item in self.items)
+
+
 def read_history(folder: str | Path, items: bool = False) -> tuple[list[Run], dict[Path, int]]:
     """All runs of all histories in and below `folder`, oldest first, and how many lines of which file are damaged.
 
@@ -76,6 +99,43 @@ def read_history(folder: str | Path, items: bool = False) -> tuple[list[Run], di
     if not runs and not damaged:
         raise UsageError(f"no {LOG_NAME} in or below {folder}: nothing was run there yet, or it is another folder")
     return sorted(runs.values(), key=lambda run: run.time), damaged
+
+
+def sum_up(log: Path, runs: Sequence[Run]) -> Summary:
+    """What `runs`, oldest first, came to that wrote into `log`."""
+    last = _last_items(log, runs)
+    planned = (run.begun.get("planned_in_all", run.begun.get("planned")) for run in runs)
+    whole = max([len(last), *(count for count in planned if isinstance(count, int))])
+    return Summary(last, whole, _parts_without_end(runs))
+
+
+def _last_items(log: Path, runs: Sequence[Run]) -> list[dict]:
+    folders, last = {run.id: str(run.begun.get("folder", "")) for run in runs}, {}
+    # In the order of the lines: clocks of two machines may differ.
+    for record in read_lines(log):
+        if record is not None and record["kind"] == "item" and record["run"] in folders:
+            name = str(record.get("output", record.get("video", "")))
+            # Two runs may have called one folder differently.
+            last[os.path.normpath(os.path.join(folders[record["run"]], name))] = record
+    return [last[place] for place in sorted(last)]
+
+
+def _parts_without_end(runs: Sequence[Run]) -> dict[str, str]:
+    ends: dict[str, str] = {}
+    parts = whole = 0
+    for run in runs:
+        numbers = re.fullmatch(SHARD, str(run.begun.get("shard", "1/1")), re.ASCII)
+        planned = run.begun.get("planned_in_all", run.begun.get("planned"))
+        if not numbers or not isinstance(planned, int):
+            continue
+        # A run of a few results more does not stand for the shards of many.
+        if int(numbers[2]) != parts and planned >= whole:
+            ends, parts, whole = {}, int(numbers[2]), planned
+        if int(numbers[2]) == parts:
+            ends[numbers[0]] = "" if "exit_code" in run.ended else "was killed or still runs"
+            whole = max(whole, planned)
+    names = (f"{number}/{parts}" for number in range(1, parts + 1))
+    return {name: why for name in names if (why := ends.get(name, "never began"))}
 
 
 def run_logs(folder: str | Path) -> Iterator[Path]:

@@ -59,10 +59,12 @@ class RunLog:
 
 
 @contextlib.contextmanager
-def recorded(folder: str | Path, config: Config, planned: int = 1) -> Iterator[RunLog]:
-    """A run of `config` whose beginning and end are written into the history of `folder`; `planned`: its results."""
+def recorded(folder: str | Path, config: Config, planned: int = 1, **facts: object) -> Iterator[RunLog]:
+    """A run of `config` whose beginning and end are written into the history of `folder`; `planned`: its results,
+    `facts`: plain values that its first line says as well.
+    """
     log, start = RunLog(folder), time.perf_counter()
-    log.write("run", {"planned": planned, "versions": versions()} | provenance(config))
+    log.write("run", {"planned": planned, **facts, "versions": versions()} | provenance(config))
     try:
         yield log
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@
     <output_dir>/sweep.png                       quality over seconds, with --metrics
 """
 
+import dataclasses
 import functools
 import logging
 from pathlib import Path
@@ -18,7 +19,7 @@ from mimicmotion.feature_cache import FeatureCache, cached_animator, statistics_
 from mimicmotion.files import require_writable
 from mimicmotion.gallery import refresh_page
 from mimicmotion.places import looked_for
-from mimicmotion.results import left_out, recorded
+from mimicmotion.results import Shard, choose_shard, left_out, recorded
 from mimicmotion.sweep.cells import Cell, make_cells
 from mimicmotion.sweep.order import in_turns
 from mimicmotion.sweep.plan import plan_table
@@ -31,12 +32,18 @@ def run_sweep(origin: Origin) -> int:
     """Makes every result of every cell and what compares them; the exit code as `animate_folder`. A dry run that finds
     a result that cannot be made ends with 1.
 
-    A failing cell leaves its reason in the tables and the others go on.
+    A failing cell leaves its reason in the tables and the others go on. A shard makes its results; what compares them
+    is for a run that has all of them.
 
     Raises: UsageError and SetupError for what can be known before the first result.
     """
     config = origin.config
-    sweep = Sweep(config, make_cells(origin))
+    shard, cells = choose_shard(config), make_cells(origin)
+    planned = sum(len(cell.jobs) for cell in cells)
+    cells = cells_of(shard, cells, config.sweep.output_dir)
+    if not cells:
+        return shard.run_empty(config, config.sweep.output_dir, planned)
+    sweep = Sweep(config, cells)
     sweep.check()
     if config.output.dry_run:
         sweep.resolve()
@@ -45,17 +52,27 @@ def run_sweep(origin: Origin) -> int:
     folder = require_writable(config.sweep.output_dir)
     for place in {job.output.parent for cell in sweep.cells for job in cell.jobs}:
         require_writable(place)
-    with recorded(folder, config, sum(len(cell.jobs) for cell in sweep.cells)) as log:
+    mine = sum(len(cell.jobs) for cell in sweep.cells)
+    with recorded(folder, config, mine, **shard.facts(planned)) as log:
         outcomes = sweep.outcomes()
         log.exit_code = run_all(outcomes, sweep.work, log)
     for line in sweep.cache_lines():
         logger.info("Feature cache, %s", line)
     rows = sweep.rows(outcomes)
     say(summary(rows, left_out(config)))
-    compare(config, rows, measured=log.exit_code != INTERRUPTED)
+    if shard.count > 1:
+        say("When all shards have ended, the same command without --shard skips what is there and compares it")
+    else:
+        compare(config, rows, measured=log.exit_code != INTERRUPTED)
     if config.output.page:
         refresh_page(folder)
     return log.exit_code
+
+
+def cells_of(shard: Shard, cells: list[Cell], folder: str) -> list[Cell]:
+    """The cells with the results of a shard alone; those that have none are left out."""
+    mine = [dataclasses.replace(cell, jobs=shard.jobs_of(cell.jobs, folder)) for cell in cells]
+    return [cell for cell in mine if cell.jobs]
 
 
 def compare(config: Config, rows: list[Row], measured: bool) -> None:
@@ -127,8 +144,11 @@ class Sweep:
         if not self.resolve():
             return [Outcome(job) for cell in self.cells for job in cell.jobs]
         networks = [animator.models.networks_key for animator in self.animators]
-        order = in_turns(networks, len(self.cells[0].jobs), self.opened.keep)
-        return [Outcome(self.cells[variant].jobs[clip]) for variant, clip in order]
+        jobs = [{cell.clip_of(job): job for job in cell.jobs} for cell in self.cells]
+        # In a shard a cell may lack clips that another one has.
+        clips = list(dict.fromkeys(clip for of_cell in jobs for clip in of_cell))
+        order = [(jobs[variant], clips[clip]) for variant, clip in in_turns(networks, len(clips), self.opened.keep)]
+        return [Outcome(of_cell[clip]) for of_cell, clip in order if clip in of_cell]
 
     def work(self, outcome: Outcome) -> None:
         """Makes one result. Raises: as `Animator.animate`; SetupError only for what the next cell would meet too."""

@@ -51,6 +51,7 @@ def value_for(flag):
         "runtime.vae_dtype": "fp32",
         "runtime.offload": "model",
         "video.reader": "decord",
+        "batch.shard": "2/3",
         "pose.backend": "mediapipe",
         "pose.align": "linear",
         "sampling.pose_start": "0.25",
