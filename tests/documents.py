@@ -1,4 +1,4 @@
-"""Commands and snippets of the documents: README.md, doc/*.md and the examples of every --help, as one types them.
+"""Commands and snippets of the documents: both READMEs, doc/*.md and the examples of every --help, as one types them.
 
 A page is a session: what stands on it runs in order, in one fresh folder that looks like the repository's root with
 `videos/` and `person.png` in it. What cannot be run here says why in the page's source, in a comment before its block
@@ -134,19 +134,21 @@ def sessions() -> dict[str, list[Example]]:
         pages[page] = [_example(page, i + 1, command, None) for i, command in commands_of(typed(text).splitlines())]
     seen, found = set(), {}
     for page, examples in pages.items():
-        new = [example for example in examples if _bare(example) not in seen]
-        seen |= set(map(_bare, new))
+        new = [example for example in examples if bare(example) not in seen]
+        seen |= set(map(bare, new))
         found.setdefault(GOES_ON.get(page, page), []).extend(new)
     return {page: examples for page, examples in found.items() if examples}
 
 
 def page_names() -> list[str]:
-    return ["README.md", *(f"doc/{path.name}" for path in sorted((ROOT / "doc").glob("*.md")))]
+    return ["README.md", "README.zh.md", *(f"doc/{path.name}" for path in sorted((ROOT / "doc").glob("*.md")))]
 
 
-def _bare(example: Example) -> str:
-    """A command without its comment and its breaks."""
-    return example.text if example.is_python else " ".join(re.sub(r"\s#.*|\\\n", " ", example.text).split())
+def bare(example: Example) -> str:
+    """A command without its comment and its breaks; a snippet without its comments: pages differ in them."""
+    if example.is_python:
+        return re.sub(r"\s+#.*", "", example.text)
+    return " ".join(re.sub(r"\s#.*|\\\n", " ", example.text).split())
 
 
 def make_material(folder: Path) -> None:

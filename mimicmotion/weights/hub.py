@@ -137,7 +137,7 @@ def explain_hub_error(name: str, error: Exception, elsewhere: str = ELSEWHERE) -
         return f"{name}: the hub's library lacks a package: {error}"
     if type(error).__name__ in STORE_FAILED:
         return f"{name}: {_explain_store(error)}"
-    known = next(filter(None, map(_explain_cause, _causes(error))), None)
+    known = next(filter(None, (_explain_cause(cause, where) for cause in _causes(error))), None)
     if known:
         return f"{name}: {known}"
     if any(isinstance(cause, OfflineModeIsEnabled) for cause in _causes(error)):
@@ -165,16 +165,16 @@ def _explain_store(error: Exception) -> str:
     )
 
 
-def _explain_cause(error: BaseException) -> str | None:
+def _explain_cause(error: BaseException, where: str) -> str | None:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, json.JSONDecodeError):
-        return "what answers is not the hub, perhaps a network's log-in page (its answer is no JSON); open a browser"
+        return f"what answers is not {where}, perhaps a network's log-in page (its answer is no JSON); open a browser"
     if status == HTTPStatus.TOO_MANY_REQUESTS or (status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return f"the hub is there and answers HTTP {status}; try again later"
+        return f"{where} is there and answers HTTP {status}; try again later"
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return f"the hub answers HTTP {status}; run `hf auth login` here"
+        return f"{where} answers HTTP {status}; run `hf auth login` here"
     if (status or 0) >= HTTPStatus.BAD_REQUEST:
-        return f"the hub answers HTTP {status}: {shortened(error)}"
+        return f"{where} answers HTTP {status}: {shortened(error)}"
     if type(error).__name__ in BROKEN_OFF or "Consistency check failed" in str(error):
         return f"the download broke off ({shortened(error)}); try again, it goes on where it stopped"
     reason = machine_reason(error)

@@ -55,6 +55,7 @@ class Hub:
 
 @pytest.fixture
 def hub(monkeypatch):
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
     return Hub(monkeypatch)
 
 
@@ -255,6 +256,15 @@ def test_a_mirror_without_an_address_is_refused_before_anything_is_asked(hub, tm
     monkeypatch.setenv("HF_ENDPOINT", address)
     assert run(tmp_path) == 3 and hub.fetched == []
     assert f"HF_ENDPOINT is {address!r}" in capsys.readouterr().err
+
+
+def test_a_mirror_that_fails_is_not_called_the_hub(hub, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example:8080")
+    for error in (answered(503), answered(404), answered(403), json.JSONDecodeError("Expecting value", "<html>", 0)):
+        hub.error = error
+        assert run(tmp_path) == 3
+        printed = capsys.readouterr().err
+        assert "mirror http://mirror.example:8080 (HF_ENDPOINT)" in printed and "the hub" not in printed
 
 
 def test_help_names_the_ways_around_the_hub_and_every_files_place(capsys):

@@ -142,6 +142,12 @@ def test_hub_ids(name, expected):
     assert hub.is_hub_id(name) is expected
 
 
+@pytest.fixture(autouse=True)
+def no_mirror(monkeypatch):
+    """The hub's own address, whatever the tests' terminal has."""
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+
+
 @pytest.fixture
 def hub_error():
     """Builds the hub client's own HTTP errors."""
@@ -196,8 +202,7 @@ def test_a_machine_without_a_network_is_told_so():
         (ConnectionError("no route"), "set HF_ENDPOINT to the address of a mirror, or ask Ann"),
     ],
 )
-def test_what_keeps_one_from_the_hub_is_told_with_its_remedy(error, words, monkeypatch):
-    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+def test_what_keeps_one_from_the_hub_is_told_with_its_remedy(error, words):
     assert isinstance(error, hub.hub_errors())
     assert re.search(words, hub.explain_hub_error("owner/model", error, "or ask Ann"))
 
@@ -227,7 +232,8 @@ def test_a_mirror_is_named_where_the_hub_would_be(hub_error, monkeypatch):
     ],
 )
 def test_the_address_of_a_mirror(text, address, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", text) if text else monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    if text:
+        monkeypatch.setenv("HF_ENDPOINT", text)
     assert hub.mirror() == address
 
 
