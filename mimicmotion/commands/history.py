@@ -105,7 +105,7 @@ def show_summary(runs: list) -> int:
     logs = dict.fromkeys(run.log for run in runs)
     sums = {log: sum_up(log, [run for run in runs if run.log == log]) for log in logs}
     for summary in sums.values():
-        say("\n".join(map(item_line, summary.items)) or "no result was begun")
+        say("\n".join(item_line(item, "output") for item in summary.items) or "no result was begun")
     counts = Counter(str(item.get("status")) for summary in sums.values() for item in summary.items)
     finished, planned = (sum(getattr(s, name) for s in sums.values()) for name in ("finished", "planned"))
     say(f"{finished} of {planned} results are finished: {', '.join(f'{n} {status}' for status, n in counts.items())}")
@@ -119,11 +119,12 @@ def show_summary(runs: list) -> int:
     return 1 if finished < planned or any(summary.without_end for summary in sums.values()) else 0
 
 
-def item_line(item: dict) -> str:
-    """How one result ended."""
+def item_line(item: dict, name: str = "video") -> str:
+    """How one result ended, called by its driving video or by its `output`."""
     seconds = f"{item['seconds']:.1f} s" if isinstance(item.get("seconds"), int | float) else "-"
-    what = item.get("video", item.get("output", "-"))
-    return f"{item.get('status', '-')!s:12}{seconds:>10}  {what}  {item.get('message', '')}".rstrip()
+    what = item.get(name, item.get("output", "-"))
+    message = item.get("message", "")
+    return f"{item.get('status', '-')!s:12}{seconds:>10}  {what}  {message if message != what else ''}".rstrip()
 
 
 def rerun_line(run) -> str:

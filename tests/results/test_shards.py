@@ -191,6 +191,7 @@ def test_the_summary_takes_the_last_end_of_each_result(many, capsys):
     assert run(many, "null") == 1
     code, told = history(many, capsys, "--summary")
     assert code == 1 and "11 of 12 results are finished: 11 done, 1 failed" in told
+    assert re.search(r"^failed .*/outputs/videos/broken\.mp4  broken$", told, re.M)
     assert run(many, "null", "batch.videos=[a.mp4]") == 0
     code, told = history(many, capsys, "--summary")
     assert code == 1 and "11 of 12 results are finished: 1 skipped, 10 done, 1 failed" in told
