@@ -1,0 +1,170 @@
+"""The way from one word to the next: poses between the last of the one and the first of the other.
+
+Points of the body, wrists among them, go along minimum-jerk paths (quintic, as in Flash and Hogan 1985) that take up
+the movement of both words. A hand goes with its wrist while its shape turns and changes into the other.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from mimicmotion.dwpose import CONFIDENT, Pose, arrays_from_pose, num_people, pose_from_arrays
+from mimicmotion.sentences.trim import WRISTS, hand_points
+
+NOSE = 0
+LONGEST_S = 10.0  # of a transition; whatever is still too fast then is no person
+
+
+def transition(
+    before: Sequence[Pose], after: Sequence[Pose], count: int | None, most: float, aspect: float, fps: float
+) -> list[Pose]:
+    """The poses between two words of one person.
+
+    Args:
+        before, after: the words' poses; their last and first two count.
+        count: how many; None: as few as let no wrist and no point of a hand move faster than `most`. Where a word
+            begins or ends without a person there is no way, and None gives none.
+        most: frame heights per frame. Words that are faster give their movement up to it.
+        aspect: width / height of the frames.
+        fps: of the result.
+    """
+    start, end = before[-1], after[0]
+    if not num_people(start) or not num_people(end):
+        return [start if 2 * k < (count or 0) else end for k in range(count or 0)]
+    ways = _ways(before, after, most, aspect)
+    if count is not None:
+        return _between(*ways, count, aspect)
+    for needed in range(round(LONGEST_S * fps) + 1):
+        between = _between(*ways, needed, aspect)
+        if fastest([start, *between, end], aspect) <= most:
+            break
+    return between
+
+
+def fastest(poses: Sequence[Pose], aspect: float) -> float:
+    """The longest way of a wrist or of a hand's point from one pose to the next, in frame heights."""
+    longest = 0.0
+    for before, after in pairwise(poses):
+        if num_people(before) and num_people(after):
+            (start, start_seen), (end, end_seen) = hand_points(before, aspect), hand_points(after, aspect)
+            steps = np.linalg.norm(end - start, axis=-1)[start_seen & end_seen]
+            longest = max(longest, float(steps.max(initial=0)))
+    return longest
+
+
+def _ways(before: Sequence[Pose], after: Sequence[Pose], most: float, aspect: float) -> tuple[dict, dict, dict, dict]:
+    """Both ends as arrays in frame heights, and their movement per frame."""
+    start, end = _arrays(before[-1], aspect), _arrays(after[0], aspect)
+    leaving = _movement(before[-2:], start, most, aspect, forward=True)
+    arriving = _movement(after[1::-1], end, most, aspect, forward=False)
+    return start, end, leaving, arriving
+
+
+def _arrays(pose: Pose, aspect: float) -> dict[str, np.ndarray]:
+    arrays = {name: array[0].astype(np.float64) for name, array in arrays_from_pose(pose).items()}
+    return {name: array if name.endswith("_score") else array * (aspect, 1.0) for name, array in arrays.items()}
+
+
+def _movement(
+    pair: Sequence[Pose], at: dict[str, np.ndarray], most: float, aspect: float, forward: bool
+) -> dict[str, np.ndarray]:
+    """How each point moves at the end of a word, per frame; `pair` is its neighbour and the end itself.
+
+    Points that are not seen in both stand still.
+    """
+    if len(pair) < 2 or not num_people(pair[0]):
+        return {name: np.zeros_like(at[name]) for name in ("body", "hands", "faces")}
+    neighbour = _arrays(pair[0], aspect)
+    movement = {}
+    for name in ("body", "hands", "faces"):
+        step = at[name] - neighbour[name] if forward else neighbour[name] - at[name]
+        seen = (at[f"{name}_score"] > CONFIDENT) & (neighbour[f"{name}_score"] > CONFIDENT)
+        length = np.linalg.norm(step, axis=-1, keepdims=True)
+        movement[name] = np.where(seen[..., None], step * np.minimum(1, most / np.maximum(length, 1e-12)), 0)
+    return movement
+
+
+def _between(start: dict, end: dict, leaving: dict, arriving: dict, count: int, aspect: float) -> list[Pose]:
+    return [_pose_at(start, end, leaving, arriving, k, count + 1, aspect) for k in range(1, count + 1)]
+
+
+def _pose_at(start: dict, end: dict, leaving: dict, arriving: dict, step: int, steps: int, aspect: float) -> Pose:
+    share = step / steps
+    found = {
+        f"{name}_score": start[f"{name}_score"] * (1 - share) + end[f"{name}_score"] * share
+        for name in ("body", "hands", "faces")
+    }
+    body = _body_at(start, end, leaving, arriving, share, steps)
+    places = [("faces", slice(None), NOSE), *(("hands", side, wrist) for side, wrist in enumerate(WRISTS))]
+    found |= {"body": body, "hands": np.empty_like(start["hands"]), "faces": np.empty_like(start["faces"])}
+    for name, row, joint in places:
+        moves = (leaving[name][row], arriving[name][row])
+        seen = [np.median(one[f"{name}_score"][row]) > CONFIDENT for one in (start, end)]
+        ends = (start[name][row], end[name][row])
+        if seen[0] == seen[1]:
+            found[name][row] = _part_at(ends, moves, share, steps, about_first=name == "hands")
+        else:
+            # What only one word shows has no other shape to change into; it goes where its joint goes.
+            one = 0 if seen[0] else 1
+            found[name][row] = ends[one] + body[joint] - (start, end)[one]["body"][joint]
+    for name in ("body", "hands", "faces"):
+        found[name] = found[name] / (aspect, 1.0)
+    return pose_from_arrays(**{name: array[None].astype(np.float32) for name, array in found.items()})
+
+
+def _body_at(start: dict, end: dict, leaving: dict, arriving: dict, share: float, steps: int) -> np.ndarray:
+    """The joints; one that only one of the words shows stays where that one has it."""
+    seen = [one["body_score"] > CONFIDENT for one in (start, end)]
+    only = (seen[0] ^ seen[1])[:, None]
+    first = np.where(only & seen[1][:, None], end["body"], start["body"])
+    last = np.where(only & seen[0][:, None], start["body"], end["body"])
+    moves = (np.where(only, 0, move) for move in (leaving["body"], arriving["body"]))
+    return minimum_jerk(first, last, *moves, share, steps)
+
+
+def _part_at(
+    ends: tuple[np.ndarray, np.ndarray],
+    moves: tuple[np.ndarray, np.ndarray],
+    share: float,
+    steps: int,
+    about_first: bool,
+) -> np.ndarray:
+    """A hand about its first point, the wrist, or a face about its middle: (points, 2)."""
+    origin = (lambda points: points[:1]) if about_first else (lambda points: points.mean(0, keepdims=True))
+    (first, last), (leaving, arriving) = map(origin, ends), map(origin, moves)
+    way = minimum_jerk(first, last, leaving, arriving, share, steps)
+    return way + blended_shape(ends[0] - first, ends[1] - last, _smooth(share))
+
+
+def blended_shape(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
+    """Between two shapes (points, 2) about their origin: turned from the one to the other while it changes.
+
+    Changed alone, a hand that turns round would shrink to a point on its way.
+    """
+    cross = float((start[:, 0] * end[:, 1] - start[:, 1] * end[:, 0]).sum())
+    angle = np.arctan2(cross, float((start * end).sum()))
+    return _turned(start, share * angle) * (1 - share) + _turned(end, (share - 1) * angle) * share
+
+
+def _turned(points: np.ndarray, angle: float) -> np.ndarray:
+    cos, sin = np.cos(angle), np.sin(angle)
+    return points @ np.array([[cos, sin], [-sin, cos]])
+
+
+def _smooth(share: float) -> float:
+    return share**3 * (10 - 15 * share + 6 * share**2)
+
+
+def minimum_jerk(
+    first: np.ndarray, last: np.ndarray, leaving: np.ndarray, arriving: np.ndarray, share: float, steps: int
+) -> np.ndarray:
+    """Where points are after `share` of a way of `steps` frames, without acceleration at its ends.
+
+    Args:
+        first, last: places at the ends.
+        leaving, arriving: velocities there, per frame.
+    """
+    onward = share - share**3 * (6 - 8 * share + 3 * share**2)
+    inward = share**3 * (-4 + 7 * share - 3 * share**2)
+    return first + (last - first) * _smooth(share) + steps * (leaving * onward + arriving * inward)
