@@ -4,6 +4,7 @@ Points of the body, wrists among them, go along minimum-jerk paths (quintic, as 
 the movement of both words. A hand goes with its wrist while its shape turns and changes into the other.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from mimicmotion.dwpose import CONFIDENT, Pose, arrays_from_pose, num_people, po
 from mimicmotion.sentences.trim import WRISTS, hand_points
 
 NOSE = 0
+PEAK = 1.875  # highest speed of a minimum-jerk movement from rest to rest over its mean
 LONGEST_S = 10.0  # of a transition; whatever is still too fast then is no person
 
 
@@ -23,8 +25,9 @@ def transition(
 
     Args:
         before, after: the words' poses; their last and first two count.
-        count: how many; None: as few as let no wrist and no point of a hand move faster than `most`. Where a word
-            begins or ends without a person there is no way, and None gives none.
+        count: how many; None: as many as a minimum-jerk movement over the hands' way takes, and no wrist and no point
+            of a hand moves faster than `most`. Where a word begins or ends without a person there is no way, and None
+            gives none.
         most: frame heights per frame. Words that are faster give their movement up to it.
         aspect: width / height of the frames.
         fps: of the result.
@@ -35,7 +38,8 @@ def transition(
     ways = _ways(before, after, most, aspect)
     if count is not None:
         return _between(*ways, count, aspect)
-    for needed in range(round(LONGEST_S * fps) + 1):
+    fewest = math.ceil(PEAK * fastest([start, end], aspect) / most) - 1
+    for needed in range(max(0, fewest), max(fewest, round(LONGEST_S * fps)) + 1):
         between = _between(*ways, needed, aspect)
         if fastest([start, *between, end], aspect) <= most:
             break

@@ -66,8 +66,7 @@ def write_sheet(
     whole, around = shown_frames(len(drawn) - 1, joins)
     rows = _rows("the whole sentence", whole, frames, drawn, words)
     for join, places in zip(joins, around, strict=True):
-        count = join.stop - join.first
-        label = f"{join.between}: {count} frames between" if count else f"{join.between}: cut"
+        label = f"{join.between}, {join.stop - join.first} between"
         rows += _rows(label, places, frames, drawn, words)
     title = " ".join(spoken.word for spoken in words)
     contact_sheet(job.beside(SHEET), rows, title=title, comment=tag)
