@@ -1,8 +1,8 @@
 """Sentences of word clips: the words' poses are joined, and each sentence is sampled as one clip.
 
 examples:
-  {sentences} --sentences sentences.csv --words words --ref_image_path person.png --trim   # needs fragment
-  {sentences} --sentences sentences.csv --words words --missing skip --dry_run   # needs fragment
+  {sentences} --sentences sentences.csv --words words --ref_image_path person.png --trim   # needs minutes
+  {sentences} --sentences sentences.csv --words words --missing skip --dry_run   # needs minutes
 
 The table has the columns `sentence` and `words`: an id, and the ids of its words in order. The clip of a word is
 <words>/<sentence>/<word>_*.mp4, the first by name, or <words>/<word>.mp4. Each sentence gives <output_dir>/<id>.mp4

@@ -6,7 +6,9 @@ the movement of both words. A hand goes with its wrist while its shape turns and
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,33 +17,45 @@ from mimicmotion.sentences.trim import WRISTS, hand_points
 
 NOSE = 0
 PEAK = 1.875  # highest speed of a minimum-jerk movement from rest to rest over its mean
+OVERSHOOT = 0.2  # of one frame's movement times the frames of a way: how far that carries beyond it
+SWING = 0.03  # body heights that a point may be carried beyond its way; limbs have their length
 LONGEST_S = 10.0  # of a transition; whatever is still too fast then is no person
 
 
-def transition(
-    before: Sequence[Pose], after: Sequence[Pose], count: int | None, most: float, aspect: float, fps: float
-) -> list[Pose]:
+@dataclass(frozen=True)
+class Pace:
+    """What a way is measured by.
+
+    height: of the body, in frame heights; most: way of a hand from one frame to the next, in frame heights; aspect:
+    width / height of the frames; fps: of the result.
+    """
+
+    height: float
+    most: float
+    aspect: float
+    fps: float
+
+
+def transition(before: Sequence[Pose], after: Sequence[Pose], count: int | None, pace: Pace) -> list[Pose]:
     """The poses between two words of one person.
 
     Args:
         before, after: the words' poses; their last and first two count.
         count: how many; None: as many as a minimum-jerk movement over the hands' way takes, and no wrist and no point
-            of a hand moves faster than `most`. Where a word begins or ends without a person there is no way, and None
-            gives none.
-        most: frame heights per frame. Words that are faster give their movement up to it.
-        aspect: width / height of the frames.
-        fps: of the result.
+            of a hand moves faster than `pace.most`. Where a word begins or ends without a person there is no way,
+            and None gives none.
+        pace: words that are faster give their movement up to it.
     """
     start, end = before[-1], after[0]
     if not num_people(start) or not num_people(end):
         return [start if 2 * k < (count or 0) else end for k in range(count or 0)]
-    ways = _ways(before, after, most, aspect)
+    ways = _ways(before, after, pace)
     if count is not None:
-        return _between(*ways, count, aspect)
-    fewest = math.ceil(PEAK * fastest([start, end], aspect) / most) - 1
-    for needed in range(max(0, fewest), max(fewest, round(LONGEST_S * fps)) + 1):
-        between = _between(*ways, needed, aspect)
-        if fastest([start, *between, end], aspect) <= most:
+        return _between(ways, count, pace)
+    fewest = math.ceil(PEAK * fastest([start, end], pace.aspect) / pace.most) - 1
+    for needed in range(max(0, fewest), max(fewest, round(LONGEST_S * pace.fps)) + 1):
+        between = _between(ways, needed, pace)
+        if fastest([start, *between, end], pace.aspect) <= pace.most:
             break
     return between
 
@@ -57,12 +71,20 @@ def fastest(poses: Sequence[Pose], aspect: float) -> float:
     return longest
 
 
-def _ways(before: Sequence[Pose], after: Sequence[Pose], most: float, aspect: float) -> tuple[dict, dict, dict, dict]:
+class _Ways(NamedTuple):
     """Both ends as arrays in frame heights, and their movement per frame."""
-    start, end = _arrays(before[-1], aspect), _arrays(after[0], aspect)
-    leaving = _movement(before[-2:], start, most, aspect, forward=True)
-    arriving = _movement(after[1::-1], end, most, aspect, forward=False)
-    return start, end, leaving, arriving
+
+    start: dict
+    end: dict
+    leaving: dict
+    arriving: dict
+
+
+def _ways(before: Sequence[Pose], after: Sequence[Pose], pace: Pace) -> _Ways:
+    start, end = _arrays(before[-1], pace.aspect), _arrays(after[0], pace.aspect)
+    leaving = _movement(before[-2:], start, pace, forward=True)
+    arriving = _movement(after[1::-1], end, pace, forward=False)
+    return _Ways(start, end, leaving, arriving)
 
 
 def _arrays(pose: Pose, aspect: float) -> dict[str, np.ndarray]:
@@ -70,75 +92,63 @@ def _arrays(pose: Pose, aspect: float) -> dict[str, np.ndarray]:
     return {name: array if name.endswith("_score") else array * (aspect, 1.0) for name, array in arrays.items()}
 
 
-def _movement(
-    pair: Sequence[Pose], at: dict[str, np.ndarray], most: float, aspect: float, forward: bool
-) -> dict[str, np.ndarray]:
+def _movement(pair: Sequence[Pose], at: dict[str, np.ndarray], pace: Pace, forward: bool) -> dict[str, np.ndarray]:
     """How each point moves at the end of a word, per frame; `pair` is its neighbour and the end itself.
 
     Points that are not seen in both stand still.
     """
     if len(pair) < 2 or not num_people(pair[0]):
         return {name: np.zeros_like(at[name]) for name in ("body", "hands", "faces")}
-    neighbour = _arrays(pair[0], aspect)
+    neighbour = _arrays(pair[0], pace.aspect)
     movement = {}
     for name in ("body", "hands", "faces"):
         step = at[name] - neighbour[name] if forward else neighbour[name] - at[name]
         seen = (at[f"{name}_score"] > CONFIDENT) & (neighbour[f"{name}_score"] > CONFIDENT)
         length = np.linalg.norm(step, axis=-1, keepdims=True)
-        movement[name] = np.where(seen[..., None], step * np.minimum(1, most / np.maximum(length, 1e-12)), 0)
+        movement[name] = np.where(seen[..., None], step * np.minimum(1, pace.most / np.maximum(length, 1e-12)), 0)
     return movement
 
 
-def _between(start: dict, end: dict, leaving: dict, arriving: dict, count: int, aspect: float) -> list[Pose]:
-    return [_pose_at(start, end, leaving, arriving, k, count + 1, aspect) for k in range(1, count + 1)]
+def _between(ways: _Ways, count: int, pace: Pace) -> list[Pose]:
+    return [_pose_at(ways, step, count + 1, pace) for step in range(1, count + 1)]
 
 
-def _pose_at(start: dict, end: dict, leaving: dict, arriving: dict, step: int, steps: int, aspect: float) -> Pose:
-    share = step / steps
+def _pose_at(ways: _Ways, step: int, steps: int, pace: Pace) -> Pose:
+    start, end, leaving, arriving = ways
+    share, swing = step / steps, SWING * pace.height
     found = {
         f"{name}_score": start[f"{name}_score"] * (1 - share) + end[f"{name}_score"] * share
         for name in ("body", "hands", "faces")
     }
-    body = _body_at(start, end, leaving, arriving, share, steps)
-    places = [("faces", slice(None), NOSE), *(("hands", side, wrist) for side, wrist in enumerate(WRISTS))]
+    body = _body_at(ways, share, steps, swing)
     found |= {"body": body, "hands": np.empty_like(start["hands"]), "faces": np.empty_like(start["faces"])}
+    places = [("faces", slice(None), NOSE), *(("hands", side, wrist) for side, wrist in enumerate(WRISTS))]
     for name, row, joint in places:
-        moves = (leaving[name][row], arriving[name][row])
         seen = [np.median(one[f"{name}_score"][row]) > CONFIDENT for one in (start, end)]
-        ends = (start[name][row], end[name][row])
         if seen[0] == seen[1]:
-            found[name][row] = _part_at(ends, moves, share, steps, about_first=name == "hands")
+            parts = [one[name][row] for one in (start, end, leaving, arriving)]
+            # A hand is held at its first point, the wrist, a face in its middle.
+            origins = [part[:1] if name == "hands" else part.mean(0, keepdims=True) for part in parts]
+            shape = blended_shape(parts[0] - origins[0], parts[1] - origins[1], _smooth(share))
+            found[name][row] = minimum_jerk(*origins, share, steps, swing) + shape
         else:
             # What only one word shows has no other shape to change into; it goes where its joint goes.
-            one = 0 if seen[0] else 1
-            found[name][row] = ends[one] + body[joint] - (start, end)[one]["body"][joint]
+            one = start if seen[0] else end
+            found[name][row] = one[name][row] + body[joint] - one["body"][joint]
     for name in ("body", "hands", "faces"):
-        found[name] = found[name] / (aspect, 1.0)
+        found[name] = found[name] / (pace.aspect, 1.0)
     return pose_from_arrays(**{name: array[None].astype(np.float32) for name, array in found.items()})
 
 
-def _body_at(start: dict, end: dict, leaving: dict, arriving: dict, share: float, steps: int) -> np.ndarray:
+def _body_at(ways: _Ways, share: float, steps: int, swing: float) -> np.ndarray:
     """The joints; one that only one of the words shows stays where that one has it."""
+    start, end, leaving, arriving = ways
     seen = [one["body_score"] > CONFIDENT for one in (start, end)]
     only = (seen[0] ^ seen[1])[:, None]
     first = np.where(only & seen[1][:, None], end["body"], start["body"])
     last = np.where(only & seen[0][:, None], start["body"], end["body"])
-    moves = (np.where(only, 0, move) for move in (leaving["body"], arriving["body"]))
-    return minimum_jerk(first, last, *moves, share, steps)
-
-
-def _part_at(
-    ends: tuple[np.ndarray, np.ndarray],
-    moves: tuple[np.ndarray, np.ndarray],
-    share: float,
-    steps: int,
-    about_first: bool,
-) -> np.ndarray:
-    """A hand about its first point, the wrist, or a face about its middle: (points, 2)."""
-    origin = (lambda points: points[:1]) if about_first else (lambda points: points.mean(0, keepdims=True))
-    (first, last), (leaving, arriving) = map(origin, ends), map(origin, moves)
-    way = minimum_jerk(first, last, leaving, arriving, share, steps)
-    return way + blended_shape(ends[0] - first, ends[1] - last, _smooth(share))
+    moves = (np.where(only, 0, move["body"]) for move in (leaving, arriving))
+    return minimum_jerk(first, last, *moves, share, steps, swing)
 
 
 def blended_shape(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
@@ -161,14 +171,29 @@ def _smooth(share: float) -> float:
 
 
 def minimum_jerk(
-    first: np.ndarray, last: np.ndarray, leaving: np.ndarray, arriving: np.ndarray, share: float, steps: int
+    first: np.ndarray,
+    last: np.ndarray,
+    leaving: np.ndarray,
+    arriving: np.ndarray,
+    share: float,
+    steps: int,
+    swing: float,
 ) -> np.ndarray:
-    """Where points are after `share` of a way of `steps` frames, without acceleration at its ends.
+    """Where points are after `share` of a way of `steps` frames, without acceleration at its ends: (points, 2).
 
     Args:
         first, last: places at the ends.
-        leaving, arriving: velocities there, per frame.
+        leaving, arriving: velocities there, per frame; less of them where they would carry a point farther than
+            `swing` beyond its way.
     """
     onward = share - share**3 * (6 - 8 * share + 3 * share**2)
     inward = share**3 * (-4 + 7 * share - 3 * share**2)
+    leaving, arriving = (_held(move, last - first, steps, swing) for move in (leaving, arriving))
     return first + (last - first) * _smooth(share) + steps * (leaving * onward + arriving * inward)
+
+
+def _held(move: np.ndarray, way: np.ndarray, steps: int, swing: float) -> np.ndarray:
+    """`move`, no faster than fits the way and the swing beyond it."""
+    speed = np.maximum(np.linalg.norm(move, axis=-1, keepdims=True), 1e-12)
+    along = np.maximum((way * move).sum(-1, keepdims=True) / speed, 0)
+    return move * np.minimum(1, (swing / OVERSHOOT + PEAK * along) / steps / speed)

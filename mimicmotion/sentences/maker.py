@@ -202,7 +202,7 @@ class SentenceMaker:
 
     def _joined(self, words: list[Word], reference: Reference) -> tuple[list[dict], list[Spoken], list]:
         """The poses of the whole sentence, where each word is, and what lies between them."""
-        from mimicmotion.sentences.join import fastest, transition
+        from mimicmotion.sentences.join import Pace, fastest, transition
         from mimicmotion.sentences.trim import body_height
         from mimicmotion.sentences.writing import Join
 
@@ -210,13 +210,13 @@ class SentenceMaker:
         height, width = reference.pixels.shape[:2]
         aspect, count = width / height, transition_length(settings.transition_frames)
         size = body_height([pose for word in words for pose in word.poses], aspect) if len(words) > 1 else 1.0
-        most = settings.speed_limit * size / fps
+        pace = Pace(size, settings.speed_limit * size / fps, aspect, fps)
         poses, joins = list(words[0].poses), []
         spoken = [Spoken(words[0].name, 0, len(poses))]
         for before, after in pairwise(words):
             between = []
             if settings.join == "poses":
-                between = transition(before.poses, after.poses, count, most, aspect, fps)
+                between = transition(before.poses, after.poses, count, pace)
             first, stop = len(poses), len(poses) + len(between)
             speed = fastest([before.poses[-1], *between, after.poses[0]], aspect) * fps / size
             joins.append(Join(f"{before.name} > {after.name}", first, stop, speed))

@@ -30,7 +30,7 @@ def test_rest_is_cut_at_both_ends_and_nowhere_else():
 
 def test_of_still_frames_the_one_beside_the_motion_stays():
     poses = [*[raised(0.4)] * 5, *moving(4), *[raised(0.31)] * 3]
-    assert trim(poses, 1.0, SETTINGS) == Cut(4, 9, 0, 4, 3, 0)
+    assert trim(poses, 1.0, SETTINGS) == Cut(5, 9, 0, 5, 3, 0)
 
 
 def test_stillness_within_a_word_is_kept():
