@@ -3,7 +3,6 @@
 import logging
 import os
 import unicodedata
-from functools import cached_property
 from pathlib import Path
 
 from mimicmotion.errors import UsageError
@@ -17,15 +16,12 @@ PLACEHOLDER = "NO_REF"  # how tables mark a word that nobody has filmed
 
 
 class WordClips:
-    """The clips in a folder of words."""
+    """The clips in a folder of words. Raises: UsageError when it cannot be listed."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        self._common = _videos(self.folder)
         self._told: set[tuple[Path, str]] = set()
-
-    @cached_property
-    def _common(self) -> dict[str, list[str]]:
-        return _videos(self.folder)
 
     def find(self, sentence: Sentence) -> list[Path | None]:
         """A clip for each of the sentence's words, in order; None where there is none.
@@ -33,10 +29,10 @@ class WordClips:
         A clip of its own folder comes before one for all sentences. Where several fit, the first by name is taken, and
         the log says so.
 
-        Raises: UsageError when a folder cannot be listed.
+        Raises: UsageError when the sentence's folder cannot be listed.
         """
         place = self.folder / sentence.name
-        own = _videos(place) if place.is_dir() else {}
+        own = _videos(place) if os.path.isdir(place) else {}  # pathlib refuses a name that is too long
         found = {word: self._find(word, sentence, place, own) for word in dict.fromkeys(sentence.words)}
         return [found[word] for word in sentence.words]
 

@@ -2,15 +2,19 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from mimicmotion.animation import Animator, Outcome
 from mimicmotion.config import transition_length
+from mimicmotion.device import describe_device, peak_memory
 from mimicmotion.errors import InputError, MimicMotionError
 from mimicmotion.features import Reference
 from mimicmotion.files import printable, writable_stem, write_bytes
+from mimicmotion.latent_concat import PosedFrames
 from mimicmotion.pipelines import turbo_steps_and_guidance
 from mimicmotion.results import (
     Job,
@@ -22,14 +26,17 @@ from mimicmotion.results import (
     write_sidecar,
 )
 from mimicmotion.sentences.clips import WordClips
+from mimicmotion.sentences.join import Pace, fastest, transition
 from mimicmotion.sentences.subtitles import Spoken, srt, vtt
 from mimicmotion.sentences.table import Sentence
+from mimicmotion.sentences.trim import body_height
 from mimicmotion.sentences.words import Word, WordReader, word_job
+from mimicmotion.sentences.writing import SHEET, Join, shown_frames, write_sheet, write_video
+from mimicmotion.timing import StageClock
 
 logger = logging.getLogger(__name__)
 
 SUBTITLES = {".srt": srt, ".vtt": vtt}
-SHEET = ".jpg"
 TRIMMING = ("trim_hand_score", "trim_lowest", "trim_still")
 SAME_SPEED = 0.01
 
@@ -84,13 +91,19 @@ class SentenceMaker:
     def _row(self, sentence: Sentence) -> str:
         return f"{printable(Path(self.config.sentences.table).name)}, row {sentence.row}"
 
+    @contextmanager
+    def _naming(self, sentence: Sentence) -> Iterator[None]:
+        """Within, errors of the inputs name the sentence's row."""
+        try:
+            yield
+        except InputError as error:
+            raise InputError(f"{self._row(sentence)}: {error}") from error
+
     def recipe(self, plan: Plan) -> dict:
         """All that a sentence depends on. Raises: InputError when a file is missing."""
         settings = self.config.sentences
-        try:
+        with self._naming(plan.sentence):
             recipes = [self.animator.recipe(job) for _, job in plan.words]
-        except InputError as error:
-            raise InputError(f"{self._row(plan.sentence)}: {error}") from error
         inputs = {name: value for name, value in recipes[0]["inputs"].items() if name not in ("video", "poses")}
         for number, ((word, _), made_from) in enumerate(zip(plan.words, recipes, strict=True), 1):
             inputs[f"{number}: {word}"] = {
@@ -141,16 +154,13 @@ class SentenceMaker:
         self._sample(outcome, plan, made_from)
 
     def _sample(self, outcome: Outcome, plan: Plan, made_from: dict) -> None:
-        from mimicmotion.latent_concat import PosedFrames
-        from mimicmotion.sentences.writing import shown_frames, write_sheet, write_video
-        from mimicmotion.timing import StageClock
-
         job, models, sheet = plan.job, self.animator.models, self.config.output.contact_sheet
         clock = StageClock(models.device)
         with clock.stage("poses"):
             reference = self.animator.clips.reference(job)
-            words = self._words(plan, reference)
-            poses, spoken, joins = self._joined(words, reference)
+            with self._naming(plan.sentence):
+                words = self._words(plan, reference)
+                poses, spoken, joins = self._joined(words, reference)
             drawn = self.animator.clips.draw([reference.pose, *poses], reference)
         with clock.stage("loading"):
             models.pipeline.vae_fallback_count = 0
@@ -184,12 +194,8 @@ class SentenceMaker:
     def _words(self, plan: Plan, reference: Reference) -> list[Word]:
         read: dict[str, Word] = {}
         for name, clip in plan.words:
-            if name in read:
-                continue
-            try:
+            if name not in read:
                 read[name] = self._reader.read(name, clip, reference)
-            except InputError as error:
-                raise InputError(f"{self._row(plan.sentence)}: {error}") from error
         words = [read[name] for name, _ in plan.words]
         speeds = {word.facts["playback_speed"]: printable(word.name) for word in words}
         if max(speeds) - min(speeds) > SAME_SPEED * max(speeds):
@@ -200,12 +206,8 @@ class SentenceMaker:
             )  # fmt: skip
         return words
 
-    def _joined(self, words: list[Word], reference: Reference) -> tuple[list[dict], list[Spoken], list]:
+    def _joined(self, words: list[Word], reference: Reference) -> tuple[list[dict], list[Spoken], list[Join]]:
         """The poses of the whole sentence, where each word is, and what lies between them."""
-        from mimicmotion.sentences.join import Pace, fastest, transition
-        from mimicmotion.sentences.trim import body_height
-        from mimicmotion.sentences.writing import Join
-
         settings, fps = self.config.sentences, self.config.test_case[0].fps
         height, width = reference.pixels.shape[:2]
         aspect, count = width / height, transition_length(settings.transition_frames)
@@ -225,8 +227,6 @@ class SentenceMaker:
         return poses, spoken, joins
 
     def _facts(self, plan: Plan, reference: Reference) -> dict:
-        from mimicmotion.device import describe_device, peak_memory
-
         models, case, settings = self.animator.models, plan.job.case, self.config.sentences
         steps, guidance = turbo_steps_and_guidance(self.config.turbo, case)
         height, width = reference.pixels.shape[:2]

@@ -11,7 +11,7 @@ from mimicmotion.features import Reference, align_to_reference
 from mimicmotion.files import printable
 from mimicmotion.results import Job
 from mimicmotion.sentences.trim import Cut, trim
-from mimicmotion.video import playback_speed
+from mimicmotion.video import playback_speed, video_stem
 
 logger = logging.getLogger(__name__)
 
@@ -67,5 +67,5 @@ class WordReader:
 
 def word_job(clip: Path, words_folder: Path, sentence_job: Job) -> Job:
     """The job of a word's clip; its saved poses lie in a folder of poses as the clip lies in that of the words."""
-    stem = clip.relative_to(words_folder).with_suffix("")
+    stem = clip.parent.relative_to(words_folder) / video_stem(clip)
     return Job(clip, sentence_job.case, 0, sentence_job.output, str(stem))

@@ -48,6 +48,10 @@ def test_names_are_no_patterns(words):
     assert find(words, "x[1] *") == ["x[1].mp4", None]
 
 
+def test_a_name_that_no_folder_can_have(words):
+    assert find(words, "a", "s" * 300) == ["a.mp4"]
+
+
 def test_letters_of_another_system(tmp_path):
     (tmp_path / unicodedata.normalize("NFD", "schön.mp4")).touch()
     assert find(tmp_path, "schön") == [unicodedata.normalize("NFD", "schön.mp4")]

@@ -109,6 +109,16 @@ def test_cut_joins_without_a_transition(words, sampled):
     assert len(sampled[0]) == 9 and record(words, "s1")["joins"][0]["frames"] == 0
 
 
+def test_a_sentences_own_clips_have_poses_in_its_own_folder(words, sampled):
+    for folder, ending in (("videos", "mp4"), ("poses", "npz")):
+        (words / folder / "s1").mkdir()
+        shutil.copyfile(words / folder / f"b.{ending}", words / folder / "s1" / f"a_17.{ending}")
+    (words / "sentences.csv").write_text("sentence,words\ns1,a\n")
+    assert run(words, sentences__transition_frames=5) == 0
+    saved = load_poses(words / "poses" / "b.npz").poses[1:5]
+    assert all(np.array_equal(one["hands"], two["hands"]) for one, two in zip(sampled[0][1:], saved, strict=True))
+
+
 def test_a_dry_run_writes_nothing(words, capsys):
     assert run(words, output__dry_run=True, sentences__missing="fail") == 1
     told = capsys.readouterr().out
