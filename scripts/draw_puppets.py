@@ -4,6 +4,7 @@ examples:
   python scripts/draw_puppets.py                      # 4 people, 8 clips of 4 s; needs minutes
   python scripts/draw_puppets.py --count 12 --kinds   # people only
   python scripts/draw_puppets.py --kinds wave dance --seconds 8 --sheet puppets.jpg   # needs minutes
+  python scripts/draw_puppets.py --count 1 --kinds --words 4   # for scripts/animate_sentences.py
   python inference_raw_batch_turbo.py --batch_folder assets/demo/puppets/driving --pose_backend file \\
       --pose_folder assets/demo/puppets/driving --sample_stride 1
 
@@ -42,6 +43,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("height", int, "pixels")
     add("width", int, "pixels")
     add("seed", int, "number of the first person")
+    add("words", int, "how many word clips of one signer, from rest into a sign and back")
     add("sheet", Path, "also write a contact sheet (.jpg) of people and drawn poses")
     return parser.parse_args(argv)
 

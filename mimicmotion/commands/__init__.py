@@ -4,6 +4,7 @@ turbo   the main job: every driving video of a folder
 cache   the same with a feature cache
 demo    the same on inputs made for it
 sweep   every combination of several settings, on every clip
+sentences  word clips joined to sentences
 concat  keeps latents of clips, and joins them
 steps   decodes the latents of every step
 causal  the world model, with prepared actions
@@ -28,6 +29,7 @@ SCRIPTS = {
     "turbo": "inference_raw_batch_turbo.py",
     "cache": "inference_raw_batch_cache.py",
     "sweep": "scripts/sweep.py",
+    "sentences": "scripts/animate_sentences.py",
     "concat": "inference_latent_concat.py",
     "steps": "scripts/decode_latent_steps.py",
     "causal": "scripts/inference_causal.py",

@@ -16,7 +16,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "checks": ["aspect_ratio", "check_config", "parse_color", "shard_numbers"],
+        "checks": ["aspect_ratio", "check_config", "parse_color", "shard_numbers", "transition_length"],
         "layers": [
             "DEFAULT_CONFIG",
             "Origin",
@@ -36,12 +36,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "LARGEST_STRENGTH",
             "LatentConcatSettings",
             "MOST_LATENTS",
+            "MOST_TRANSITION",
             "OutputSettings",
             "POSE_PARTS",
             "PRECISIONS",
             "ReferenceSettings",
             "SIZE_MULTIPLE",
             "SamplingSettings",
+            "SentenceSettings",
             "StreamingSettings",
             "SweepSettings",
             "TestCase",

@@ -10,6 +10,7 @@ from mimicmotion.config.messages import nearest, shortened
 from mimicmotion.config.paths import fields_of
 from mimicmotion.config.settings import (
     ASPECTS,
+    MOST_TRANSITION,
     POSE_PARTS,
     SIZE_MULTIPLE,
     WIDEST,
@@ -53,6 +54,19 @@ def check_config(config: Config) -> None:
         raise UsageError(f"output.variant is {shortened(repr(variant))}; it must be a part of a file name")
     aspect_ratio(config.reference.aspect)
     parse_color(config.reference.background)
+    transition_length(config.sentences.transition_frames)
+
+
+def transition_length(text: str) -> int | None:
+    """The number of frames between two words; None for "auto". Raises: UsageError for anything else."""
+    if text == "auto":
+        return None
+    if re.fullmatch(r"[0-9]{1,5}", text) and int(text) <= MOST_TRANSITION:
+        return int(text)
+    raise UsageError(
+        f"sentences.transition_frames is {shortened(repr(text))}; it must be auto or a number of frames, 0 to "
+        f"{MOST_TRANSITION}"
+    )
 
 
 def aspect_ratio(aspect: str) -> Fraction | None:

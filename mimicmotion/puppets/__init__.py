@@ -6,6 +6,7 @@ skeleton   angles -> points in space
 render     points -> pixels and the map of parts
 keypoints  what an ideal detector says, with confidences
 clips      all of these together: a clip or a still from a seed; ranges of seeds
+words      word clips of one signer, from rest to rest
 export     files for the scripts: pictures, clips, poses, sheet
 """
 
@@ -17,5 +18,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "clips": ["RENDERER_VERSION", "TRAINING_SEEDS", "VALIDATION_SEEDS", "make_clip"],
         "motion": ["KINDS"],
         "export": ["draw_puppets"],
+        "words": ["make_word"],
     },
 )

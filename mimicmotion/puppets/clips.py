@@ -56,17 +56,20 @@ def make_clip(
     rng = np.random.default_rng(seed)
     person, motion = draw_person(rng, whole_body), draw_motion(rng, kind)
     times = _times(rng, frame_count)
-    return _show(person, motion.angles(times), height, width, rng)
+    return show(person, motion.angles(times), height, width, rng)
 
 
 def make_still(seed: int, height: int = 192, width: int = 128) -> PuppetClip:
     """One frame of the person of a seed: head to feet, standing quietly, arms a little away from the body."""
     rng = np.random.default_rng(seed)
     person = step_back(draw_person(rng, whole_body=True), rng)
-    return _show(person, stand(rng), height, width, rng)
+    return show(person, stand(rng), height, width, rng)
 
 
-def _show(person: Person, angles: dict[str, np.ndarray], height: int, width: int, rng) -> PuppetClip:
+def show(
+    person: Person, angles: dict[str, np.ndarray], height: int, width: int, rng: np.random.Generator
+) -> PuppetClip:
+    """The clip of a person with the angles of a motion, each (T,); `rng` draws confidences."""
     skeleton = pose_skeleton(person, angles)
     frames, large_parts = render(person, skeleton, height, width)
     poses = read_keypoints(person, skeleton, large_parts, height, width, rng)

@@ -11,9 +11,11 @@ from mimicmotion.errors import UsageError
 from mimicmotion.files import atomic_path, require_writable
 from mimicmotion.puppets.clips import DEMO_SEEDS, FPS, RENDERER_VERSION, PuppetClip, make_clip, make_still
 from mimicmotion.puppets.motion import KINDS
+from mimicmotion.puppets.words import make_word
 from mimicmotion.video import VideoWriter
 
 LONGEST_S = 60.0  # all frames of a clip are in memory
+MOST_WORDS = 100
 SIDES = (64, 2048)  # pixels
 # x264 at this quality is visually without loss, so that detectors see what was drawn.
 CRF = 12
@@ -30,11 +32,13 @@ def draw_puppets(
     width: int = 128,
     seed: int = 0,
     sheet: str | Path | None = None,
+    words: int = 0,
 ) -> list[Path]:
     """Writes `count` reference pictures and one driving clip of each kind; equal arguments give equal files.
 
     folder/references/person-00.png    one person, head to feet, standing; its pose in person-00.pose.npz
     folder/driving/wave.mp4            another person, at 15 frames per second; its poses in wave.npz
+    folder/words/word-00.mp4           a sign of one signer, from rest to rest; its poses in word-00.npz
 
     Args:
         kinds: names in `motion.KINDS`; none draws no clip.
@@ -42,13 +46,14 @@ def draw_puppets(
         height, width: pixels, even numbers.
         seed: number of the first person, as in the names; the next ones follow. At most half of `DEMO_SEEDS`.
         sheet: a .jpg that shows everything with the drawn poses.
+        words: how many word clips.
 
     Returns: the pictures and videos written.
 
     Raises: UsageError for a setting that cannot be, before anything is written; SetupError when `folder` or `sheet`
     cannot be written.
     """
-    _check(count, kinds, seconds, height, width, seed, sheet)
+    _check(count, kinds, seconds, height, width, seed, sheet, words)
     folder, numbers = require_writable(folder), range(seed, seed + count)
     stills = [make_still(DEMO_SEEDS[number], height, width) for number in numbers]
     paths = [folder / "references" / f"person-{number:02d}.png" for number in numbers]
@@ -61,6 +66,12 @@ def draw_puppets(
         write_driving(path, clip, performer)
         paths.append(path)
         rows.append((kind, clip.frames[1:], clip.poses[1:]))
+    signer = DEMO_SEEDS[PERFORMERS + seed]
+    for number in range(words):
+        path, clip = folder / "words" / f"word-{number:02d}.mp4", make_word(signer, number, height, width)
+        write_driving(path, clip, signer)
+        paths.append(path)
+        rows.append((path.stem, clip.frames[1:], clip.poses[1:]))
     if sheet is not None:
         write_sheet(sheet, rows)
     return paths
@@ -109,12 +120,16 @@ def _save_poses(path: Path, source: Path, poses: list[Pose], frames: np.ndarray,
     )
 
 
-def _check(count: int, kinds: Sequence[str], seconds: float, height: int, width: int, seed: int, sheet) -> None:
+def _check(
+    count: int, kinds: Sequence[str], seconds: float, height: int, width: int, seed: int, sheet, words: int
+) -> None:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise UsageError(f"no such motion: {', '.join(unknown)}; choose among {', '.join(KINDS)}")
-    if count < 0 or (count == 0 and not kinds):
-        raise UsageError(f"count is {count}; ask for at least one picture or one kind of clip")
+    if not 0 <= words <= MOST_WORDS:
+        raise UsageError(f"words is {words}; it goes from 0 to {MOST_WORDS}")
+    if count < 0 or (count == 0 and not kinds and not words):
+        raise UsageError(f"count is {count}; ask for at least one picture, one kind of clip or one word")
     if not 0 < seconds <= LONGEST_S:
         raise UsageError(f"seconds is {seconds}; clips last up to {LONGEST_S:g} s")
     for name, side in (("height", height), ("width", width)):

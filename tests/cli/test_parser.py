@@ -7,14 +7,22 @@ import pytest
 
 from mimicmotion import cli
 from mimicmotion.cli.parser import is_setting
-from mimicmotion.commands import cache, causal, concat, stream, sweep, turbo
+from mimicmotion.commands import cache, causal, concat, sentences, stream, sweep, turbo
 from mimicmotion.config import default_config, describe_setting, lookup
 from mimicmotion.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = turbo.GROUPS
 FLAGS = [flag for group in GROUPS.values() for flag in group]
-COMMANDS = {"turbo": turbo, "cache": cache, "sweep": sweep, "concat": concat, "causal": causal, "stream": stream}
+COMMANDS = {
+    "turbo": turbo,
+    "cache": cache,
+    "sweep": sweep,
+    "concat": concat,
+    "sentences": sentences,
+    "causal": causal,
+    "stream": stream,
+}
 
 
 @pytest.fixture(autouse=True)

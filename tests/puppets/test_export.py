@@ -94,6 +94,19 @@ def test_a_reference_stands_whole_with_arms_off_the_body_and_room_to_move(number
     assert body[2, 1] - arm > 0.05, "an arm stretched upwards stays in the picture"
 
 
+def test_words_of_one_signer_go_from_rest_to_rest(tmp_path):
+    paths = draw_puppets(tmp_path, count=0, kinds=(), words=2)
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == ["words/word-00.mp4", "words/word-01.mp4"]
+    one, other = (
+        np.stack([arrays_from_pose(pose)["hands"][0] for pose in load_poses(path.with_suffix(".npz")).poses])
+        for path in paths
+    )
+    assert len(one) == open_video(paths[0]).num_frames == 39
+    for hands in (one, other):
+        assert np.allclose(hands[:6], one[0], atol=1e-6) and np.allclose(hands[-6:], one[0], atol=1e-6)
+    assert np.abs(one[19] - one[0]).max() > 0.05 < np.abs(one[19] - other[19]).max()
+
+
 def test_nobody_in_the_demo_was_trained_or_measured_on():
     others = {TRAINING_SEEDS[0], TRAINING_SEEDS[-1], VALIDATION_SEEDS[0], VALIDATION_SEEDS[-1]}
     assert DEMO_SEEDS[0] > max(others)
@@ -120,6 +133,7 @@ def test_whole_bodies_change_nobody_else():
         ({"seed": -1}, "seed"),
         ({"seed": len(DEMO_SEEDS)}, "seed"),
         ({"sheet": "sheet.png"}, "jpg"),
+        ({"words": -1}, "words"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_written(tmp_path, changed, words):
