@@ -73,6 +73,8 @@ def _check(config: Config) -> None:
         raise UsageError(f"no such folder of word clips: {looked_for(settings.words)} (sentences.words); pass --words")
     if len(config.test_case) != 1:
         raise UsageError(f"a sentence has one reference, but test_case has {len(config.test_case)} entries")
+    if config.batch.shard:
+        raise UsageError("sentences are made by one machine: drop batch.shard")
     if config.latent_steps.folder:
         raise UsageError("sentences record no steps: drop latent_steps.folder")
     require_reference(config.test_case[0], 0)
