@@ -75,6 +75,20 @@ def test_streamed_video_is_the_batch_video_byte_for_byte(settings, tmp_path, act
         assert batch.read_bytes() == live.read_bytes()
 
 
+@pytest.mark.parametrize("run", [run_causal, run_streaming])
+def test_no_session_replaces_another_unasked(settings, tmp_path, run):
+    first, second = (settings(actions="W*9", seed=seed, max_latents=3, num_latents=3) for seed in (1, 2))
+    run(first)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").glob("*.*") if path.suffix in (".mp4", ".json")}
+    kept = {path: content for path, content in before.items() if not path.stem.endswith("_current")}
+    run(second)
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert {path.suffix for path in (tmp_path / "out").glob("*-002.*")} == {".mp4", ".json"}
+    second.output.overwrite = True
+    run(second)
+    assert any(path.read_bytes() != content for path, content in kept.items())
+
+
 def test_script_sets_the_length_and_may_be_a_file(settings, tmp_path, capsys):
     (tmp_path / "walk.txt").write_text("W*9\nL*13\n")
     run_causal(settings(actions=str(tmp_path / "walk.txt")))
