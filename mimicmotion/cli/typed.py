@@ -5,6 +5,7 @@ import contextvars
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 HIDDEN = "..."
 # A word that is followed by a secret, or holds one behind "=".
@@ -21,6 +22,8 @@ def started_by(program: str | None, argv: Sequence[str] | None) -> Iterator[None
         argv: its arguments; None are those of the process.
     """
     words = program.split() if program else [sys.executable, sys.argv[0]]
+    if program and Path(sys.argv[0]).parts[-2:] == ("mimicmotion", "__main__.py"):
+        words = [sys.executable, "-m", *words]  # the console program need not be installed
     token = _typed.set((*words, *(sys.argv[1:] if argv is None else argv)))
     try:
         yield

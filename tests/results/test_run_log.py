@@ -5,6 +5,7 @@ import errno
 import json
 import multiprocessing
 import os
+import sys
 
 import pytest
 
@@ -106,6 +107,12 @@ def test_the_beginning_tells_command_settings_and_code(tmp_path):
     assert begun["folder"] == os.getcwd()
     assert begun["versions"]["python"]
     assert "abc" not in (tmp_path / LOG_NAME).read_text()
+
+
+def test_a_package_that_was_run_as_a_module_is_run_so_again(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/mimicmotion/__main__.py", "turbo", "--seed", "3"])
+    with cli.started_by("mimicmotion turbo", ["--seed", "3"]):
+        assert cli.command_line() == [sys.executable, "-m", "mimicmotion", "turbo", "--seed", "3"]
 
 
 def made_history(folder, monkeypatch):
