@@ -18,8 +18,8 @@ import torch
 from mimicmotion.results.run_log import LOG_NAME, read_lines
 
 HANG_SECONDS = 900
-# Two workers held up to 1.7 GB each, scripts/test.sh counts on 2. A model or detector that every test leaves alive (140 MB each was
-# seen) passes this bound before the memory of a small machine ends.
+# Two workers held up to 1.7 GB each; scripts/test.sh counts on 2. A model or detector that every test leaves alive
+# (140 MB each was seen) passes this bound before the memory of a small machine ends.
 MAX_WORKER_MB = 2048
 
 # Slow examples are no failures, neither one by one (deadline) nor while they are drawn (too_slow).
