@@ -44,6 +44,15 @@ class Outcome:
     message: str = ""
     stages: dict[str, float] = field(default_factory=dict)
 
+    def is_finished(self, missing: dict[Path, str]) -> bool:
+        """Whether no file of the result is `missing`; it is skipped then. What is odd about missing ones is logged."""
+        if not missing:
+            self.skip()
+        for path, reason in missing.items():
+            if reason:
+                logger.warning("%s is made anew: %s", path, reason)
+        return not missing
+
     def skip(self) -> None:
         """Notes that the result was there."""
         self.status, self.message = "skipped", "finished before with the same settings"
@@ -121,12 +130,8 @@ class Animator:
         """
         job, made_from = outcome.job, self.recipe(outcome.job)
         missing = still_to_make(self.models, job, made_from)
-        if not missing:
-            outcome.skip()
+        if outcome.is_finished(missing):
             return
-        for path, reason in missing.items():
-            if reason:
-                logger.warning("%s is made anew: %s", path, reason)
         if job.output not in missing:
             self._complete(outcome, made_from, list(missing))
             return

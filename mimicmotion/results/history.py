@@ -150,11 +150,12 @@ def run_logs(folder: str | Path) -> Iterator[Path]:
 
 def one_run(runs: list[Run], part: str) -> Run:
     """The run whose id has `part` in it; "last" is the newest. Raises: UsageError for none or many."""
-    if part == "last":
+    if part == "last" and runs:
         return runs[-1]
     found = [run for run in runs if part in run.id]
     if len(found) != 1:
-        which = ", ".join(run.id for run in found[-5:]) or "the newest are " + ", ".join(r.id for r in runs[-5:])
+        newest = ", ".join(run.id for run in runs[-5:])
+        which = ", ".join(run.id for run in found[-5:]) or f"the newest are {newest or 'none'}"
         raise UsageError(f"{len(found)} runs are called '{part}': {which}")
     return found[0]
 

@@ -144,14 +144,8 @@ class SentenceMaker:
             names = ", ".join(map(printable, plan.left_out))
             logger.warning("%s: left out, since there is no clip: %s", plan.job.name, names)
         made_from = self.recipe(plan)
-        missing = self._to_make(plan.job, made_from)
-        if not missing:
-            outcome.skip()
-            return
-        for path, reason in missing.items():
-            if reason:
-                logger.warning("%s is made anew: %s", path, reason)
-        self._sample(outcome, plan, made_from)
+        if not outcome.is_finished(self._to_make(plan.job, made_from)):
+            self._sample(outcome, plan, made_from)
 
     def _sample(self, outcome: Outcome, plan: Plan, made_from: dict) -> None:
         job, models, sheet = plan.job, self.animator.models, self.config.output.contact_sheet

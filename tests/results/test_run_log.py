@@ -160,6 +160,9 @@ def test_the_list_filters_and_a_run_can_be_shown_compared_and_run_again(tmp_path
 def test_what_is_not_there_is_told(tmp_path, monkeypatch):
     assert run_command("history", [str(tmp_path / "nowhere")]) == 2
     assert run_command("history", [str(tmp_path)]) == 2
+    (tmp_path / LOG_NAME).write_text("damaged\n")
+    assert run_command("history", [str(tmp_path), "--rerun", "last"]) == 2
+    (tmp_path / LOG_NAME).unlink()
     made_history(tmp_path, monkeypatch)
     assert run_command("history", [str(tmp_path), "--rerun", "last"]) == 2
     with pytest.raises(UsageError, match="3 runs"):
