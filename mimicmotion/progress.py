@@ -24,6 +24,7 @@ class Progress:
         about: what is done, one word such as "decoding".
         total: units in all.
         unit: name of one.
+        initial: units that were done before; the time left is judged by those that came since.
         terminal: show a bar instead of writing log lines; None asks stderr.
         clock: seconds, ever growing.
         wait: waits for that many seconds at most and says whether the stage has ended; None does so truly.
@@ -35,12 +36,14 @@ class Progress:
         total: int,
         unit: str = "it",
         *,
+        initial: int = 0,
         terminal: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], bool] | None = None,
     ):
         self.about, self.total, self.unit = about, total, unit
-        self.done = 0
+        self.initial = self.done = initial
+        self.note = ""
         self._on_terminal = bool(sys.stderr and sys.stderr.isatty()) if terminal is None else terminal
         self._clock = clock
         self._start = clock()
@@ -53,7 +56,7 @@ class Progress:
             from tqdm import tqdm
 
             with _QUIETLY:
-                self._bar = tqdm(total=self.total, desc=self.about, unit=self.unit, leave=False)
+                self._bar = tqdm(total=self.total, initial=self.done, desc=self.about, unit=self.unit, leave=False)
         else:
             # A thread, since a single unit may take minutes.
             self._teller = threading.Thread(target=self._tell, name=f"progress of {self.about}", daemon=True)
@@ -68,20 +71,23 @@ class Progress:
         if self._teller is not None:
             self._teller.join()
 
-    def update(self, count: int = 1) -> None:
-        """Notes that `count` more units are done."""
+    def update(self, count: int = 1, note: str = "") -> None:
+        """Notes that `count` more units are done; `note`, such as "loss 0.31", ends the line from now on."""
         self.done += count
+        self.note = note
         if self._bar is not None:
             with _QUIETLY:
+                self._bar.set_postfix_str(note, refresh=False)
                 self._bar.update(count)
 
     def line(self) -> str:
         """Done, total and the time still needed if the rest goes as fast: "decoding: 24 of 96 frames, 30 s left"."""
         text = f"{self.about}: {self.done} of {self.total} {self.unit}s"
-        if not self.done:
+        if self.done == self.initial:
             return text
-        seconds = (self._clock() - self._start) / self.done * max(self.total - self.done, 0)
-        return f"{text}, {_duration(seconds)} left"
+        each = (self._clock() - self._start) / (self.done - self.initial)
+        left = _duration(each * max(self.total - self.done, 0))
+        return ", ".join(part for part in (text, f"{left} left", self.note) if part)
 
     def _tell(self) -> None:
         while not self._wait(EVERY_SECONDS):
@@ -98,4 +104,7 @@ def track(items: Iterable[Item], about: str, total: int, unit: str = "it", **opt
 
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_of_hour = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_of_hour:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

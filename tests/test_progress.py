@@ -101,3 +101,12 @@ def test_an_item_counts_when_it_is_done():
     progress.update()
     clock.now += 3.4
     assert progress.line() == "drawing: 1 of 4 pictures, 10 s left"
+
+
+def test_a_stage_that_goes_on_judges_by_what_came_since_and_tells_its_note():
+    clock = Clock()
+    stage = Progress("training", 40_000, "step", initial=30_000, terminal=False, clock=clock)
+    clock.now += 60
+    assert stage.line() == "training: 30000 of 40000 steps"
+    stage.update(100, note="loss 0.3100")
+    assert stage.line() == "training: 30100 of 40000 steps, 1 h 39 min left, loss 0.3100"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from mimicmotion.errors import InputError
 from mimicmotion.files import require_writable, sha256_path, write_json
+from mimicmotion.progress import track
 from mimicmotion.training.encoder_stage import make_normaliser
 from mimicmotion.training.networks import load_part, prepared
 from mimicmotion.training.pool import LATENT_FACTOR, Pool, read_manifest
@@ -101,7 +101,7 @@ def _done(folder: Path, source: dict) -> int:
 @torch.inference_mode()
 def _encode(pool, arrays, vae, encoder, device, done: int, manifest: Path, source: dict) -> None:
     normalise = make_normaliser()
-    for clip in tqdm(range(done, len(pool)), initial=done, total=len(pool), desc="encoding", unit="clip", disable=None):
+    for clip in track(range(done, len(pool)), "encoding", len(pool), "clip", initial=done):
         pixels = to_pixels(pool.frames[clip]).to(device)
         arrays["latents"][clip] = vae.encode(pixels).latents.half().cpu().numpy()
         picture = normalise(pool.pictures[clip : clip + 1]).to(device)

@@ -16,12 +16,12 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 from torch import nn
-from tqdm import tqdm
 
 from mimicmotion.cli import interrupts_noted
 from mimicmotion.device import resolve_device
 from mimicmotion.errors import NumericalError
 from mimicmotion.files import atomic_path, require_writable, write_bytes
+from mimicmotion.progress import Progress
 from mimicmotion.training import checkpoint
 from mimicmotion.training.options import RunOptions
 
@@ -117,14 +117,13 @@ class TrainingRun:
         options, start = self.options, time.monotonic()
         saved = drawn = start
         limit = math.inf if options.stop_after_minutes is None else options.stop_after_minutes * 60
-        progress = tqdm(total=options.steps, initial=self.step, desc=options.name, unit="step", smoothing=0.05)
+        progress = Progress(options.name, options.steps, "step", initial=self.step)
         with open(self.folder / LOSSES, "a") as losses, progress:
             while self.step < options.steps and not signals and time.monotonic() - start < limit:
                 line = self._one_step()
                 losses.write(json.dumps(line) + "\n")
                 losses.flush()
-                progress.set_postfix(loss=f"{line['loss']:.4f}", refresh=False)
-                progress.update()
+                progress.update(note=f"loss {line['loss']:.4f}")
                 if time.monotonic() - saved >= options.save_every_s:
                     self.save()
                     saved = time.monotonic()

@@ -22,6 +22,7 @@ import numpy as np
 
 from mimicmotion.errors import InputError
 from mimicmotion.files import require_writable, sha256_json, write_json
+from mimicmotion.progress import Progress
 
 MANIFEST = "pool.json"
 FRAMES = 16
@@ -177,11 +178,9 @@ def _open_files(folder: Path, manifest: dict, mode: str) -> dict[str, np.ndarray
 
 def _render(folder: Path, manifest: dict, processes: int, make_clip: Callable) -> None:
     """Renders what is missing, in order; how far it came is noted, so that an interrupted run goes on there."""
-    from tqdm import tqdm
-
     arrays = _open_files(folder, manifest, "r+")
     seeds = range(manifest["rendered"], manifest["clips"])
-    progress = tqdm(total=manifest["clips"], initial=seeds.start, desc="rendering", unit="clip")
+    progress = Progress("rendering", manifest["clips"], "clip", initial=seeds.start)
     rendered, noted = seeds.start, time.monotonic()
     clips = _drawn_clips(seeds, processes, make_clip)
     try:

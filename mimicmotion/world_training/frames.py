@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from mimicmotion.errors import InputError
 from mimicmotion.files import atomic_path, require_writable, write_json
+from mimicmotion.progress import track
 from mimicmotion.worlds import HEIGHT, WIDTH, draw_session, render
 
 FRAMES = 81  # seven blocks: 9 and six times 12
@@ -27,7 +27,8 @@ def open_frames(folder: Path, clips: int) -> np.ndarray | list[np.ndarray]:
     """
     check_folder(require_writable(folder), MANIFEST, {"world": world_digest()})
     frames: list[np.ndarray] = []
-    for first in tqdm(range(0, clips, CHUNK), desc="rendering", unit="file", disable=None):
+    starts = range(0, clips, CHUNK)
+    for first in track(starts, "rendering", len(starts), "file"):
         path = folder / f"frames-{first:06d}.npy"
         if not path.is_file():
             chunk = np.stack([render(draw_session(seed, FRAMES).cameras) for seed in range(first, first + CHUNK)])

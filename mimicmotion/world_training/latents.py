@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from mimicmotion.errors import InputError
 from mimicmotion.files import require_writable, sha256_json, write_tensors
+from mimicmotion.progress import track
 from mimicmotion.streaming import ImageEncoder, StreamingVAE
 from mimicmotion.world_training.coding import decode, encode, to_pixels
 from mimicmotion.world_training.export import pixel_metric
@@ -130,7 +130,8 @@ def open_latents(
         facts["held"] = encoder.held
     check_folder(require_writable(folder), "latents.json", facts)
     chunks = []
-    for start in tqdm(range(0, clips, CHUNK), desc="encoding", unit="file", disable=None):
+    starts = range(0, clips, CHUNK)
+    for start in track(starts, "encoding", len(starts), "file"):
         seeds = range(first + start, first + min(start + CHUNK, clips))
         path = folder / f"latents-{seeds.start:07d}.safetensors"
         if not path.is_file():
