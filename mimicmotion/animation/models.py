@@ -11,7 +11,7 @@ from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detect
 from mimicmotion.files import require_writable, sha256_json
 from mimicmotion.pipelines import check_steps
 from mimicmotion.progress import Progress
-from mimicmotion.weights import find_lcm_file, weights_fingerprint, weights_sha256
+from mimicmotion.weights import find_lcm_file, find_svd_unet, is_complete_unet, weights_fingerprint, weights_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,13 @@ class Models:
             require_writable(pose.save_folder)
 
     def resolve(self) -> None:
-        """Raises: UsageError or SetupError when the device or the precision asked for cannot be had."""
+        """Raises: UsageError or SetupError when the device or the precision asked for cannot be had, or the networks
+        cannot be placed there as asked.
+        """
+        from mimicmotion.weights import check_placement
+
         _ = self.device, self.dtype, self.vae_dtype
+        check_placement(self.device, self.config.runtime.offload, self.config.runtime.compile)
 
     def check_lcm(self) -> None:
         """Raises: SetupError when the LCM weights cannot be applied; no other weights are read."""
@@ -56,8 +61,13 @@ class Models:
             "path": turbo.lcm_lora_path,
             "weight_name": turbo.lcm_weight_name,
             "fuse": turbo.fuse_lcm_lora,
-            "svd_base": turbo.lcm_base_path or self.config.base_model_path,
+            "svd_base": self._svd_base,
         }
+
+    @property
+    def _svd_base(self) -> str:
+        """Where the UNet lies that a complete LCM UNet was trained from."""
+        return self.config.turbo.lcm_base_path or self.config.base_model_path
 
     @cached_property
     def device(self):
@@ -88,12 +98,15 @@ class Models:
         Raises: SetupError when a file is missing or is not what was noted of it.
         """
         hashes, turbo = weights_fingerprint(self.config), self.config.turbo
+        verify, files = self.config.runtime.verify_weights, []
         if turbo.lcm_lora_path:
-            path = find_lcm_file(turbo.lcm_lora_path, turbo.lcm_weight_name)
-            hashes["lcm"] = weights_sha256(path, self.config.runtime.verify_weights)
+            files.append(find_lcm_file(turbo.lcm_lora_path, turbo.lcm_weight_name))
+            hashes["lcm"] = weights_sha256(files[0], verify)
         for number, (path, scale) in enumerate(self._more_loras(), 2):
-            digest = weights_sha256(find_lcm_file(path), self.config.runtime.verify_weights)
-            hashes[f"lcm {number}"] = f"{digest}, scale {scale!r}"
+            files.append(find_lcm_file(path))
+            hashes[f"lcm {number}"] = f"{weights_sha256(files[-1], verify)}, scale {scale!r}"
+        if of_a_base := next((file for file in files if is_complete_unet(file)), None):
+            hashes["lcm base"] = weights_sha256(find_svd_unet(self._svd_base, of_a_base), verify)
         return hashes
 
     def _more_loras(self) -> list[tuple[str, float]]:
@@ -164,16 +177,16 @@ class Models:
         import torch
 
         from mimicmotion.device import describe_device
-        from mimicmotion.weights import apply_lcm_weights, create_pipeline, place_pipeline
+        from mimicmotion.weights import apply_lcm_weights, check_placement, create_pipeline, place_pipeline
 
         config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
+        check_placement(self.device, runtime.offload, runtime.compile)
         load_device = torch.device("cpu") if runtime.offload != "none" else self.device
         pipeline = create_pipeline(config, load_device, self.dtype, self.vae_dtype)
-        svd_base = turbo.lcm_base_path or config.base_model_path
         if turbo.lcm_lora_path:
             apply_lcm_weights(pipeline, scale=turbo.lcm_lora_scale, **self._lcm)
         for path, scale in self._more_loras():
-            apply_lcm_weights(pipeline, path, scale=scale, svd_base=svd_base)
+            apply_lcm_weights(pipeline, path, scale=scale, svd_base=self._svd_base)
         place_pipeline(pipeline, self.device, runtime.offload, runtime.compile)
         pipeline.progress_bar = lambda total: Progress("sampling", total, "tile")
         logger.info("Networks on %s in %s", describe_device(self.device), str(self.dtype).removeprefix("torch."))

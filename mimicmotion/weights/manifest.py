@@ -10,8 +10,8 @@ import logging
 from pathlib import Path
 
 from mimicmotion.errors import InputError
-from mimicmotion.files import cached_sha256, read_record, remembered_sha256, sha256_file, write_json
-from mimicmotion.weights.lookup import broken
+from mimicmotion.files import cached_sha256, read_record, remembered_sha256, sha256_file, sha256_json, write_json
+from mimicmotion.weights.lookup import broken, is_index, weight_files
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +21,17 @@ SMALL = 64 * 2**20  # bytes; hashing as much takes less than a tenth of a second
 
 
 def weights_sha256(path: Path, anew: bool = False) -> str:
-    """The SHA-256 of a weight file, remembered between runs; `anew` reads the file whatever is remembered.
+    """The SHA-256 of a weight file, remembered between runs; `anew` reads the file whatever is remembered. Of an index
+    it is that of the names and hashes of all that it names.
 
     Raises: SetupError when it is not what was noted of it, or changed though its size and dates stayed.
     """
+    if is_index(path):
+        return sha256_json({file.name: _file_sha256(file, anew) for file in weight_files(path)})
+    return _file_sha256(path, anew)
+
+
+def _file_sha256(path: Path, anew: bool) -> str:
     digest = cached_sha256(path)
     if anew:
         _compare(path, sha256_file(path), digest)
