@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
+from mimicmotion.animation.record import job_inputs
 from mimicmotion.animation.recording import check_recording, experiment_name
 from mimicmotion.cli import say
 from mimicmotion.config import Config, TestCase
@@ -164,7 +165,7 @@ def dry_run_table(rows: list[tuple[str, ...]], others: Sequence[Path]) -> str:
 def _dry_run_row(animator: Animator, job: Job) -> tuple[str, ...]:
     config = animator.config
     try:
-        animator.recipe(job)
+        job_inputs(animator.models, job)
         geometry, frames = planned(config, job, open_video(job.video, settings=config.video))
     except MimicMotionError as error:
         return (job.name, "-", "-", "-", "-", "-", f"{CANNOT_RUN}: {printable(error)}")

@@ -40,23 +40,29 @@ def weights_fingerprint(config) -> dict[str, str]:
 
     Raises: SetupError as `create_pipeline` when a file is missing or is not what was noted of it.
     """
+    verify = getattr(getattr(config, "runtime", None), "verify_weights", False)
+    hashes = {name: weights_sha256(path, verify) for name, path in network_files(config).items()}
     checkpoint = checkpoint_path(config)
+    base = resolve_base(config.base_model_path, with_unet=checkpoint is None)
+    configs = {name: read_json(config_file(base, name)) for name in CONFIGS}
+    pose_net = pose_net_config(base, checkpoint, pose_net_path(config))
+    if pose_net is not None:
+        configs[POSE_NET_CONFIG] = pose_net
+    return hashes | {"configs": sha256_json(configs)}
+
+
+def network_files(config) -> dict[str, Path]:
+    """The weight files whose hashes are in `weights_fingerprint`, by their names there. Raises: SetupError."""
+    checkpoint, own_pose_net = checkpoint_path(config), pose_net_path(config)
     base = resolve_base(config.base_model_path, with_unet=checkpoint is None)
     files = {part: part_file(base, part) for part in ("vae", "image_encoder")}
     if checkpoint is None:
         files["unet"] = part_file(base, "unet")
     else:
         files["checkpoint"] = checkpoint
-    own_pose_net = pose_net_path(config)
     if checkpoint is None or own_pose_net:
         files["pose_net"] = own_pose_net or find_weights(base / "pose_net")
-    verify = getattr(getattr(config, "runtime", None), "verify_weights", False)
-    hashes = {name: weights_sha256(path, verify) for name, path in files.items()}
-    configs = {name: read_json(config_file(base, name)) for name in CONFIGS}
-    pose_net = pose_net_config(base, checkpoint, own_pose_net)
-    if pose_net is not None:
-        configs[POSE_NET_CONFIG] = pose_net
-    return hashes | {"configs": sha256_json(configs)}
+    return files
 
 
 def vae_sha256(config) -> str:
