@@ -9,7 +9,7 @@ setup(
     package_dir=DATA,
     package_data={
         "mimicmotion.gallery": ["page.html"],
-        "mimicmotion.configs": ["*.yaml", "streaming/*.yaml"],
+        "mimicmotion.configs": ["*.yaml", "streaming/*.yaml", "svd_xt/*/*.json"],
         "mimicmotion.assets": [
             "models/weights.json",
             "models/puppet_pose_reader.*",

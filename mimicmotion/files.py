@@ -238,7 +238,8 @@ def cached_sha256(path: str | Path) -> str:
     stamp, entry = _stamp(path), _read_hashes().get(str(path))
     if entry and entry["stamp"] == stamp:
         return entry["sha256"]
-    digest = sha256_file(path)
+    # Where the folder cannot be written this process remembers it all the same.
+    digest = content_sha256(path)
     if entry and entry["sha256"] != digest:
         log.warning("%s has another content than when it was last used: its SHA-256 is %s now", path, digest)
     known = _read_hashes() | {str(path): sealed({"path": str(path), "stamp": stamp, "sha256": digest})}

@@ -2,11 +2,13 @@
 
 python scripts/download_weights.py                   # MimicMotion's; says first how many GB; needs network
 python scripts/download_weights.py --only dwpose     # svd mimicmotion dwpose animatelcm matrixgame; needs network
+python scripts/download_weights.py --only ungated    # all of MimicMotion's that needs no account; needs network
 python scripts/download_weights.py --check           # verifies what is there, without a network; needs weights
 
 Stable Video Diffusion is gated: accept its licence on its page on huggingface.co while logged in, then run
 `hf auth login` on this machine. `--only svd` leaves its UNet out, which MimicMotion replaces; `--only animatelcm`
-brings it, since AnimateLCM's weights are applied as their difference to it.
+brings it, since AnimateLCM's weights are applied as their difference to it. Where you have it already, in whatever
+layout, `--base_model_path` takes it, and `--only ungated` brings the rest.
 
 Where huggingface.co is out of reach, a mirror can be asked, such as hf-mirror.com:
 
@@ -74,14 +76,19 @@ SVD_PARTS = (
     "image_encoder/config.json",
     "image_encoder/model.safetensors",
 )
+MIMICMOTION = Source("tencent/MimicMotion", "", ("MimicMotion_1-1.pth",))
+DWPOSE = Source("yzd-v/DWPose", "DWPose", ("yolox_l.onnx", "dw-ll_ucoco_384.onnx"))
+ANIMATELCM = Source("wangfuyun/AnimateLCM-SVD-xt", "AnimateLCM", ("AnimateLCM-SVD-xt-1.1.safetensors",))
 SUBSETS = {
     "svd": (Source(SVD, SVD_FOLDER, SVD_PARTS, gated=True),),
-    "mimicmotion": (Source("tencent/MimicMotion", "", ("MimicMotion_1-1.pth",)),),
-    "dwpose": (Source("yzd-v/DWPose", "DWPose", ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")),),
+    "mimicmotion": (MIMICMOTION,),
+    "dwpose": (DWPOSE,),
     "animatelcm": (
-        Source("wangfuyun/AnimateLCM-SVD-xt", "AnimateLCM", ("AnimateLCM-SVD-xt-1.1.safetensors",)),
+        ANIMATELCM,
         Source(SVD, SVD_FOLDER, ("unet/config.json", "unet/diffusion_pytorch_model.safetensors"), gated=True),
     ),
+    # What needs no account; Stable Video Diffusion's VAE and image encoder are still needed beside it.
+    "ungated": (MIMICMOTION, DWPOSE, ANIMATELCM),
     "matrixgame": (
         Source(
             "Skywork/Matrix-Game-2.0",
@@ -104,7 +111,7 @@ DEFAULT_SUBSETS = ("svd", "mimicmotion", "dwpose", "animatelcm")
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     arguments = parse(argv)
-    sources = [source for subset in arguments.only for source in SUBSETS[subset]]
+    sources = list(dict.fromkeys(source for subset in arguments.only for source in SUBSETS[subset]))
     folder = Path(arguments.models)
     try:
         if arguments.check:
@@ -131,8 +138,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def places() -> str:
     """Which files of which model belong where, to be read."""
     lines = ["files and their places below --models:"]
-    for source in (source for sources in SUBSETS.values() for source in sources):
-        lines += ["", f"  {source.folder or '.'}/  from {source.repo}", *(f"      {name}" for name in source.files)]
+    for source in dict.fromkeys(source for sources in SUBSETS.values() for source in sources):
+        gated = ["      (gated: needs an account)"] if source.gated else []
+        lines += ["", f"  {source.folder or '.'}/  from {source.repo}", *gated]
+        lines += [f"      {name}" for name in source.files]
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ An Animator holds what the jobs of a run share; `batch` runs many of them. Its p
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimicmotion.animation.models import Models
-from mimicmotion.animation.record import job_recipe, still_to_make, write_record
+from mimicmotion.animation.record import job_inputs, job_recipe, still_to_make, write_record
 from mimicmotion.config import Config
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.results import Job, add_to_sidecar, require_kept
@@ -107,7 +108,7 @@ class Animator:
     def is_finished(self, job: Job) -> bool:
         """Whether `animate` would skip the job; False for one that will fail."""
         try:
-            return not still_to_make(self.models, job, self.recipe(job))
+            return not still_to_make(self.models, job, lambda: self.recipe(job))
         except MimicMotionError:
             return False
 
@@ -118,6 +119,8 @@ class Animator:
 
     def _recipes(self, jobs: Iterable[Job]) -> Iterator[tuple[Path, dict]]:
         for job in jobs:
+            if not os.path.exists(job.output):
+                continue
             with contextlib.suppress(MimicMotionError):  # it will fail in its turn
                 yield job.output, self.recipe(job)
 
@@ -128,12 +131,12 @@ class Animator:
 
         Raises: InputError for what is wrong with the input, NumericalError, SetupError.
         """
-        job, made_from = outcome.job, self.recipe(outcome.job)
-        missing = still_to_make(self.models, job, made_from)
+        job, inputs = outcome.job, job_inputs(self.models, outcome.job)
+        missing = still_to_make(self.models, job, lambda: job_recipe(self.models, job, inputs))
         if outcome.is_finished(missing):
             return
         if job.output not in missing:
-            self._complete(outcome, made_from, list(missing))
+            self._complete(outcome, job_recipe(self.models, job, inputs), list(missing))
             return
         from mimicmotion.timing import StageClock
 
@@ -144,6 +147,7 @@ class Animator:
             self.models.pipeline.vae_fallback_count = 0
         with clock.stage("sampling"):
             latents = self.sample(clip)
+        made_from = job_recipe(self.models, job, inputs)
         with clock.stage("decoding"):
             self.write(clip, latents, made_from)
         outcome.status, outcome.frames, outcome.message = "done", clip.num_frames, str(job.output)

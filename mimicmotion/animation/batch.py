@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
+from mimicmotion.animation.record import job_inputs
 from mimicmotion.animation.recording import check_recording, experiment_name
 from mimicmotion.cli import say
 from mimicmotion.config import Config, TestCase
@@ -144,6 +145,7 @@ def dry_run(animator: Animator, jobs: list[Job]) -> int:
     # These are there on every machine; whether others are needs torch, and seconds.
     runtime = config.runtime
     plain = runtime.device in ("auto", "cpu") and {runtime.dtype, runtime.vae_dtype} <= {"auto", "fp32"}
+    plain = plain and runtime.offload == "none"
     if not plain and not all(animator.is_finished(job) for job in jobs):
         animator.models.resolve()
     rows = [_dry_run_row(animator, job) for job in jobs]
@@ -163,7 +165,7 @@ def dry_run_table(rows: list[tuple[str, ...]], others: Sequence[Path]) -> str:
 def _dry_run_row(animator: Animator, job: Job) -> tuple[str, ...]:
     config = animator.config
     try:
-        animator.recipe(job)
+        job_inputs(animator.models, job)
         geometry, frames = planned(config, job, open_video(job.video, settings=config.video))
     except MimicMotionError as error:
         return (job.name, "-", "-", "-", "-", "-", f"{CANNOT_RUN}: {printable(error)}")

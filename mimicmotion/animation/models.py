@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import threading
 from functools import cached_property
 from pathlib import Path
 
@@ -11,7 +12,16 @@ from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detect
 from mimicmotion.files import require_writable, sha256_json
 from mimicmotion.pipelines import check_steps
 from mimicmotion.progress import Progress
-from mimicmotion.weights import find_lcm_file, weights_fingerprint, weights_sha256
+from mimicmotion.weights import (
+    find_lcm_file,
+    find_svd_unet,
+    hash_ahead,
+    is_complete_unet,
+    is_known,
+    network_files,
+    weights_fingerprint,
+    weights_sha256,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -25,28 +35,53 @@ class Models:
 
     def __init__(self, config: Config, opened: Opened | None = None):
         self.config, self.opened = config, opened or Opened()
+        self._unknown: list[Path] = []
+        self._hashing: threading.Thread | None = None
 
     def check(self) -> None:
         """Raises: UsageError for steps that the scheduler cannot do, SetupError when weights or a pose backend are
         missing or poses cannot be saved; before any work is done.
         """
         check_steps(self.config)
-        logger.info("%d weight files of the model are there", len(self.weights))
+        files = self._weight_files
+        known = {path: self.config.runtime.verify_weights or is_known(path) for path in files.values()}
+        self._unknown = [path for path in known if not known[path]]
+        if not self._unknown:
+            _ = self.weights
+        for path in known if self._unknown else ():
+            if known[path]:
+                weights_sha256(path)  # what it raises is said before any work
+        logger.info("%d weight files of the model are there", len(files))
         _ = self.detector_fingerprint
         pose = self.config.pose
         if pose.save_folder and pose.backend != "file":
             require_writable(pose.save_folder)
 
     def resolve(self) -> None:
-        """Raises: UsageError or SetupError when the device or the precision asked for cannot be had."""
+        """Raises: UsageError or SetupError when the device or the precision asked for cannot be had, or the networks
+        cannot be placed there as asked.
+        """
+        from mimicmotion.weights import check_placement
+
         _ = self.device, self.dtype, self.vae_dtype
+        check_placement(self.device, self.config.runtime.offload, self.config.runtime.compile)
 
     def check_lcm(self) -> None:
-        """Raises: SetupError when the LCM weights cannot be applied; no other weights are read."""
+        """The last check before the first job; large weight files that were never seen begin to be hashed behind it.
+
+        Raises: SetupError when the LCM weights cannot be applied; no other weights are loaded.
+        """
         if self.config.turbo.lcm_lora_path:
             from mimicmotion.weights import check_lcm_weights, empty_unet
 
             check_lcm_weights(empty_unet(self.config), **self._lcm)
+        self._hash_ahead()
+
+    def _hash_ahead(self) -> None:
+        if self._unknown and not self._hashing:
+            names = ", ".join(path.name for path in self._unknown)
+            logger.info("Large weight files are read for the first time, to know them by their hash: %s", names)
+            self._hashing = hash_ahead(self._unknown)
 
     @property
     def _lcm(self) -> dict:
@@ -56,8 +91,13 @@ class Models:
             "path": turbo.lcm_lora_path,
             "weight_name": turbo.lcm_weight_name,
             "fuse": turbo.fuse_lcm_lora,
-            "svd_base": turbo.lcm_base_path or self.config.base_model_path,
+            "svd_base": self._svd_base,
         }
+
+    @property
+    def _svd_base(self) -> str:
+        """Where the UNet lies that a complete LCM UNet was trained from."""
+        return self.config.turbo.lcm_base_path or self.config.base_model_path
 
     @cached_property
     def device(self):
@@ -87,14 +127,29 @@ class Models:
 
         Raises: SetupError when a file is missing or is not what was noted of it.
         """
-        hashes, turbo = weights_fingerprint(self.config), self.config.turbo
-        if turbo.lcm_lora_path:
-            path = find_lcm_file(turbo.lcm_lora_path, turbo.lcm_weight_name)
-            hashes["lcm"] = weights_sha256(path, self.config.runtime.verify_weights)
-        for number, (path, scale) in enumerate(self._more_loras(), 2):
-            digest = weights_sha256(find_lcm_file(path), self.config.runtime.verify_weights)
-            hashes[f"lcm {number}"] = f"{digest}, scale {scale!r}"
+        if self._hashing:
+            self._hashing.join()
+        hashes, verify = weights_fingerprint(self.config), self.config.runtime.verify_weights
+        hashes |= {name: weights_sha256(path, verify) for name, path in self._lcm_files.items()}
+        for number, (_, scale) in enumerate(self._more_loras(), 2):
+            hashes[f"lcm {number}"] += f", scale {scale!r}"
         return hashes
+
+    @cached_property
+    def _weight_files(self) -> dict[str, Path]:
+        """The files behind `weights`, by the same names. Raises: SetupError when one is missing."""
+        return network_files(self.config) | self._lcm_files
+
+    @cached_property
+    def _lcm_files(self) -> dict[str, Path]:
+        turbo, files = self.config.turbo, {}
+        if turbo.lcm_lora_path:
+            files["lcm"] = find_lcm_file(turbo.lcm_lora_path, turbo.lcm_weight_name)
+        for number, (path, _) in enumerate(self._more_loras(), 2):
+            files[f"lcm {number}"] = find_lcm_file(path)
+        if of_a_base := next((file for file in files.values() if is_complete_unet(file)), None):
+            files["lcm base"] = find_svd_unet(self._svd_base, of_a_base)
+        return files
 
     def _more_loras(self) -> list[tuple[str, float]]:
         """Path and scale of each LoRA after the first."""
@@ -164,16 +219,16 @@ class Models:
         import torch
 
         from mimicmotion.device import describe_device
-        from mimicmotion.weights import apply_lcm_weights, create_pipeline, place_pipeline
+        from mimicmotion.weights import apply_lcm_weights, check_placement, create_pipeline, place_pipeline
 
         config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
+        check_placement(self.device, runtime.offload, runtime.compile)
         load_device = torch.device("cpu") if runtime.offload != "none" else self.device
         pipeline = create_pipeline(config, load_device, self.dtype, self.vae_dtype)
-        svd_base = turbo.lcm_base_path or config.base_model_path
         if turbo.lcm_lora_path:
             apply_lcm_weights(pipeline, scale=turbo.lcm_lora_scale, **self._lcm)
         for path, scale in self._more_loras():
-            apply_lcm_weights(pipeline, path, scale=scale, svd_base=svd_base)
+            apply_lcm_weights(pipeline, path, scale=scale, svd_base=self._svd_base)
         place_pipeline(pipeline, self.device, runtime.offload, runtime.compile)
         pipeline.progress_bar = lambda total: Progress("sampling", total, "tile")
         logger.info("Networks on %s in %s", describe_device(self.device), str(self.dtype).removeprefix("torch."))

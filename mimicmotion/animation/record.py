@@ -1,6 +1,7 @@
 """What a result depends on, whether it is finished, and what its sidecar says. Nothing here imports torch."""
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 SHEET, COMPARISON = ".jpg", "_comparison.mp4"  # endings of a result's companions
 
 
-def job_recipe(models: Models, job: Job) -> dict:
-    """All that the job's result depends on. Raises: InputError when one of its files is missing."""
+def job_inputs(models: Models, job: Job) -> tuple[dict[str, str], str]:
+    """Content hashes of the job's files, and the fingerprint of where poses come from.
+
+    Raises: InputError when one of them is missing.
+    """
     config = models.config
     paths = {"video": job.video, "reference": Path(job.case.ref_image_path)}
     sidecar = Path(job.case.ref_image_path).with_suffix(SIDECAR_SUFFIX)
@@ -37,8 +41,16 @@ def job_recipe(models: Models, job: Job) -> dict:
     except OSError as error:
         raise InputError(f"{printable(error.filename or job.video)} cannot be read: {error.strerror}") from error
     detects = {"poses", "reference_pose"} - set(paths)
-    detector = models.detector_fingerprint if detects else "poses from files"
-    return recipe(config, job.case, inputs, models.weights, detector)
+    return inputs, models.detector_fingerprint if detects else "poses from files"
+
+
+def job_recipe(models: Models, job: Job, inputs: tuple[dict[str, str], str] | None = None) -> dict:
+    """All that the job's result depends on, the weights among it; `inputs` are its `job_inputs` where they are known.
+
+    Raises: InputError as `job_inputs`.
+    """
+    hashes, detector = inputs or job_inputs(models, job)
+    return recipe(models.config, job.case, hashes, models.weights, detector)
 
 
 def companions(models: Models, job: Job) -> list[Path]:
@@ -48,17 +60,19 @@ def companions(models: Models, job: Job) -> list[Path]:
     return [job.beside(ending) for ending, asked in wanted if asked]
 
 
-def still_to_make(models: Models, job: Job, made_from: dict) -> dict[Path, str]:
+def still_to_make(models: Models, job: Job, made_from: Callable[[], dict]) -> dict[Path, str]:
     """Which files of the job are still to be made, as `results.unfinished`; all of them where that was asked for.
+
+    made_from: makes the recipe, for which weights are hashed; it is not asked for where there is no result.
 
     Raises: InputError when something lies in their place that no file can replace.
     """
     beside = companions(models, job)
     require_places(job.output, sidecar_path(job.output), *beside)
     # A recording belongs to one run: whoever asks for it wants the steps sampled.
-    if models.config.output.overwrite or models.config.latent_steps.folder:
+    if models.config.output.overwrite or models.config.latent_steps.folder or not os.path.exists(job.output):
         return {job.output: ""}
-    return unfinished(job.output, made_from, beside)
+    return unfinished(job.output, made_from(), beside)
 
 
 def write_record(models: Models, clip: "Clip", made_from: dict, more: dict | None = None) -> None:

@@ -63,7 +63,7 @@ class StepRecording:
         config, base = self.config, Path(self.config.base_model_path)
         description = {
             "model_settings": {
-                "model_id": str(base.resolve()) if base.is_dir() else config.base_model_path,
+                "model_id": str(base.resolve()) if base.exists() else config.base_model_path,
                 "ckpt_path": config.ckpt_path,
                 "lcm_lora_path": config.turbo.lcm_lora_path,
                 "more_lora_paths": config.turbo.more_lora_paths,

@@ -50,6 +50,7 @@ RUN = (
 MODEL = (
     Flag("--base_model_path", "base_model_path", str, "model in diffusers' layout: folder or hub id"),
     Flag("--ckpt_path", "ckpt_path", str, "MimicMotion's own weights, unless that folder holds the whole model"),
+    Flag("--pose_net_path", "pose_net_path", str, "the PoseNet, where it lies in a file of its own"),
     Flag("--verify_weights", "runtime.verify_weights", True, "compare every weight file with its hash before the run"),
 )
 

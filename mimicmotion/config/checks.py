@@ -45,6 +45,10 @@ def check_config(config: Config) -> None:
     if config.turbo.scheduler_sigma_min >= config.turbo.scheduler_sigma_max:
         raise UsageError("turbo.scheduler_sigma_min must be below turbo.scheduler_sigma_max")
     _check_more_loras(config.turbo)
+    if config.runtime.device == "cpu" and config.runtime.offload != "none":
+        raise UsageError(
+            f"runtime.offload {config.runtime.offload} moves weights between CPU and GPU; on a CPU pass --offload none"
+        )
     if not config.test_case:
         raise UsageError("test_case is empty; at least one entry with a ref_image_path is needed")
     for i, case in enumerate(config.test_case):

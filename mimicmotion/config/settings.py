@@ -277,6 +277,7 @@ class Config:
 
     base_model_path: str = setting("assets/models/tiny", file=True)
     ckpt_path: str | None = setting(None, file=True)
+    pose_net_path: str | None = setting(None, file=True)  # a PoseNet in a file of its own; null: ckpt_path has it
     batch: BatchSettings = field(default_factory=BatchSettings)
     test_case: list[TestCase] = field(default_factory=lambda: [TestCase()])
     turbo: TurboSettings = field(default_factory=TurboSettings)

@@ -14,7 +14,6 @@ from PIL import Image
 from mimicmotion.errors import InputError, MimicMotionError, SetupError, UsageError, is_lasting, machine_message
 from mimicmotion.files import (
     SEAL,
-    cached_sha256,
     content_sha256,
     is_sealed,
     read_record,
@@ -45,7 +44,7 @@ from mimicmotion.latent_steps.vae_decoder import LatentDecoder, find_vae
 from mimicmotion.progress import Progress
 from mimicmotion.results import difference, require_places
 from mimicmotion.video import VideoWriter, as_fps, open_video
-from mimicmotion.weights import find_weights
+from mimicmotion.weights import vae_files, weights_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -298,8 +297,8 @@ class ExperimentLatentDecoder:
     def _fingerprint(self) -> dict:
         """What all videos of a run depend on beside their latents."""
         try:
-            folder = find_vae(self.decoder.model, download=False)
-            vae = {"weights": cached_sha256(find_weights(folder)), "config": sha256_file(folder / "config.json")}
+            weights, config = vae_files(find_vae(self.decoder.model, download=False))
+            vae = {"weights": weights_sha256(weights), "config": sha256_file(config)}
             self._compare_vae(vae["weights"])
         except SetupError:
             # Not here yet: `run` fetches it, or says what is missing.

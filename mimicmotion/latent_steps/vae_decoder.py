@@ -40,7 +40,8 @@ class LatentDecoder:
     The VAE is loaded with the first latents. It decodes one thing at a time; several threads may call `decode`.
 
     Args:
-        model: folder of a model in diffusers' layout or of its VAE, or a hub id.
+        model: folder of a model in diffusers' layout or of its VAE, the original file of Stable Video Diffusion, or a
+            hub id.
         device: "auto", "cuda", "cuda:N", "mps" or "cpu".
         chunk_size: frames that Stable Video Diffusion's decoder mixes in one call; Wan's decoder is causal and takes
             all of them.
@@ -165,11 +166,14 @@ class LatentDecoder:
 
 
 def find_vae(model: str, download: bool = True) -> Path:
-    """The folder of a model's VAE: below the model's own folder, that folder itself, or in the hub's cache.
+    """The folder of a model's VAE: below the model's own folder, that folder itself, or in the hub's cache; or the one
+    file of the original Stable Video Diffusion, which has it.
 
     Raises: SetupError when it cannot be had; with `download` False also when it would have to be fetched.
     """
     folder = Path(model)
+    if folder.is_file():
+        return folder
     if not folder.is_dir():
         # A recording of the embedded model may come from another machine: this one has its own.
         folder = require_embedded_model() if is_default_path(model) else _vae_from_hub(model, download)

@@ -180,7 +180,8 @@ def _files(config: Config) -> tuple:
     """What decides which weight files a cell needs."""
     turbo, pose = config.turbo, config.pose
     lcm = (turbo.lcm_lora_path, turbo.lcm_weight_name, *(turbo.more_lora_paths or []))
-    return (config.base_model_path, config.ckpt_path, *lcm, pose.backend, pose.model_det, pose.model_pose)
+    model = (config.base_model_path, config.ckpt_path, config.pose_net_path, turbo.lcm_base_path)
+    return (*model, *lcm, pose.backend, pose.model_det, pose.model_pose)
 
 
 def _named(cell: Cell, check) -> None:

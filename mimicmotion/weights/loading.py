@@ -5,15 +5,26 @@ at most. Pages of a mapped checkpoint that were read may count towards its resid
 """
 
 import logging
-import os
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import torch
 
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.errors import SetupError, UsageError
-from mimicmotion.weights.lookup import broken, find_weights, first_line, listing
-from mimicmotion.weights.model_files import CLIP_STEMS, POSE_NET_CONFIG, checkpoint_path, read_json, resolve_base
+from mimicmotion.weights.layouts import POSE_NET_PREFIXES, plain_name, plainly_named
+from mimicmotion.weights.lookup import broken, first_line, is_index, listing
+from mimicmotion.weights.model_files import (
+    checkpoint_path,
+    config_file,
+    part_file,
+    pose_net_config,
+    pose_net_path,
+    read_json,
+    resolve_base,
+    vae_files,
+)
+from mimicmotion.weights.original_svd import image_encoder_of, is_original_unet, unet_of, vae_of
 from mimicmotion.weights.tensors import Tensors, assign_weights, open_tensors, quiet_transformers
 
 log = logging.getLogger(__name__)
@@ -21,7 +32,8 @@ log = logging.getLogger(__name__)
 SVD_VAES = ("AutoencoderKLTemporalDecoder", "AutoencoderTiny")
 OFFLOAD_MODES = ("none", "model", "sequential")
 # A checkpoint of MimicMotion may also carry these, which come from the base model.
-IGNORED_PARTS = ("vae", "image_encoder")
+IGNORED_PARTS = ("vae", "image_encoder", "first_stage_model", "conditioner")
+UNET_OF_ORIGINAL = ("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb.", "out.")
 
 
 def create_pipeline(
@@ -33,9 +45,10 @@ def create_pipeline(
     """Builds the pipeline that `config` names.
 
     Args:
-        config: anything with `base_model_path` (a folder in diffusers' layout, or a model of the hub) and `ckpt_path`:
-            MimicMotion's checkpoint with its UNet and PoseNet, or None when the base folder holds the fine-tuned
-            `unet` and a `pose_net` itself.
+        config: anything with `base_model_path` (a folder in diffusers' layout, a model of the hub, or the one file that
+            Stable Video Diffusion was published in) and `ckpt_path`: MimicMotion's checkpoint with its UNet and
+            PoseNet, or None when the base folder holds the fine-tuned `unet` and a `pose_net` itself; and, where the
+            PoseNet lies in a file of its own, `pose_net_path`.
         device: where the weights go, a name for `resolve_device`; None is "auto". For offloading pass "cpu" and call
             `place_pipeline` later.
         dtype: format of UNet, PoseNet and image encoder, a name for `resolve_dtype` or a torch dtype, which is
@@ -50,13 +63,13 @@ def create_pipeline(
     dtype = _dtype(dtype, device)
     checkpoint = checkpoint_path(config)
     base = resolve_base(config.base_model_path, with_unet=checkpoint is None)
-    unet, pose_net = load_networks(base, checkpoint, device, dtype)
+    unet, pose_net = load_networks(base, checkpoint, device, dtype, pose_net_path(config))
     pipeline = MimicMotionPipeline(
-        vae=load_vae(base / "vae", device, _dtype(vae_dtype, device)),
-        image_encoder=load_image_encoder(base / "image_encoder", device, dtype),
+        vae=load_vae(base if base.is_file() else base / "vae", device, _dtype(vae_dtype, device)),
+        image_encoder=load_image_encoder(base, device, dtype),
         unet=unet,
-        scheduler=_load_scheduler(base / "scheduler"),
-        feature_extractor=_load_feature_extractor(base / "feature_extractor"),
+        scheduler=_load_scheduler(config_file(base, "scheduler/scheduler_config.json")),
+        feature_extractor=_load_feature_extractor(config_file(base, "feature_extractor/preprocessor_config.json")),
         pose_net=pose_net,
     )
     pipeline.set_progress_bar_config(disable=True)
@@ -67,9 +80,9 @@ def empty_unet(config):
     """The UNet of the model that `config` names, without weights: to see what fits it. Raises: SetupError."""
     from accelerate import init_empty_weights
 
-    folder = resolve_base(config.base_model_path, with_unet=checkpoint_path(config) is None) / "unet"
+    base = resolve_base(config.base_model_path, with_unet=checkpoint_path(config) is None)
     with init_empty_weights():
-        return _from_config(_unet_class(), _unet_config(folder), folder)
+        return _empty_unet(base)
 
 
 def load_decoder(config, device: str | torch.device | None = None, vae_dtype: str | torch.dtype | None = None):
@@ -81,7 +94,17 @@ def load_decoder(config, device: str | torch.device | None = None, vae_dtype: st
 
     device = resolve_device("auto" if device is None else device)
     base = resolve_base(config.base_model_path, with_unet=False)
-    return StandaloneVae(load_vae(base / "vae", device, _dtype(vae_dtype, device)), device)
+    return StandaloneVae(load_vae(base if base.is_file() else base / "vae", device, _dtype(vae_dtype, device)), device)
+
+
+def check_placement(device: torch.device, offload: str = "none", compile: bool = False) -> None:
+    """Finds out before anything is loaded whether `place_pipeline` can do it. Raises: UsageError as that."""
+    if offload not in OFFLOAD_MODES:
+        raise UsageError(f"unknown offload mode '{offload}'; choose one of {', '.join(OFFLOAD_MODES)}")
+    if offload != "none" and device.type == "cpu":
+        raise UsageError(f"offload '{offload}' moves weights between CPU and GPU; on a CPU pass --offload none")
+    if offload == "sequential" and compile:
+        raise UsageError("a compiled UNet cannot be offloaded layer by layer; pass --offload model or drop --compile")
 
 
 def place_pipeline(pipeline, device: str | torch.device, offload: str = "none", compile: bool = False) -> None:
@@ -95,12 +118,7 @@ def place_pipeline(pipeline, device: str | torch.device, offload: str = "none", 
     Raises: UsageError for an unknown mode, for offloading on a CPU and for sequential offload of a compiled UNet.
     """
     device = torch.device(device)
-    if offload not in OFFLOAD_MODES:
-        raise UsageError(f"unknown offload mode '{offload}'; choose one of {', '.join(OFFLOAD_MODES)}")
-    if offload != "none" and device.type == "cpu":
-        raise UsageError(f"offload '{offload}' moves weights between CPU and GPU; on a CPU pass --offload none")
-    if offload == "sequential" and compile:
-        raise UsageError("a compiled UNet cannot be offloaded layer by layer; pass --offload model or drop --compile")
+    check_placement(device, offload, compile)
     if offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
     elif offload == "sequential":
@@ -111,21 +129,29 @@ def place_pipeline(pipeline, device: str | torch.device, offload: str = "none", 
         pipeline.unet.compile()
 
 
-def load_networks(base: Path, checkpoint: Path | None, device: torch.device, dtype: torch.dtype):
-    """The UNet and the PoseNet, from MimicMotion's checkpoint or, if that is None, from the base folder.
+def load_networks(
+    base: Path, checkpoint: Path | None, device: torch.device, dtype: torch.dtype, pose_net_file: Path | None = None
+):
+    """The UNet and the PoseNet, from MimicMotion's checkpoint or, if that is None, from the base folder; the PoseNet
+    from a file of its own where that is given.
 
     Raises: SetupError that lists keys which are missing, mis-shaped or not finite.
     """
     from accelerate import init_empty_weights
 
-    unet_config = _unet_config(base / "unet")
     with init_empty_weights():
-        unet = _from_config(_unet_class(), unet_config, base / "unet")
-        pose_net = _empty_pose_net(base, checkpoint, unet)
+        unet = _empty_unet(base)
+        pose_net = _empty_pose_net(base, checkpoint, pose_net_file, unet)
     if checkpoint is None:
-        unet_tensors, pose_tensors = (open_tensors(find_weights(base / part)) for part in ("unet", "pose_net"))
+        unet_tensors = plainly_named(open_tensors(part_file(base, "unet")))
+        pose_tensors = None if pose_net_file else open_tensors(part_file(base, "pose_net"))
     else:
-        unet_tensors, pose_tensors = split_checkpoint(open_tensors(checkpoint))
+        unet_tensors, pose_tensors = split_checkpoint(open_tensors(checkpoint), unet.state_dict())
+    if pose_net_file:
+        pose_tensors = plainly_named(open_tensors(pose_net_file), prefixes=POSE_NET_PREFIXES)
+    elif checkpoint is not None and not pose_tensors:
+        remedy = "where that lies in a file of its own, name it with --pose_net_path (pose_net_path)"
+        raise SetupError(f"{checkpoint} holds a UNet and no PoseNet (no key that starts with pose_net.); {remedy}")
     for module, tensors, what in ((unet, unet_tensors, "UNet"), (pose_net, pose_tensors, "PoseNet")):
         assign_weights(module, tensors, device, dtype, what)
         extras = sorted(set(tensors) - set(module.state_dict()))
@@ -134,59 +160,96 @@ def load_networks(base: Path, checkpoint: Path | None, device: torch.device, dty
     return unet, pose_net
 
 
-def split_checkpoint(tensors: Tensors) -> tuple[Tensors, Tensors]:
+def split_checkpoint(tensors: Tensors, unet_names: Collection[str] = ()) -> tuple[Tensors, Tensors]:
     """The UNet's and the PoseNet's part of a MimicMotion checkpoint, under their names in the networks.
 
-    Keys are `unet.NAME` and `pose_net.NAME`, with or without the `module.` that data-parallel training puts before
-    either. What belongs to the VAE or the image encoder, or to nothing known, is reported and left out.
+    Keys are `unet.NAME` and `pose_net.NAME`, with or without what training puts around either; or the UNet's bare
+    names, which are `unet_names`; or those of the original Stable Video Diffusion. What belongs to the VAE or the image
+    encoder, or to nothing known, is reported and left out.
 
-    Raises: SetupError when there is not one such key.
+    Raises: SetupError when there is not one such key, or the same weights twice.
     """
-    parts: dict[str, dict[str, str]] = {"unet": {}, "pose_net": {}}
+    parts: dict[str, list[str]] = {"unet": [], "pose_net": []}
     ignored, unknown = [], []
+    original = is_original_unet(tensors)
     for key in tensors:
-        part, _, name = key.removeprefix("module.").partition(".")
+        part, name = plain_name(key, ()).partition(".")[0], plain_name(key)
         if part in parts:
-            parts[part][name.removeprefix("module.")] = key
+            parts[part].append(key)
+        elif name in unet_names or (original and name.startswith(UNET_OF_ORIGINAL)):
+            parts["unet"].append(key)
         else:
             (ignored if part in IGNORED_PARTS else unknown).append(key)
     if not parts["unet"] and not parts["pose_net"]:
-        what = f"has no key that starts with unet. or pose_net.; it holds {listing(tensors)}"
+        what = f"has no key that starts with unet. or pose_net., and none of a UNet's; it holds {listing(tensors)}"
         raise broken(tensors.path, what)
     if ignored:
         log.warning("%s: ignored, since they come from the base model: %s", tensors.path, listing(ignored))
     if unknown:
         log.warning("%s: ignored, since nothing here is named so: %s", tensors.path, listing(unknown))
-    return tensors.renamed(parts["unet"]), tensors.renamed(parts["pose_net"])
+    unet = unet_of(tensors, unet_names) if original else plainly_named(tensors, parts["unet"])
+    return unet, plainly_named(tensors, parts["pose_net"], POSE_NET_PREFIXES)
 
 
-def load_vae(folder: Path, device: torch.device, dtype: torch.dtype, classes: tuple[str, ...] = SVD_VAES):
-    """The VAE of the class that its own config names, which must be one of `classes`."""
+def load_vae(place: Path, device: torch.device, dtype: torch.dtype, classes: tuple[str, ...] = SVD_VAES):
+    """The VAE of the class that its own config names, which must be one of `classes`.
+
+    place: the folder of the VAE, or the one file of the original Stable Video Diffusion.
+    """
     import diffusers
 
-    name = read_json(folder / "config.json").get("_class_name")
+    file, path = vae_files(place)
+    config = read_json(path)
+    name = config.get("_class_name")
     if name not in classes:
-        raise SetupError(f"{folder / 'config.json'}: cannot use a VAE of class {name}; expected {' or '.join(classes)}")
-    path = find_weights(folder)
-    return _from_pretrained(getattr(diffusers, name), path, device, dtype, "VAE", "torch_dtype")
+        raise SetupError(f"{path}: cannot use a VAE of class {name}; expected {' or '.join(classes)}")
+    cls, tensors = getattr(diffusers, name), open_tensors(file)
+    if place.is_file() or tensors.scales or is_index(file):
+        rename = vae_of if place.is_file() else _by_the_networks_names
+        return _assigned(lambda: _from_config(cls, config, path.parent), tensors, rename, device, dtype, "VAE")
+    return _from_pretrained(cls, tensors, device, dtype, "VAE", "torch_dtype")
 
 
-def load_image_encoder(folder: Path, device: torch.device, dtype: torch.dtype):
-    """The CLIP image encoder."""
-    from transformers import CLIPVisionModelWithProjection
+def load_image_encoder(base: Path, device: torch.device, dtype: torch.dtype):
+    """The CLIP image encoder of a base model: its folder, or the one file of the original Stable Video Diffusion."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    path = find_weights(folder, CLIP_STEMS)
+    file, path = part_file(base, "image_encoder"), config_file(base, "image_encoder/config.json")
+    tensors, what = open_tensors(file), "image encoder"
     with quiet_transformers():
-        return _from_pretrained(CLIPVisionModelWithProjection, path, device, dtype, "image encoder", "dtype")
+        if base.is_file() or tensors.scales or is_index(file):
+            rename = image_encoder_of if base.is_file() else _by_the_networks_names
+            config = CLIPVisionConfig.from_dict(read_json(path))
+            return _assigned(lambda: CLIPVisionModelWithProjection(config), tensors, rename, device, dtype, what)
+        return _from_pretrained(CLIPVisionModelWithProjection, tensors, device, dtype, what, "dtype")
 
 
-def _from_pretrained(cls, path: Path, device: torch.device, dtype: torch.dtype, what: str, dtype_option: str):
+def _by_the_networks_names(tensors: Tensors, _names: Collection[str]) -> Tensors:
+    return tensors
+
+
+def _assigned(
+    make: Callable[[], torch.nn.Module],
+    tensors: Tensors,
+    rename: Callable[[Tensors, Collection[str]], Tensors],
+    device: torch.device,
+    dtype: torch.dtype,
+    what: str,
+) -> torch.nn.Module:
+    """A network from files that the library's own loader does not know, or reads without their scales."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights():
+        module = make()
+    assign_weights(module, rename(tensors, module.state_dict()), device, dtype, what)
+    return module.to(device)  # what is no weight, such as a count of positions
+
+
+def _from_pretrained(cls, tensors: Tensors, device: torch.device, dtype: torch.dtype, what: str, dtype_option: str):
     """Through the library's own loader, which knows how keys were named in older files, but strictly."""
     from safetensors import SafetensorError
 
-    tensors = open_tensors(path)  # also for its errors, which name the file and the remedy
-    if tensors.scales:
-        raise broken(path, f"holds the {what} in scaled 8-bit floats, which are read of a UNet or a LoRA only")
+    path = tensors.path
     if tensors.kind == "safetensors" and path.suffix != ".safetensors":
         raise broken(path, f"is a safetensors file under another's name; rename it to {path.stem}.safetensors")
     options = {
@@ -213,24 +276,22 @@ def _unet_class():
     return UNetSpatioTemporalConditionModel
 
 
-def _unet_config(folder: Path) -> dict:
-    config = read_json(folder / "config.json")
+def _empty_unet(base: Path):
+    path = config_file(base, "unet/config.json")
+    config = read_json(path)
     if config.get("_class_name", "UNetSpatioTemporalConditionModel") != "UNetSpatioTemporalConditionModel":
         what = f"the base model's UNet is a {config['_class_name']}, not UNetSpatioTemporalConditionModel"
-        raise SetupError(f"{folder / 'config.json'}: {what}; base_model_path must be Stable Video Diffusion")
-    return config
+        raise SetupError(f"{path}: {what}; base_model_path must be Stable Video Diffusion")
+    return _from_config(_unet_class(), config, path.parent)
 
 
-def _empty_pose_net(base: Path, checkpoint: Path | None, unet):
+def _empty_pose_net(base: Path, checkpoint: Path | None, own_file: Path | None, unet):
     from mimicmotion.modules import PoseNet
 
-    config = base / POSE_NET_CONFIG
-    if checkpoint is not None:
+    config = pose_net_config(base, checkpoint, own_file)
+    if config is None:
         return PoseNet(noise_latent_channels=unet.config.block_out_channels[0])
-    if not os.path.isfile(config):
-        remedy = "set ckpt_path to MimicMotion's checkpoint, for example models/MimicMotion_1-1.pth"
-        raise SetupError(f"{base} has no pose_net folder and ckpt_path is not set; {remedy}")
-    return _from_config(PoseNet, read_json(config), base / "pose_net")
+    return _from_config(PoseNet, config, own_file.parent if own_file else base / "pose_net")
 
 
 def _from_config(cls, config: dict, folder: Path):
@@ -240,20 +301,20 @@ def _from_config(cls, config: dict, folder: Path):
         raise broken(folder / "config.json", f"does not describe a {cls.__name__} ({first_line(error)})") from error
 
 
-def _load_scheduler(folder: Path):
+def _load_scheduler(path: Path):
     from diffusers import EulerDiscreteScheduler
 
-    return _from_config(EulerDiscreteScheduler, read_json(folder / "scheduler_config.json"), folder)
+    return _from_config(EulerDiscreteScheduler, read_json(path), path.parent)
 
 
-def _load_feature_extractor(folder: Path):
+def _load_feature_extractor(path: Path):
     # The Pillow version is the same with and without torchvision on the machine.
     from transformers import CLIPImageProcessorPil
 
     try:
-        return CLIPImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
+        return CLIPImageProcessorPil.from_pretrained(str(path.parent), local_files_only=True)
     except (OSError, ValueError, TypeError) as error:
-        raise broken(folder / "preprocessor_config.json", f"is not usable ({first_line(error)})") from error
+        raise broken(path, f"is not usable ({first_line(error)})") from error
 
 
 def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:

@@ -1,6 +1,6 @@
 """Few-step (LCM) weights applied to a pipeline's UNet, in whichever of three forms they come.
 
-- "peft": a low-rank adapter with PEFT's or diffusers' names, `NAME.lora_A.weight` and `NAME.lora_B.weight`;
+- "peft": a low-rank adapter with PEFT's or diffusers' names, old or new, see `lora_names`;
 - "kohya": the same with kohya's names, `lora_unet_NAME_WITH_UNDERSCORES.lora_down.weight`, `.lora_up.weight`, `.alpha`;
 - "unet": a complete UNet, as AnimateLCM-SVD-xt-1.1.safetensors is. Loading it would undo MimicMotion's training, so
   what it changed against its own base is added: W + scale * (W_lcm - W_svd), the arithmetic by which the AnimateLCM
@@ -11,7 +11,6 @@ PoseNet is never touched. Sums are made in fp32 and cast last.
 
 import json
 import logging
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,18 +19,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mimicmotion.device import give_back_memory
 from mimicmotion.errors import SetupError, UsageError
-from mimicmotion.weights.hub import from_hub, is_hub_id, local_copy
-from mimicmotion.weights.lookup import broken, find_lcm_file, find_weights, listing, strip_prefix
+from mimicmotion.weights.layouts import plain_name, plainly_named
+from mimicmotion.weights.lookup import broken, find_lcm_file, find_svd_unet, listing, strip_prefix
+from mimicmotion.weights.lora_names import is_lora, read_key
+from mimicmotion.weights.original_svd import is_original_unet, unet_of
 from mimicmotion.weights.tensors import Tensors, check_shapes, open_tensors
 
 log = logging.getLogger(__name__)
 
 ADAPTER = "lcm"
 LAYERS = (nn.Linear, nn.Conv2d, nn.Conv3d)
-# Of PEFT's own files, of diffusers' pipelines, of data-parallel training; in the order they are nested.
-PREFIXES = ("base_model.model.", "module.", "unet.")
-PART = re.compile(r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_down|lora_up|alpha)(?:\.default)?(?:\.weight)?")
 # Above this share of the base's size a difference is hardly that of a fine-tuned copy.
 UNRELATED = 0.5
 
@@ -118,6 +117,7 @@ def apply_lcm_weights(
         report = merge_unet(pipeline.unet, tensors, svd_base, scale)
     else:
         report = apply_lora(pipeline.unet, tensors, kind, scale, fuse)
+    give_back_memory()
     log.info("LCM weights: %s", report)
     return report
 
@@ -136,7 +136,7 @@ def check_lcm_weights(
     """
     tensors, kind = _open_lcm(path, weight_name, unet, fuse)
     if kind != "unet":
-        read_lora(tensors, kind, unet)
+        read_lora(tensors, unet)
         return
     expected = {name: tensor.shape for name, tensor in unet.state_dict().items()}
     for file in (tensors, open_tensors(find_svd_unet(svd_base, tensors.path))):
@@ -159,9 +159,11 @@ def recognise(tensors: Tensors, unet: nn.Module) -> str:
         return "peft"
     if any(".lora_down." in name for name in tensors):
         return "kohya"
+    if is_lora(tensors):
+        return "peft"
     own = set(unet.state_dict())
-    shared = sum(strip_prefix(name, *PREFIXES) in own for name in tensors)
-    if 2 * shared > len(own):
+    shared = sum(plain_name(name) in own for name in tensors)
+    if 2 * shared > len(own) or is_original_unet(tensors):
         return "unet"
     what = f"is neither a LoRA nor a UNet like the pipeline's; it holds {listing(tensors)}"
     raise SetupError(f"{tensors.path} {what}; check --lcm_lora_path")
@@ -169,7 +171,7 @@ def recognise(tensors: Tensors, unet: nn.Module) -> str:
 
 def apply_lora(unet: nn.Module, tensors: Tensors, kind: str, scale: float, fuse: bool) -> LcmReport:
     """Fuses a LoRA into the UNet's weights or attaches it as an adapter. Raises: SetupError if it does not fit."""
-    layers = read_lora(tensors, kind, unet)
+    layers = read_lora(tensors, unet)
     change = size = 0.0
     for name, layer in layers.items():
         weight = unet.get_submodule(name).weight
@@ -189,25 +191,33 @@ def _store(parameter: torch.Tensor, merged: torch.Tensor, name: str, path: Path)
     value = merged.to(parameter.dtype)
     if not torch.isfinite(value).all():
         raise broken(path, f"leads to values of {name} that are not finite in {parameter.dtype}")
-    parameter.data = value
+    # In place: a new tensor for each old one would leave the memory full of holes, which the system never gets back.
+    parameter.data.copy_(value)
 
 
-def read_lora(tensors: Tensors, kind: str, unet: nn.Module) -> dict[str, LoraLayer]:
+def read_lora(tensors: Tensors, unet: nn.Module) -> dict[str, LoraLayer]:
     """Module name -> low-rank change, every tensor of the file accounted for.
 
     Raises: SetupError that lists keys which match no layer of the UNet, halves without their other half, shapes that
     do not fit, and values that are not finite.
     """
-    names = _layer_names(unet, kind)
+    names = _layer_names(unet)
     parts: dict[str, dict[str, str]] = {}
-    unmatched = []
+    unmatched, adapters = [], set()
     for key in tensors:
-        match = PART.fullmatch(key)
-        module = names.get(_module_key(match["module"], kind)) if match else None
+        named = read_key(key)
+        module = names.get(named.module) if named else None
         if module is None:
             unmatched.append(key)
-        else:
-            parts.setdefault(module, {})[_part(match["part"])] = key
+            continue
+        other = parts.setdefault(module, {}).setdefault(named.part, key)
+        if named.part != "alpha":
+            adapters.add(named.adapter or "default")
+        if other != key and len(adapters) < 2:
+            raise broken(tensors.path, f"holds the same weights twice, as {other} and as {key}")
+    if len(adapters) > 1:
+        what = f"holds several LoRAs, {listing(sorted(adapters))}"
+        raise SetupError(f"{tensors.path} {what}; save the one that is meant in a file of its own")
     if unmatched:
         what = "none of its keys matches" if not parts else "some of its keys match no layer of"
         raise broken(tensors.path, f"does not fit: {what} the UNet: {listing(unmatched)}")
@@ -218,17 +228,10 @@ def read_lora(tensors: Tensors, kind: str, unet: nn.Module) -> dict[str, LoraLay
     return {name: _lora_layer(tensors, name, keys, unet, alphas) for name, keys in parts.items()}
 
 
-def _layer_names(unet: nn.Module, kind: str) -> dict[str, str]:
+def _layer_names(unet: nn.Module) -> dict[str, str]:
+    """Both names of every layer that a LoRA can change, its own and kohya's -> its own."""
     names = [name for name, module in unet.named_modules() if isinstance(module, LAYERS)]
-    return {name.replace(".", "_") if kind == "kohya" else name: name for name in names}
-
-
-def _module_key(name: str, kind: str) -> str:
-    return name.removeprefix("lora_unet_") if kind == "kohya" else strip_prefix(name, *PREFIXES)
-
-
-def _part(name: str) -> str:
-    return {"lora_A": "down", "lora_down": "down", "lora_B": "up", "lora_up": "up", "alpha": "alpha"}[name]
+    return {name.replace(".", "_"): name for name in names} | {name: name for name in names}
 
 
 def _lora_layer(
@@ -345,33 +348,9 @@ def _warn_of_base(path: Path, base: Tensors, base_path: Path, relative: float, s
 
 
 def _same_keys(tensors: Tensors, expected: dict[str, torch.Size]) -> Tensors:
-    names = {strip_prefix(key, *PREFIXES): key for key in tensors}
-    extras = sorted(set(names) - set(expected))
+    renamed = unet_of(tensors, expected) if is_original_unet(tensors) else plainly_named(tensors)
+    extras = sorted(set(renamed) - set(expected))
     if extras:
         raise broken(tensors.path, f"is a UNet with weights that the pipeline's does not have: {listing(extras)}")
-    renamed = tensors.renamed(names)
     check_shapes(renamed, expected, "UNet")
     return renamed
-
-
-def find_svd_unet(svd_base: str | Path | None, lcm_path: Path) -> Path:
-    """The weight file of the UNet that LCM training started from. Raises: SetupError when it is not there."""
-    need = f"{lcm_path} is a complete UNet, merged by its difference to the Stable Video Diffusion UNet it came from"
-    remedy = (
-        "fetch the UNet of stable-video-diffusion-img2vid-xt-1-1 (scripts/download_weights.py --only animatelcm) "
-        "and name its folder, or use a LoRA made by scripts/extract_lcm_lora.py"
-    )
-    if svd_base is None:
-        raise SetupError(f"{need}, but no such base is set; {remedy}")
-    path = Path(svd_base)
-    if os.path.isfile(path):
-        return path
-    if not path.is_dir() and is_hub_id(str(svd_base)):
-        path = local_copy(str(svd_base)) or path
-    if path.is_dir():
-        return find_weights(path / "unet" if (path / "unet").is_dir() else path)
-    if not is_hub_id(str(svd_base)):
-        raise SetupError(f"{need}, but {svd_base} does not exist; {remedy}")
-    from huggingface_hub import hf_hub_download
-
-    return from_hub(str(svd_base), hf_hub_download, filename="unet/diffusion_pytorch_model.safetensors")

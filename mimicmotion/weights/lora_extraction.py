@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 import torch
 
 from mimicmotion.errors import SetupError
-from mimicmotion.weights.lookup import listing, strip_prefix
-from mimicmotion.weights.lora import PREFIXES
+from mimicmotion.weights.layouts import plainly_named
+from mimicmotion.weights.lookup import listing
 from mimicmotion.weights.tensors import Tensors, check_shapes
 
 # Columns beyond the rank and power iterations that make the randomised SVD as good as an exact one in practice.
@@ -33,7 +33,7 @@ def extract_lora(
 
     Raises: SetupError when the two files are not the same network or hold values that are not finite.
     """
-    trained, base = (file.renamed({strip_prefix(key, *PREFIXES): key for key in file}) for file in (trained, base))
+    trained, base = plainly_named(trained), plainly_named(base)
     if set(trained) != set(base):
         other = listing(sorted(set(trained) ^ set(base)))
         raise SetupError(f"{trained.path} and {base.path} are not the same network; only one of them has {other}")

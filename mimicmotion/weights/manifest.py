@@ -6,30 +6,65 @@
 Nothing here imports torch.
 """
 
+import contextlib
 import logging
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
-from mimicmotion.errors import InputError
-from mimicmotion.files import cached_sha256, read_record, remembered_sha256, sha256_file, write_json
-from mimicmotion.weights.lookup import broken
+from mimicmotion.errors import InputError, MimicMotionError
+from mimicmotion.files import cached_sha256, read_record, remembered_sha256, sha256_file, sha256_json, write_json
+from mimicmotion.weights.lookup import broken, is_index, weight_files
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "weights.json"
 LEVELS = 4  # models/SVD/<name>/unet/<file>
+_hashing = threading.Lock()  # who comes second finds the file remembered
 SMALL = 64 * 2**20  # bytes; hashing as much takes less than a tenth of a second
 
 
 def weights_sha256(path: Path, anew: bool = False) -> str:
-    """The SHA-256 of a weight file, remembered between runs; `anew` reads the file whatever is remembered.
+    """The SHA-256 of a weight file, remembered between runs; `anew` reads the file whatever is remembered. Of an index
+    it is that of the names and hashes of all that it names.
 
     Raises: SetupError when it is not what was noted of it, or changed though its size and dates stayed.
     """
+    if is_index(path):
+        return sha256_json({file.name: _file_sha256(file, anew) for file in weight_files(path)})
+    return _file_sha256(path, anew)
+
+
+def _file_sha256(path: Path, anew: bool) -> str:
     digest = cached_sha256(path)
     if anew:
         _compare(path, sha256_file(path), digest)
     _compare(path, digest, noted_sha256(path))
     return digest
+
+
+def is_known(path: Path) -> bool:
+    """Whether `weights_sha256` answers at once: what it would have to read is small, or remembered."""
+    files = weight_files(path)
+    return all(file.stat().st_size <= SMALL or remembered_sha256(file) is not None for file in files)
+
+
+def hash_ahead(paths: Iterable[Path]) -> threading.Thread:
+    """Starts to hash files in the background, in order; after its end `weights_sha256` answers at once.
+
+    The system keeps what was read: where memory has room for it, a file that is loaded next is not read again.
+    """
+
+    def work() -> None:
+        for path in paths:
+            # Whoever asks for the hash is told what is wrong.
+            with _hashing, contextlib.suppress(MimicMotionError, OSError):
+                weights_sha256(path)
+
+    # It must not keep an interrupted run alive.
+    thread = threading.Thread(target=work, name="weight hashes", daemon=True)
+    thread.start()
+    return thread
 
 
 def verify_small(path: Path) -> None:

@@ -8,10 +8,12 @@ import logging
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from mimicmotion.weights.lookup import broken, check_head, listing
+from mimicmotion.errors import SetupError
+from mimicmotion.weights.lookup import SHARD, broken, check_head, is_index, listing, read_index
 from mimicmotion.weights.manifest import verify_small
 from mimicmotion.weights.scales import EIGHT_BIT, scaled, scales_of
 
@@ -73,10 +75,33 @@ class Tensors(Mapping):
         shapes = {new: self.shapes[old] for new, old in names.items()}
         return Tensors(self.path, shapes, lambda new: self[names[new]], self.metadata, self.kind, self.eight_bit)
 
+    def rearranged(self, parts: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]]) -> "Tensors":
+        """Tensors made of these; `parts` is new name -> (name in the file, what makes the new tensor of that one)."""
+        shapes = {}
+        for new, (old, pick) in parts.items():
+            with torch.device("meta"):
+                shapes[new] = pick(torch.empty(self.shapes[old])).shape
+
+        def read(new: str) -> torch.Tensor:
+            old, pick = parts[new]
+            return pick(self[old])
+
+        return Tensors(self.path, shapes, read, self.metadata, self.kind, self.eight_bit)
+
+
+class Stored(NamedTuple):
+    """What one file holds, scales among the rest: the arguments of Tensors after its path."""
+
+    shapes: dict[str, torch.Size]
+    read: Callable[[str], torch.Tensor]
+    metadata: dict[str, str] | None = None
+    kind: str = "safetensors"
+    eight_bit: bool = False
+
 
 def open_tensors(path: str | Path) -> Tensors:
-    """Opens a safetensors or PyTorch file that holds tensors by name; the content decides, and may not contradict
-    a suffix .safetensors.
+    """Opens a safetensors or PyTorch file that holds tensors by name, or the index of several that do so together; the
+    content decides, and may not contradict a suffix .safetensors.
 
     PyTorch files are read with `weights_only=True`: objects other than tensors are refused, their code never runs.
     Weights stored in 8-bit floats come out in float32, with their scales applied.
@@ -84,6 +109,24 @@ def open_tensors(path: str | Path) -> Tensors:
     Raises: SetupError that names the file, what is wrong with it and what to do.
     """
     path = Path(path)
+    return Tensors(path, *(_joined(path) if is_index(path) else _stored(path)))
+
+
+def _joined(index: Path) -> Stored:
+    """What the files that an index names hold together. A scale may lie in another file than its weight."""
+    places = read_index(index)
+    files = {path: _stored(path) for path in sorted(set(places.values()))}
+    for path, stored in files.items():
+        if missing := sorted(name for name, place in places.items() if place == path and name not in stored.shapes):
+            raise broken(path, f"lacks weights that {index.name} says it has: {listing(missing)}")
+    homes = {name: path for path, stored in files.items() for name in stored.shapes} | places
+    shapes = {name: files[path].shapes[name] for name, path in homes.items()}
+    first = files[next(iter(files))]
+    eight_bit = any(stored.eight_bit for stored in files.values())
+    return Stored(shapes, lambda name: files[homes[name]].read(name), first.metadata, first.kind, eight_bit)
+
+
+def _stored(path: Path) -> Stored:
     kind = _recognise(path)
     if kind != "safetensors" and path.suffix == ".safetensors":
         # torch.load itself goes by this suffix.
@@ -103,7 +146,7 @@ def _recognise(path: Path) -> str:
     raise broken(path, "is neither a safetensors nor a PyTorch file")
 
 
-def _open_safetensors(path: Path) -> Tensors:
+def _open_safetensors(path: Path) -> Stored:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -114,10 +157,10 @@ def _open_safetensors(path: Path) -> Tensors:
     shapes = {name: torch.Size(part.get_shape()) for name, part in slices.items()}
     eight_bit = any(part.get_dtype().startswith("F8") for part in slices.values())
     _refuse_integers(path, [name for name, part in slices.items() if part.get_dtype() in ("I8", "U8")], shapes)
-    return Tensors(path, shapes, file.get_tensor, file.metadata(), eight_bit=eight_bit)
+    return Stored(shapes, file.get_tensor, file.metadata(), eight_bit=eight_bit)
 
 
-def _open_torch(path: Path, kind: str) -> Tensors:
+def _open_torch(path: Path, kind: str) -> Stored:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
     except pickle.UnpicklingError as error:
@@ -137,7 +180,7 @@ def _open_torch(path: Path, kind: str) -> Tensors:
     shapes = {name: tensor.shape for name, tensor in state.items()}
     integers = [name for name, tensor in state.items() if tensor.dtype in (torch.int8, torch.uint8)]
     _refuse_integers(path, integers, shapes)
-    return Tensors(path, shapes, state.__getitem__, kind=kind, eight_bit=eight_bit)
+    return Stored(shapes, state.__getitem__, kind=kind, eight_bit=eight_bit)
 
 
 def _refuse_integers(path: Path, names: list[str], shapes: dict[str, torch.Size]) -> None:
@@ -176,6 +219,9 @@ def assign_weights(
 def check_shapes(tensors: Tensors, expected: Mapping[str, torch.Size], what: str) -> None:
     """Raises SetupError if `tensors` lacks a name of `expected` or has another shape for it."""
     missing = [name for name in expected if name not in tensors.shapes]
+    if missing and SHARD.fullmatch(tensors.path.name):
+        several = f"is one of several files that hold the {what} together; name the .index.json beside it"
+        raise SetupError(f"{tensors.path} {several} (it lacks {listing(missing)})")
     if missing:
         raise broken(tensors.path, f"lacks weights of the {what}: {listing(missing)}")
     other = [

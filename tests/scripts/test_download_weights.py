@@ -105,6 +105,15 @@ def test_only_takes_what_is_named(hub, tmp_path):
     assert error.value.code == 2
 
 
+def test_what_needs_no_account_asks_no_gated_model(hub, tmp_path):
+    gated = {source.repo for sources in download_weights.SUBSETS.values() for source in sources if source.gated}
+    assert run(tmp_path, "--only", "ungated", "dwpose") == 0
+    names = [name for _, name, _ in hub.fetched]
+    assert gated == {download_weights.SVD} and not gated & {repo for repo, _, _ in hub.fetched}
+    assert names == ["MimicMotion_1-1.pth", "yolox_l.onnx", "dw-ll_ucoco_384.onnx", "AnimateLCM-SVD-xt-1.1.safetensors"]
+    assert f"from {download_weights.SVD}\n      (gated" in download_weights.places()
+
+
 def test_a_second_run_fetches_only_what_is_missing_or_damaged(hub, tmp_path, capsys):
     assert run(tmp_path) == 0
     hub.fetched.clear()

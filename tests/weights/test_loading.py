@@ -13,49 +13,10 @@ from safetensors.torch import load_file, save_file
 from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.weights import loading, model_files
 from mimicmotion.weights.tensors import Tensors
-from tests.conftest import (
-    make_image_encoder,
-    make_pose_net,
-    make_scheduler,
-    make_temporal_vae,
-    make_tiny_vae,
-    make_unet,
-)
+from tests.conftest import make_pose_net, make_tiny_vae, make_unet
+from tests.weights.conftest import config
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory):
-    """A micro SVD folder with a fine-tuned UNet and a PoseNet; both as a checkpoint beside it."""
-    from transformers import CLIPImageProcessorPil
-
-    folder = tmp_path_factory.mktemp("base")
-    torch.manual_seed(1)
-    networks = {"unet": make_unet(), "pose_net": make_pose_net()}
-    checkpoint = {f"{part}.{k}": v for part, module in networks.items() for k, v in module.state_dict().items()}
-    torch.save(checkpoint, folder / "checkpoint.pth")
-    networks |= {"vae": make_temporal_vae(), "image_encoder": make_image_encoder()}
-    for name, module in networks.items():
-        module.save_pretrained(folder / name)
-    make_scheduler().save_pretrained(folder / "scheduler")
-    CLIPImageProcessorPil().save_pretrained(folder / "feature_extractor")
-    return folder
-
-
-@pytest.fixture
-def copy(base, tmp_path):
-    """The same folder, free to be damaged."""
-    return shutil.copytree(base, tmp_path / "copy")
-
-
-@pytest.fixture(scope="session")
-def checkpoint(base):
-    return torch.load(base / "checkpoint.pth", weights_only=True)
-
-
-def config(base, ckpt_path=None):
-    return SimpleNamespace(base_model_path=str(base), ckpt_path=str(ckpt_path) if ckpt_path else None)
 
 
 def sampled(pipeline):
@@ -176,8 +137,9 @@ def test_values_that_are_not_finite_are_refused(base, checkpoint, tmp_path):
         loading.load_networks(base, tmp_path / "large.pth", CPU, torch.float16)
 
 
-def test_a_bare_unet_is_no_checkpoint(base, tmp_path):
-    assert "starts with unet. or pose_net." in refusal(base, make_unet().state_dict(), tmp_path)
+def test_a_bare_unet_is_no_whole_checkpoint(base, tmp_path):
+    assert "--pose_net_path" in refusal(base, make_unet().state_dict(), tmp_path)
+    assert "starts with unet. or pose_net." in refusal(base, {"encoder.weight": torch.zeros(1)}, tmp_path)
 
 
 def test_extras_are_reported_and_ignored(base, checkpoint, tmp_path, caplog):
