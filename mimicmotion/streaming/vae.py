@@ -9,6 +9,8 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 from torch import nn
 
+from mimicmotion.modules import use_fast_operations
+
 FRAMES_PER_LATENT = 4
 # With the temporal layout of the Wan VAE, condition latents from number 29 on no longer depend on the image.
 CONDITION_LATENTS = 30
@@ -34,7 +36,7 @@ class StreamingVAE:
         encode_dtype: torch.dtype = torch.float32,
         decode_dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.vae = vae.eval().requires_grad_(False)
+        self.vae = use_fast_operations(vae.eval().requires_grad_(False))
         self.encode_dtype, self.decode_dtype = encode_dtype, decode_dtype
         for module, dtype in (
             (vae.encoder, encode_dtype),

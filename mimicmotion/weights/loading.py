@@ -12,6 +12,7 @@ import torch
 
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.errors import SetupError, UsageError
+from mimicmotion.modules import use_fast_operations
 from mimicmotion.weights.lookup import broken, find_weights, first_line, listing
 from mimicmotion.weights.model_files import CLIP_STEMS, POSE_NET_CONFIG, checkpoint_path, read_json, resolve_base
 from mimicmotion.weights.tensors import Tensors, assign_weights, open_tensors, quiet_transformers
@@ -131,7 +132,7 @@ def load_networks(base: Path, checkpoint: Path | None, device: torch.device, dty
         extras = sorted(set(tensors) - set(module.state_dict()))
         if extras:
             log.warning("%s: %s weights that the model does not have: %s", tensors.path, what, listing(extras))
-    return unet, pose_net
+    return use_fast_operations(unet), pose_net
 
 
 def split_checkpoint(tensors: Tensors) -> tuple[Tensors, Tensors]:
@@ -168,7 +169,7 @@ def load_vae(folder: Path, device: torch.device, dtype: torch.dtype, classes: tu
     if name not in classes:
         raise SetupError(f"{folder / 'config.json'}: cannot use a VAE of class {name}; expected {' or '.join(classes)}")
     path = find_weights(folder)
-    return _from_pretrained(getattr(diffusers, name), path, device, dtype, "VAE", "torch_dtype")
+    return use_fast_operations(_from_pretrained(getattr(diffusers, name), path, device, dtype, "VAE", "torch_dtype"))
 
 
 def load_image_encoder(folder: Path, device: torch.device, dtype: torch.dtype):
