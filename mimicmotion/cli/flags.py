@@ -131,5 +131,6 @@ STREAMING = (
     Flag("--encode_dtype", "streaming.encode_dtype", str, "precision of the VAE's encoder"),
     Flag("--decode_dtype", "streaming.decode_dtype", str, "precision of the VAE's decoder"),
     Flag("--attention", "streaming.attention", str, "a diffusers attention back end, such as flash or _flash_3"),
+    Flag("--overlap", "streaming.overlap", str, "decode a block while the next one is denoised; same frames"),
     Flag("--compile", "runtime.compile", True, "compile transformer and decoder (slow first blocks)"),
 )

@@ -175,6 +175,8 @@ class StreamingSettings:
     encode_dtype: str = setting("auto", choices=PRECISIONS)  # of the VAE; fp32, since rollouts react to it
     decode_dtype: str = setting("auto", choices=PRECISIONS)  # fp16 on a GPU
     attention: str | None = None  # a diffusers attention back end; null: torch's own
+    # decode a block while the next is denoised, where actions are prepared; auto: on a GPU and with several cores
+    overlap: str = setting("auto", choices=("auto", "on", "off"))
     resume_from: str | None = setting(None, file=True)  # a session saved before
     save_state: str | None = None  # where to save the session at its end
     lang: str = setting("auto", choices=("auto", "en", "zh"))  # of an interactive session; auto: the terminal's

@@ -40,6 +40,7 @@ from mimicmotion.streaming.actions import (
 from mimicmotion.streaming.benchmark import as_table, measure
 from mimicmotion.streaming.generator import StreamingGenerator, StreamState, load_image
 from mimicmotion.streaming.loading import load_generator, random_generator
+from mimicmotion.streaming.overlap import overlap_pays
 from mimicmotion.streaming.play import Terminal, ask_image, ask_to_stop, play_batch, play_session
 from mimicmotion.streaming.recording import Recording
 from mimicmotion.streaming.texts import ENGLISH, Texts, texts_for
@@ -70,7 +71,8 @@ def run_causal(config: Config) -> int:
     actions = itertools.islice(by_block(frames, generator.mode, world.frames_per_block), blocks)
     state = generator.start(image, settings.seed)
     with recorded(config.output.output_dir, config) as log:
-        play_batch(generator, state, recording, track(actions, "generating", blocks, "block"))
+        actions = track(actions, "generating", blocks, "block")
+        play_batch(generator, state, recording, actions, overlaps(config, generator))
         report(recording, generator, config, Path(settings.image))
         log.item(output=str(recording.clean_path), status="done", frames=recording.frames)
     return 0
@@ -129,7 +131,7 @@ def run_session(
     """Plays one session, then writes its record and saves it if asked for; what ended it early, as `play_session`."""
     settings, first = config.streaming, state.start
     recording = make_recording(config, world, writable_stem(begun_from.stem))
-    end = play_session(generator, state, recording, terminal, actions, blocks)
+    end = play_session(generator, state, recording, terminal, actions, blocks, overlaps(config, generator))
     with interrupts_deferred():
         try:
             report(recording, generator, config, begun_from, first, terminal.texts)
@@ -211,6 +213,12 @@ def create_generator(config: Config, world: WorldConfig) -> StreamingGenerator:
     if config.runtime.compile:
         generator.compile()
     return generator
+
+
+def overlaps(config: Config, generator: StreamingGenerator) -> bool:
+    """Whether a block is to be decoded while the next one is denoised."""
+    asked = config.streaming.overlap
+    return overlap_pays(generator.model.device) if asked == "auto" else asked == "on"
 
 
 def verify_weights(world: WorldConfig) -> None:
