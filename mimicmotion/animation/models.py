@@ -11,7 +11,7 @@ from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detect
 from mimicmotion.files import require_writable, sha256_json
 from mimicmotion.pipelines import check_steps
 from mimicmotion.progress import Progress
-from mimicmotion.weights import find_lcm_file, weights_fingerprint, weights_sha256
+from mimicmotion.weights import SVD_DECODERS, decoder_sha256, find_lcm_file, weights_fingerprint, weights_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +32,18 @@ class Models:
         """
         check_steps(self.config)
         logger.info("%d weight files of the model are there", len(self.weights))
-        _ = self.detector_fingerprint
+        _ = self.detector_fingerprint, self.decoder_hash
         pose = self.config.pose
         if pose.save_folder and pose.backend != "file":
             require_writable(pose.save_folder)
 
     def resolve(self) -> None:
-        """Raises: UsageError or SetupError when the device or the precision asked for cannot be had."""
+        """Raises: UsageError or SetupError when the device, the precision or the decoder asked for cannot be had."""
         _ = self.device, self.dtype, self.vae_dtype
+        if self.decoder_hash:
+            from mimicmotion.weights import require_fitting_decoder
+
+            require_fitting_decoder(self.config)
 
     def check_lcm(self) -> None:
         """Raises: SetupError when the LCM weights cannot be applied; no other weights are read."""
@@ -95,6 +99,21 @@ class Models:
             digest = weights_sha256(find_lcm_file(path), self.config.runtime.verify_weights)
             hashes[f"lcm {number}"] = f"{digest}, scale {scale!r}"
         return hashes
+
+    @cached_property
+    def decoder_hash(self) -> str | None:
+        """What names the small decoder asked for; None for the model's own. Raises: SetupError when it is not there."""
+        return decoder_sha256(self.config.sampling.decoder, SVD_DECODERS, self.config.runtime.verify_weights)
+
+    @property
+    def decoder(self):
+        """What decodes latents piece by piece: the pipeline, or the small decoder asked for."""
+        if not self.decoder_hash:
+            return self.pipeline
+        from mimicmotion.weights import load_decoder
+
+        key = ("decoder", self.decoder_hash, str(self.device), str(self.vae_dtype))
+        return self.opened.once(key, lambda: load_decoder(self.config, self.device, self.vae_dtype))
 
     def _more_loras(self) -> list[tuple[str, float]]:
         """Path and scale of each LoRA after the first."""

@@ -38,7 +38,10 @@ def job_recipe(models: Models, job: Job) -> dict:
         raise InputError(f"{printable(error.filename or job.video)} cannot be read: {error.strerror}") from error
     detects = {"poses", "reference_pose"} - set(paths)
     detector = models.detector_fingerprint if detects else "poses from files"
-    return recipe(config, job.case, inputs, models.weights, detector)
+    made_from = recipe(config, job.case, inputs, models.weights, detector)
+    if models.decoder_hash:
+        made_from["settings"]["sampling"]["decoder"] = models.decoder_hash
+    return made_from
 
 
 def companions(models: Models, job: Job) -> list[Path]:

@@ -30,7 +30,6 @@ from mimicmotion.streaming.vae import (
     FRAMES_PER_LATENT,
     StreamingVAE,
     frame_count,
-    new_memory,
     to_uint8,
 )
 from mimicmotion.timing import StageClock
@@ -219,7 +218,7 @@ class StreamingGenerator:
         """Compiles each transformer block and the decoder; the first blocks then take minutes, later ones less."""
         for block in self.model.blocks:
             block.compile()
-        self.vae.vae.decoder.compile()
+        self.vae.decoder.compile()
 
     def save_state(self, state: StreamState, path: str | Path) -> None:
         """Writes a session to `path` (safetensors), from which `load_state` goes on with the same frames.
@@ -255,8 +254,7 @@ class StreamingGenerator:
 
         Raises: InputError when the file is damaged to any bit, cannot be read, or belongs to other weights or settings.
         """
-        slots = len(new_memory(self.vae.vae.decoder))
-        tensors, meta = read_session(Path(path), self.frames_per_block, slots)
+        tensors, meta = read_session(Path(path), self.frames_per_block, self.vae.memory_slots)
         if meta["fingerprint"] != self.fingerprint():
             raise InputError(f"{path} was saved with other weights or settings; start a new session")
         ratio = self.vae.spatial_ratio
@@ -280,7 +278,7 @@ class StreamingGenerator:
         """Digest of the settings and a sample of every weight: sessions move between equal generators."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
-            modules = (self.model, self.vae.vae, self.image_encoder.model)
+            modules = (self.model, *self.vae.modules, self.image_encoder.model)
             for module in modules:
                 for name, parameter in sorted(module.state_dict().items()):
                     flat = parameter.flatten()

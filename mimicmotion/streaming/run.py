@@ -46,7 +46,7 @@ from mimicmotion.streaming.recording import Recording
 from mimicmotion.streaming.texts import ENGLISH, Texts, texts_for
 from mimicmotion.streaming.vae import frame_count
 from mimicmotion.streaming.world import WorldConfig, read_world
-from mimicmotion.weights import weights_sha256
+from mimicmotion.weights import FULL, WAN_DECODERS, decoder_sha256, find_decoder, weights_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -199,9 +199,14 @@ def create_generator(config: Config, world: WorldConfig) -> StreamingGenerator:
     settings = config.streaming
     device = resolve_device(config.runtime.device)
     on_gpu = device.type == "cuda"
-    create = random_generator if settings.random_weights else load_generator
-    if config.runtime.verify_weights and not settings.random_weights:
-        verify_weights(world)
+    create = load_generator
+    if settings.random_weights:
+        create, decoder = random_generator, None if settings.decoder == FULL else settings.decoder
+    else:
+        decoder = find_decoder(settings.decoder, WAN_DECODERS)
+        if config.runtime.verify_weights:
+            verify_weights(world)
+            decoder_sha256(settings.decoder, WAN_DECODERS, anew=True)
     generator = create(
         world,
         device=device,
@@ -209,6 +214,7 @@ def create_generator(config: Config, world: WorldConfig) -> StreamingGenerator:
         encode_dtype=_dtype(settings.encode_dtype, "fp32", device),
         decode_dtype=_dtype(settings.decode_dtype, "fp16" if on_gpu else "fp32", device),
         attention_backend=settings.attention,
+        decoder=decoder,
     )
     if config.runtime.compile:
         generator.compile()

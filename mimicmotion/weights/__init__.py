@@ -4,6 +4,8 @@ lookup           which file of a folder has the weights; files that are no weigh
 hub              models of the hub: local copies first, mirrors, what is said when one is gated or out of reach
 model_files      which files a configured model has, and the hashes that name it; loads nothing
 manifest         the hashes that are known of weight files, noted or remembered
+decoder_files    which file a small decoder is, and the hash that names it; loads nothing
+tiny_decoders    small decoders: recognised, refused where they do not fit, loaded
 scales           weights in 8-bit floats: names and use of their scales
 tensors          one weight file: recognised, read tensor by tensor, assigned with every key checked
 loading          files -> pipeline on a device; splits a checkpoint by its keys' prefixes
@@ -26,6 +28,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "is_default_path",
             "require_embedded_model",
         ],
+        "decoder_files": ["FULL", "SVD_DECODERS", "TINY", "WAN_DECODERS", "decoder_sha256", "find_decoder"],
+        "tiny_decoders": ["load_tiny_decoder", "require_decoder_fits", "require_fitting_decoder"],
         "tensors": ["Tensors", "assign_weights", "open_tensors", "quiet_transformers"],
         "loading": ["SVD_VAES", "create_pipeline", "empty_unet", "load_decoder", "load_vae", "place_pipeline"],
         "lora": ["ADAPTER", "apply_lcm_weights", "check_lcm_weights", "find_svd_unet"],

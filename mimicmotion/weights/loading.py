@@ -16,6 +16,7 @@ from mimicmotion.modules import use_fast_operations
 from mimicmotion.weights.lookup import broken, find_weights, first_line, listing
 from mimicmotion.weights.model_files import CLIP_STEMS, POSE_NET_CONFIG, checkpoint_path, read_json, resolve_base
 from mimicmotion.weights.tensors import Tensors, assign_weights, open_tensors, quiet_transformers
+from mimicmotion.weights.tiny_decoders import load_tiny_decoder, require_fitting_decoder
 
 log = logging.getLogger(__name__)
 
@@ -74,15 +75,19 @@ def empty_unet(config):
 
 
 def load_decoder(config, device: str | torch.device | None = None, vae_dtype: str | torch.dtype | None = None):
-    """The VAE of the model that `config` names, by itself, as a StandaloneVae; no other network is loaded.
+    """What decodes latents for the model that `config` names: its VAE by itself, or the small decoder that
+    `config.sampling.decoder` asks for. It has `decode_in_chunks` as a pipeline has it; no other network is loaded.
 
     Arguments and errors are those of `create_pipeline`.
     """
-    from mimicmotion.pipelines import StandaloneVae
+    from mimicmotion.pipelines import StandaloneVae, TinyClipDecoder
 
     device = resolve_device("auto" if device is None else device)
+    dtype, path = _dtype(vae_dtype, device), require_fitting_decoder(config)
+    if path is not None and path.is_file():
+        return TinyClipDecoder(load_tiny_decoder(path, device, dtype), device, dtype)
     base = resolve_base(config.base_model_path, with_unet=False)
-    return StandaloneVae(load_vae(base / "vae", device, _dtype(vae_dtype, device)), device)
+    return StandaloneVae(load_vae(path or base / "vae", device, dtype), device)
 
 
 def place_pipeline(pipeline, device: str | torch.device, offload: str = "none", compile: bool = False) -> None:
