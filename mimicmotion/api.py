@@ -56,7 +56,7 @@ def animate(
     made_from = animator.recipe(job)
     clip = animator.prepare(job)
     latents = animator.sample(clip)
-    frames = np.concatenate(list(decode_frames(animator.models.pipeline, latents, config.sampling)))
+    frames = np.concatenate(list(decode_frames(animator.models.decoder, latents, config.sampling)))
     if output:
         animator.write(clip, latents, made_from)
         write_record(animator.models, clip, made_from)

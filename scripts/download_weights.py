@@ -1,14 +1,16 @@
 """Fetches the published weights and verifies them; run again, it continues where it stopped.
 
 python scripts/download_weights.py                   # MimicMotion's; says first how many GB; needs network
-python scripts/download_weights.py --only dwpose     # svd mimicmotion dwpose animatelcm matrixgame; needs network
+python scripts/download_weights.py --only dwpose     # svd mimicmotion animatelcm matrixgame decoders; needs network
 python scripts/download_weights.py --only ungated    # all of MimicMotion's that needs no account; needs network
 python scripts/download_weights.py --check           # verifies what is there, without a network; needs weights
 
 Stable Video Diffusion is gated: accept its licence on its page on huggingface.co while logged in, then run
 `hf auth login` on this machine. `--only svd` leaves its UNet out, which MimicMotion replaces; `--only animatelcm`
 brings it, since AnimateLCM's weights are applied as their difference to it. Where you have it already, in whatever
-layout, `--base_model_path` takes it, and `--only ungated` brings the rest.
+layout, `--base_model_path` takes it, and `--only ungated` brings the rest. `--only decoders` brings the small decoders
+that `--decoder tiny` takes. TAESDV, a better one for Stable Video Diffusion, is on no hub: put taesdv.pth of
+github.com/madebyollin/taesdv into the folder of the models, and `--decoder tiny` takes it instead of taesd.
 
 Where huggingface.co is out of reach, a mirror can be asked, such as hf-mirror.com:
 
@@ -102,8 +104,12 @@ SUBSETS = {
             ),
         ),
     ),
+    "decoders": (
+        Source("Kijai/WanVideo_comfy", "", ("taew2_1.safetensors",)),
+        Source("madebyollin/taesd", "taesd", ("config.json", "diffusion_pytorch_model.safetensors")),
+    ),
 }
-# The streaming world model is a product of its own and is fetched only when it is named.
+# The streaming world model is a product of its own, small decoders are a choice: fetched only when they are named.
 DEFAULT_SUBSETS = ("svd", "mimicmotion", "dwpose", "animatelcm")
 
 

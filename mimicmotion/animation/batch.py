@@ -17,7 +17,7 @@ from mimicmotion.gallery import refresh_page
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
 from mimicmotion.results import Job, RunLog, choose_shard, left_out, plan_jobs, recorded
 from mimicmotion.video import VideoSource, effective_stride, open_video, read_picture
-from mimicmotion.weights import without_network
+from mimicmotion.weights import FULL, without_network
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def dry_run(animator: Animator, jobs: list[Job]) -> int:
     # These are there on every machine; whether others are needs torch, and seconds.
     runtime = config.runtime
     plain = runtime.device in ("auto", "cpu") and {runtime.dtype, runtime.vae_dtype} <= {"auto", "fp32"}
-    plain = plain and runtime.offload == "none"
+    plain = plain and runtime.offload == "none" and config.sampling.decoder == FULL
     if not plain and not all(animator.is_finished(job) for job in jobs):
         animator.models.resolve()
     rows = [_dry_run_row(animator, job) for job in jobs]

@@ -13,6 +13,8 @@ from mimicmotion.files import require_writable, sha256_json
 from mimicmotion.pipelines import check_steps
 from mimicmotion.progress import Progress
 from mimicmotion.weights import (
+    SVD_DECODERS,
+    decoder_sha256,
     find_lcm_file,
     find_svd_unet,
     hash_ahead,
@@ -52,19 +54,21 @@ class Models:
             if known[path]:
                 weights_sha256(path)  # what it raises is said before any work
         logger.info("%d weight files of the model are there", len(files))
-        _ = self.detector_fingerprint
+        _ = self.detector_fingerprint, self.decoder_hash
         pose = self.config.pose
         if pose.save_folder and pose.backend != "file":
             require_writable(pose.save_folder)
 
     def resolve(self) -> None:
-        """Raises: UsageError or SetupError when the device or the precision asked for cannot be had, or the networks
-        cannot be placed there as asked.
+        """Raises: UsageError or SetupError when the device, the precision or the decoder asked for cannot be had, or
+        the networks cannot be placed there as asked.
         """
-        from mimicmotion.weights import check_placement
+        from mimicmotion.weights import check_placement, require_fitting_decoder
 
         _ = self.device, self.dtype, self.vae_dtype
         check_placement(self.device, self.config.runtime.offload, self.config.runtime.compile)
+        if self.decoder_hash:
+            require_fitting_decoder(self.config)
 
     def check_lcm(self) -> None:
         """The last check before the first job; large weight files that were never seen begin to be hashed behind it.
@@ -150,6 +154,21 @@ class Models:
         if of_a_base := next((file for file in files.values() if is_complete_unet(file)), None):
             files["lcm base"] = find_svd_unet(self._svd_base, of_a_base)
         return files
+
+    @cached_property
+    def decoder_hash(self) -> str | None:
+        """What names the small decoder asked for; None for the model's own. Raises: SetupError when it is not there."""
+        return decoder_sha256(self.config.sampling.decoder, SVD_DECODERS, self.config.runtime.verify_weights)
+
+    @property
+    def decoder(self):
+        """What decodes latents piece by piece: the pipeline, or the small decoder asked for."""
+        if not self.decoder_hash:
+            return self.pipeline
+        from mimicmotion.weights import load_decoder
+
+        key = ("decoder", self.decoder_hash, str(self.device), str(self.vae_dtype))
+        return self.opened.once(key, lambda: load_decoder(self.config, self.device, self.vae_dtype))
 
     def _more_loras(self) -> list[tuple[str, float]]:
         """Path and scale of each LoRA after the first."""

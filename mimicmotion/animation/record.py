@@ -50,7 +50,10 @@ def job_recipe(models: Models, job: Job, inputs: tuple[dict[str, str], str] | No
     Raises: InputError as `job_inputs`.
     """
     hashes, detector = inputs or job_inputs(models, job)
-    return recipe(models.config, job.case, hashes, models.weights, detector)
+    made_from = recipe(models.config, job.case, hashes, models.weights, detector)
+    if models.decoder_hash:
+        made_from["settings"]["sampling"]["decoder"] = models.decoder_hash
+    return made_from
 
 
 def companions(models: Models, job: Job) -> list[Path]:

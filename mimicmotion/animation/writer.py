@@ -18,6 +18,7 @@ from mimicmotion.pipelines import turbo_steps_and_guidance
 from mimicmotion.progress import Progress
 from mimicmotion.results import Job, Row, comparison_frames, contact_sheet, evenly_spaced, recipe_tag
 from mimicmotion.video import VideoWriter, open_video
+from mimicmotion.weights import FULL
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class ResultWriter:
         audio = clip.video.path if output.audio == "keep" and sound_fits(clip) else None
         tags = {"comment": recipe_tag(made_from)}
         with VideoWriter(job.output, job.case.fps, crf=output.crf, audio_from=audio, metadata=tags) as writer:
-            frames = written(writer, decode_frames(self.models.pipeline, latents, self.sampling))
+            frames = written(writer, decode_frames(self.models.decoder, latents, self.sampling))
             picks = self._follow(clip, frames, output.comparison)
         if output.contact_sheet:
             write_sheet(clip, picks, made_with(self.models.config, job), recipe_tag(made_from))
@@ -96,7 +97,8 @@ def written(writer: VideoWriter, pieces: Iterable[np.ndarray]) -> Iterator[np.nd
 def made_with(config: Config, job: Job) -> str:
     """The settings that a picture of the result should say."""
     steps, guidance = turbo_steps_and_guidance(config.turbo, job.case)
-    return f"{steps} steps, {config.turbo.scheduler}, guidance {guidance:g}, seed {job.case.seed}"
+    decoder = "" if config.sampling.decoder == FULL else f", decoder {Path(config.sampling.decoder).name}"
+    return f"{steps} steps, {config.turbo.scheduler}, guidance {guidance:g}, seed {job.case.seed}{decoder}"
 
 
 def write_sheet(clip: Clip, picks: list[np.ndarray], subtitle: str, comment: str) -> None:
@@ -132,13 +134,13 @@ def drawn_frame(drawn: DrawnPoses, index: int) -> np.ndarray:
 
 
 def decode_frames(
-    pipeline, latents: torch.Tensor, sampling: SamplingSettings, drop_first: int = 1
+    decoder, latents: torch.Tensor, sampling: SamplingSettings, drop_first: int = 1
 ) -> Iterator[np.ndarray]:
     """Decodes latents (1, frames, ...) to uint8 (n, height, width, 3) pieces, in order, rounded to nearest.
 
     The first `drop_first` frames, the reference's own, are decoded (the VAE needs them) and left out.
     """
-    for chunk in pipeline.decode_in_chunks(latents, sampling.decode_chunk_size, sampling.decode_overlap):
+    for chunk in decoder.decode_in_chunks(latents, sampling.decode_chunk_size, sampling.decode_overlap):
         frames = ((chunk[0] / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         dropped = min(drop_first, len(frames))
         drop_first -= dropped

@@ -63,6 +63,7 @@ DEVICE = (
     Flag("--compile", "runtime.compile", True, "compile the UNet (slow first call)"),
     Flag("--cfg_batch", "sampling.cfg_batch", str, "run both passes of guidance as one batch"),
     Flag("--tile_layout", "sampling.tile_layout", str, "where tiles start"),
+    Flag("--decoder", "sampling.decoder", str, "what makes frames of latents: full, tiny or a small decoder's path"),
     Flag("--decode_chunk_size", "sampling.decode_chunk_size", int, "frames per call of the VAE decoder"),
     Flag("--decode_overlap", "sampling.decode_overlap", int, "frames that neighbouring decoder chunks share and blend"),
 )
@@ -131,6 +132,8 @@ STREAMING = (
     Flag("--dtype", "runtime.dtype", str, "precision of transformer and CLIP; auto is bf16 on a GPU"),
     Flag("--encode_dtype", "streaming.encode_dtype", str, "precision of the VAE's encoder"),
     Flag("--decode_dtype", "streaming.decode_dtype", str, "precision of the VAE's decoder"),
+    Flag("--decoder", "streaming.decoder", str, "what makes frames of latents: full, tiny or a small decoder's path"),
     Flag("--attention", "streaming.attention", str, "a diffusers attention back end, such as flash or _flash_3"),
+    Flag("--overlap", "streaming.overlap", str, "decode a block while the next one is denoised; same frames"),
     Flag("--compile", "runtime.compile", True, "compile transformer and decoder (slow first blocks)"),
 )

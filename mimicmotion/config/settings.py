@@ -97,6 +97,7 @@ class SamplingSettings:
     image_embed_strength: float = setting(1.0, low=0, high=LARGEST_STRENGTH)  # factor on the reference's CLIP embedding
     tile_layout: str = setting("upstream", choices=("upstream", "even"))
     cfg_batch: str = setting("auto", choices=("auto", "on", "off"))
+    decoder: str = setting("full", file=True)  # of latents: the model's VAE, tiny: the published small one, or a path
     decode_chunk_size: int = setting(8, low=1, most=100_000)
     decode_overlap: int = setting(0, low=0, most=100_000)
 
@@ -174,7 +175,10 @@ class StreamingSettings:
     fps: float = setting(12.0, low=0.1, high=1000)  # of the written videos; the model is meant for up to 25
     encode_dtype: str = setting("auto", choices=PRECISIONS)  # of the VAE; fp32, since rollouts react to it
     decode_dtype: str = setting("auto", choices=PRECISIONS)  # fp16 on a GPU
+    decoder: str = setting("full", file=True)  # the VAE's, tiny: the published small one, or a path
     attention: str | None = None  # a diffusers attention back end; null: torch's own
+    # decode a block while the next is denoised, where actions are prepared; auto: on a GPU and with several cores
+    overlap: str = setting("auto", choices=("auto", "on", "off"))
     resume_from: str | None = setting(None, file=True)  # a session saved before
     save_state: str | None = None  # where to save the session at its end
     lang: str = setting("auto", choices=("auto", "en", "zh"))  # of an interactive session; auto: the terminal's

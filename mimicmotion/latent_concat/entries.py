@@ -167,8 +167,8 @@ def _shown(clip: ClipLatents, name: str) -> str:
 def settings_of(recipe: dict) -> dict:
     """The part of a result's recipe (see `sidecar.recipe`) that its latents depend on, as plain values."""
     settings = {name: dict(section) for name, section in recipe["settings"].items() if name != "output"}
-    for name in ("decode_chunk_size", "decode_overlap"):
-        settings["sampling"].pop(name)
+    for name in ("decode_chunk_size", "decode_overlap", "decoder"):
+        settings["sampling"].pop(name, None)
     return {**recipe, "settings": settings}
 
 

@@ -60,7 +60,7 @@ from mimicmotion.results import (
     write_sidecar,
 )
 from mimicmotion.video import VIDEO_SUFFIXES, find_videos, video_stem
-from mimicmotion.weights import load_decoder, vae_sha256
+from mimicmotion.weights import SVD_DECODERS, decoder_sha256, load_decoder, vae_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -305,6 +305,8 @@ def joined_recipe(config: Config, clips: list[ClipLatents]) -> dict:
         "output": {"crf": settings["output"]["crf"]},
         "runtime": {"vae_dtype": settings["runtime"]["vae_dtype"]},
     }
+    if decoder := decoder_sha256(config.sampling.decoder, SVD_DECODERS):
+        used["sampling"]["decoder"] = decoder
     # A bridge is sampled as the settings say; else no network but the VAE is asked.
     return whole | {"settings": used | {"bridge": settings} if config.latent_concat.bridge_frames else used}
 

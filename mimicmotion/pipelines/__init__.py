@@ -7,6 +7,7 @@ noise_levels          a scheduler asked for its levels; schedulers refused that 
 tiling                which frames a tile has
 tile_fusion           predictions of overlapping tiles weighted into one
 chunked_vae           latents -> frames in chunks, blended, again in float32 on overflow
+tiny_clip             the same by a small decoder
 schedulers            every sampler by name; a new one is entered here
 lcm_scheduler         AnimateLCM-SVD's stochastic consistency steps
 ays_scheduler         Euler steps at Align Your Steps' noise levels
@@ -20,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "pipeline_mimicmotion": ["MimicMotionPipeline", "squash_for_clip"],
         "chunked_vae": ["StandaloneVae"],
+        "tiny_clip": ["TinyClipDecoder"],
         "tiling": ["tile_windows"],
         "made_for": ["check_steps", "turbo_steps_and_guidance"],
         "schedulers": ["make_scheduler"],

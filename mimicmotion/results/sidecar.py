@@ -25,6 +25,7 @@ NO_PIXELS = {
     "save_folder", "folder", "model_det", "model_pose", "reader", "max_side", "max_pixels", "max_frames", "max_bytes",
     "ref_video_path", "ref_image_path", "lcm_lora_path", "lcm_base_path", "lcm_weight_name",
     "more_lora_paths", "more_lora_scales",  # their scales stand beside their hashes
+    "decoder",  # a small one's hash stands in its place
 }  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def write_video(models: Models, job: Job, latents: torch.Tensor, wanted: set[int
         VideoWriter(job.output, job.case.fps, crf=crf, metadata=tags) as writer,
         Progress("decoding", total, "frame") as bar,
     ):
-        for frames in decode_frames(models.pipeline, latents, models.config.sampling):
+        for frames in decode_frames(models.decoder, latents, models.config.sampling):
             writer.write(frames)
             bar.update(len(frames))
             kept |= {position + i: frame for i, frame in enumerate(frames) if position + i in wanted}

@@ -6,6 +6,7 @@ texts          what it asks and says, in English and in Chinese
 recording      a session's videos, written while it goes on
 overlay        keys and pointer drawn on frames: their places and colours
 generator      StreamingGenerator: action in, frames out; the session's state
+overlap        the same, a block decoded while the next is denoised
 session_file   a session in a file: checksum, what its values can be
 schedule       noise levels and steps of few-step flow matching
 model          the causal transformer
@@ -34,6 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "generator": ["StreamState", "StreamingGenerator"],
         "loading": ["load_clip", "load_generator", "load_model", "load_vae"],
         "model": ["PATCH", "CausalWanModel", "timestep_embedding", "unpatchify"],
+        "overlap": ["overlap_pays", "play_blocks"],
         "rope": ["action_rope", "rotate", "video_rope"],
         "run": ["run_benchmark", "run_causal", "run_streaming"],
         "schedule": ["make_scheduler"],

@@ -30,7 +30,6 @@ from mimicmotion.streaming.vae import (
     FRAMES_PER_LATENT,
     StreamingVAE,
     frame_count,
-    new_memory,
     to_uint8,
 )
 from mimicmotion.timing import StageClock
@@ -67,6 +66,16 @@ class StreamState:
     def advance(self, after: "StreamState") -> None:
         """Becomes `after`, of the same cache."""
         vars(self).update(vars(after))
+
+
+@dataclass(frozen=True)
+class DenoisedBlock:
+    """Clean latents (1, 16, F, h, w) of a block that ends before latent `end`, and the action frames up to there."""
+
+    latents: torch.Tensor
+    end: int
+    keyboard: torch.Tensor
+    mouse: torch.Tensor | None
 
 
 class StreamingGenerator:
@@ -133,17 +142,29 @@ class StreamingGenerator:
 
         Raises: as `step`.
         """
-        keyboard, mouse = self.action_history(state, action)
-        stage = clock.stage if clock else lambda _: contextlib.nullcontext()
+        stage = clock.stage if clock else _unclocked
         with stage("denoise"):
-            latents = self.denoise_block(state, keyboard, mouse)
+            block = self.denoise_next(state, action)
+        return self.decode_next(state, block, clock)
+
+    def denoise_next(self, state: StreamState, action: Actions) -> DenoisedBlock:
+        """The first half of `next_block`, for which the session's decoder need not have come as far as its model."""
+        keyboard, mouse = self.action_history(state, action)
+        latents = self.denoise_block(state, keyboard, mouse)
+        return DenoisedBlock(latents, state.start + self.frames_per_block, keyboard, mouse)
+
+    def decode_next(
+        self, state: StreamState, block: DenoisedBlock, clock: StageClock | None = None
+    ) -> tuple[np.ndarray, StreamState]:
+        """The second half of `next_block`; it may run in a thread of its own while the block after is denoised."""
+        stage = clock.stage if clock else _unclocked
         with stage("decode"):
-            frames, memory = self.vae.decode(latents, state.memory)
+            frames, memory = self.vae.decode(block.latents, state.memory)
         with stage("transport"):
-            _require_finite(latents, frames, state.start)
+            _require_finite(block.latents, frames, state.start)
             frames = to_uint8(frames[0])
-        start = state.start + self.frames_per_block
-        return frames.numpy(), replace(state, start=start, keyboard=keyboard, mouse=mouse, memory=memory)
+        after = replace(state, start=block.end, keyboard=block.keyboard, mouse=block.mouse, memory=memory)
+        return frames.numpy(), after
 
     def stream(
         self, image: Image.Image | np.ndarray, actions: Iterable[Actions], seed: int = 0
@@ -197,13 +218,20 @@ class StreamingGenerator:
         """Compiles each transformer block and the decoder; the first blocks then take minutes, later ones less."""
         for block in self.model.blocks:
             block.compile()
-        self.vae.vae.decoder.compile()
+        self.vae.decoder.compile()
 
     def save_state(self, state: StreamState, path: str | Path) -> None:
         """Writes a session to `path` (safetensors), from which `load_state` goes on with the same frames.
 
         The file has a checksum over all of it.
+
+        Raises: MimicMotionError for a session whose cache is further ahead of its frames than one block.
         """
+        if state.cache.end not in (None, state.start, state.start + self.frames_per_block):
+            raise MimicMotionError(
+                f"the session at latent {state.start} cannot be saved: it was cut off between two of its blocks, and "
+                "what it needs to go on from there is no longer in its memory"
+            )
         tensors = {f"cache.{name}": tensor for name, tensor in state.cache.tensors().items()}
         tensors |= {"cond": state.cond}
         tensors |= {name: tensor for name in ("keyboard", "mouse") if (tensor := getattr(state, name)) is not None}
@@ -226,8 +254,7 @@ class StreamingGenerator:
 
         Raises: InputError when the file is damaged to any bit, cannot be read, or belongs to other weights or settings.
         """
-        slots = len(new_memory(self.vae.vae.decoder))
-        tensors, meta = read_session(Path(path), self.frames_per_block, slots)
+        tensors, meta = read_session(Path(path), self.frames_per_block, self.vae.memory_slots)
         if meta["fingerprint"] != self.fingerprint():
             raise InputError(f"{path} was saved with other weights or settings; start a new session")
         ratio = self.vae.spatial_ratio
@@ -251,7 +278,7 @@ class StreamingGenerator:
         """Digest of the settings and a sample of every weight: sessions move between equal generators."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
-            modules = (self.model, self.vae.vae, self.image_encoder.model)
+            modules = (self.model, *self.vae.modules, self.image_encoder.model)
             for module in modules:
                 for name, parameter in sorted(module.state_dict().items()):
                     flat = parameter.flatten()
@@ -360,6 +387,10 @@ def load_image(path: str | Path, settings: ReferenceSettings | None = None) -> I
     for note in picture.notes:
         logger.warning("%s: %s", path, note)
     return Image.fromarray(picture.pixels)
+
+
+def _unclocked(_: str) -> contextlib.AbstractContextManager:
+    return contextlib.nullcontext()
 
 
 def _require_finite(latents: torch.Tensor, frames: torch.Tensor, start: int) -> None:

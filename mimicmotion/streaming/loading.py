@@ -7,15 +7,25 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mimicmotion.modules import TAEHV, TinyDecoder
 from mimicmotion.streaming.actions import get_mode
 from mimicmotion.streaming.attention import require_backend
 from mimicmotion.streaming.generator import StreamingGenerator
 from mimicmotion.streaming.model import CausalWanModel, WanParams
 from mimicmotion.streaming.world import WorldConfig
-from mimicmotion.weights import Tensors, assign_weights, listing, open_tensors, strip_prefix
+from mimicmotion.weights import (
+    Tensors,
+    assign_weights,
+    listing,
+    load_tiny_decoder,
+    open_tensors,
+    require_decoder_fits,
+    strip_prefix,
+)
 
 logger = logging.getLogger(__name__)
 
+PUBLISHED_WIDTHS = (256, 128, 64, 64)  # of the small decoder for Wan 2.1
 WRAPPER_PREFIX = "model."
 WAN_VAE_KEY = "conv1.weight"  # only in the layout of Wan2.1_VAE.pth
 QK_NORMS = (
@@ -34,16 +44,20 @@ def load_generator(
     encode_dtype: torch.dtype = torch.float32,
     decode_dtype: torch.dtype = torch.float32,
     attention_backend: str | None = None,
+    decoder: Path | None = None,
 ) -> StreamingGenerator:
     """The generator that `world` describes, with its weights on `device`.
 
-    `dtype` is that of the transformer and the image encoder; the two halves of the VAE have their own.
+    `dtype` is that of the transformer and the image encoder; the two halves of the VAE have their own. `decoder` is the
+    file of a small decoder to be used instead of the VAE's.
 
     Raises: UsageError for sizes that do not fit, SetupError for missing, damaged or wrong weight files.
     """
     device = torch.device(device)
     get_mode(world.mode)
     require_backend(attention_backend, device, dtype)
+    if decoder is not None:
+        require_decoder_fits(decoder, *_latents_of(world))
     if world.tiny_seed is not None:
         from mimicmotion.streaming.tiny import ensure_weights
 
@@ -52,7 +66,8 @@ def load_generator(
     model = load_model(folder / world.model_file, world.model, device, dtype)
     vae = load_vae(folder / world.vae_file, world.vae, device)
     clip = load_clip(folder / world.clip_file, world.clip, device, dtype)
-    return _assemble(world, model, vae, clip, encode_dtype, decode_dtype, attention_backend)
+    tiny = decoder and load_tiny_decoder(decoder, device, decode_dtype)
+    return _assemble(world, model, vae, clip, encode_dtype, decode_dtype, attention_backend, tiny)
 
 
 def random_generator(
@@ -63,8 +78,11 @@ def random_generator(
     encode_dtype: torch.dtype = torch.float32,
     decode_dtype: torch.dtype = torch.float32,
     attention_backend: str | None = None,
+    decoder: object = None,
 ) -> StreamingGenerator:
-    """As `load_generator` with weights drawn on `device` and no file read: for timing the published sizes."""
+    """As `load_generator` with weights drawn on `device` and no file read: for timing the published sizes, which a
+    small `decoder` that is asked for has as well.
+    """
     from diffusers import AutoencoderKLWan
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
@@ -75,12 +93,25 @@ def random_generator(
         model = CausalWanModel.from_config(world.model)
         vae = AutoencoderKLWan(**world.vae)
         clip = CLIPVisionModel(CLIPVisionConfig(**world.clip))
-    for module, module_dtype in ((model, dtype), (vae, torch.float32), (clip, dtype)):
+        tiny = TinyDecoder(TAEHV, vae.config.z_dim, PUBLISHED_WIDTHS) if decoder is not None else None
+    drawn = [(model, dtype), (vae, torch.float32), (clip, dtype)] + ([(tiny, decode_dtype)] if tiny else [])
+    for module, module_dtype in drawn:
         module.to(module_dtype).to_empty(device=device)
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=1 / max(parameter[0].numel(), 1) ** 0.5)
     _count_positions(clip, device)
-    return _assemble(world, model, vae, clip, encode_dtype, decode_dtype, attention_backend)
+    return _assemble(world, model, vae, clip, encode_dtype, decode_dtype, attention_backend, tiny)
+
+
+def _latents_of(world: WorldConfig) -> tuple[int, int, int]:
+    """Channels, pixels along a side and frames of a latent of the world's VAE."""
+    from diffusers import AutoencoderKLWan
+
+    from mimicmotion.streaming.vae import FRAMES_PER_LATENT
+
+    with torch.device("meta"):
+        config = AutoencoderKLWan(**world.vae).config
+    return config.z_dim, 2 ** (len(config.dim_mult) - 1), FRAMES_PER_LATENT
 
 
 def _assemble(
@@ -91,6 +122,7 @@ def _assemble(
     encode_dtype: torch.dtype,
     decode_dtype: torch.dtype,
     attention_backend: str | None,
+    tiny: TinyDecoder | None,
 ) -> StreamingGenerator:
     from mimicmotion.streaming.clip import ImageEncoder
     from mimicmotion.streaming.vae import StreamingVAE
@@ -98,7 +130,7 @@ def _assemble(
     model.set_attention_backend(attention_backend)
     return StreamingGenerator(
         model,
-        StreamingVAE(vae, encode_dtype, decode_dtype),
+        StreamingVAE(vae, encode_dtype, decode_dtype, tiny),
         ImageEncoder(clip),
         get_mode(world.mode),
         height=world.height,

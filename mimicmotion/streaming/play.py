@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from mimicmotion.cli import ask, interrupts_deferred, say
@@ -16,6 +17,7 @@ from mimicmotion.config import ReferenceSettings
 from mimicmotion.errors import InputError
 from mimicmotion.streaming.actions import ActionMode, Actions, HeldKeysError, encode, help_line
 from mimicmotion.streaming.generator import StreamingGenerator, StreamState, load_image
+from mimicmotion.streaming.overlap import play_blocks
 from mimicmotion.streaming.recording import Recording
 from mimicmotion.streaming.texts import ENGLISH, Texts
 
@@ -30,12 +32,17 @@ class Terminal:
 
 
 def play_batch(
-    generator: StreamingGenerator, state: StreamState, recording: Recording, actions: Iterable[Actions]
+    generator: StreamingGenerator,
+    state: StreamState,
+    recording: Recording,
+    actions: Iterable[Actions],
+    overlap: bool = False,
 ) -> None:
-    """Records one block for each of `actions`. Raises: as the generator and the recording."""
+    """Records a block for each of `actions`; `overlap` as `play_blocks`. Raises: as the generator and the recording."""
     with recording:
-        for action in actions:
-            recording.add(generator.step(state, action), action)
+        for action, frames, after in play_blocks(generator, state, actions, overlap):
+            recording.add(frames, action)
+            state.advance(after)
 
 
 def play_session(
@@ -45,17 +52,21 @@ def play_session(
     terminal: Terminal,
     actions: Iterator[Actions] | None = None,
     blocks: int | None = None,
+    overlap: bool = False,
 ) -> EOFError | KeyboardInterrupt | None:
     """Plays block after block, showing each at once; what ended the session early, or None.
 
     Actions are asked for, or taken from `actions` without questions until they run out. `blocks` ends the session
-    by itself. However it ends, the recording has every block that was finished.
+    by itself; `overlap` decodes beside denoising where actions are given. However it ends, the recording has every
+    block that was finished.
     """
-    ended = None
+    ended, made = None, None
+    if actions is not None:
+        made = play_blocks(generator, state, itertools.islice(actions, blocks), overlap)
     with recording:
         try:
             for _ in itertools.count() if blocks is None else range(blocks):
-                if not _play_block(generator, state, recording, terminal, actions):
+                if not _play_block(generator, state, recording, terminal, made):
                     break
         except (EOFError, KeyboardInterrupt) as end:
             ended = end
@@ -71,25 +82,25 @@ def _play_block(
     state: StreamState,
     recording: Recording,
     terminal: Terminal,
-    actions: Iterator[Actions] | None,
+    made: Iterator[tuple[Actions, np.ndarray, StreamState]] | None,
 ) -> bool:
-    """One block; False when there is to be no next one."""
+    """One block, the next of `made` or of an action that is asked for; False when there is to be no next one."""
     size, first, texts = generator.frames_per_block, state.start, terminal.texts
-    if actions is None:
+    if made is None:
         terminal.say(texts.block.format(number=first // size, first=first, last=first + size - 1))
         action = ask_action(generator.mode, terminal)
+        frames, after = generator.next_block(state, action)
     else:
-        action = next(actions, None)
+        action, frames, after = next(made, (None, None, None))
     if action is None:
         return False
-    frames, after = generator.next_block(state, action)
     # A block that the session has and its videos have not would be a gap when the session goes on.
     with interrupts_deferred():
         recording.add(frames, action)
         state.advance(after)
         path = recording.write_current(frames)
     terminal.say(texts.saved_block.format(path=path, frames=len(frames), total=recording.frames))
-    return actions is not None or not _says_no(terminal.ask(texts.go_on))
+    return made is not None or not _says_no(terminal.ask(texts.go_on))
 
 
 def ask_action(mode: ActionMode, terminal: Terminal) -> Actions:

@@ -40,12 +40,13 @@ from mimicmotion.streaming.actions import (
 from mimicmotion.streaming.benchmark import as_table, measure
 from mimicmotion.streaming.generator import StreamingGenerator, StreamState, load_image
 from mimicmotion.streaming.loading import load_generator, random_generator
+from mimicmotion.streaming.overlap import overlap_pays
 from mimicmotion.streaming.play import Terminal, ask_image, ask_to_stop, play_batch, play_session
 from mimicmotion.streaming.recording import Recording
 from mimicmotion.streaming.texts import ENGLISH, Texts, texts_for
 from mimicmotion.streaming.vae import frame_count
 from mimicmotion.streaming.world import WorldConfig, read_world
-from mimicmotion.weights import weights_sha256
+from mimicmotion.weights import FULL, WAN_DECODERS, decoder_sha256, find_decoder, weights_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ def run_causal(config: Config) -> int:
     actions = itertools.islice(by_block(frames, generator.mode, world.frames_per_block), blocks)
     state = generator.start(image, settings.seed)
     with recorded(config.output.output_dir, config) as log:
-        play_batch(generator, state, recording, track(actions, "generating", blocks, "block"))
+        actions = track(actions, "generating", blocks, "block")
+        play_batch(generator, state, recording, actions, overlaps(config, generator))
         report(recording, generator, config, Path(settings.image))
         log.item(output=str(recording.clean_path), status="done", frames=recording.frames)
     return 0
@@ -129,7 +131,7 @@ def run_session(
     """Plays one session, then writes its record and saves it if asked for; what ended it early, as `play_session`."""
     settings, first = config.streaming, state.start
     recording = make_recording(config, world, writable_stem(begun_from.stem))
-    end = play_session(generator, state, recording, terminal, actions, blocks)
+    end = play_session(generator, state, recording, terminal, actions, blocks, overlaps(config, generator))
     with interrupts_deferred():
         try:
             report(recording, generator, config, begun_from, first, terminal.texts)
@@ -197,9 +199,14 @@ def create_generator(config: Config, world: WorldConfig) -> StreamingGenerator:
     settings = config.streaming
     device = resolve_device(config.runtime.device)
     on_gpu = device.type == "cuda"
-    create = random_generator if settings.random_weights else load_generator
-    if config.runtime.verify_weights and not settings.random_weights:
-        verify_weights(world)
+    create = load_generator
+    if settings.random_weights:
+        create, decoder = random_generator, None if settings.decoder == FULL else settings.decoder
+    else:
+        decoder = find_decoder(settings.decoder, WAN_DECODERS)
+        if config.runtime.verify_weights:
+            verify_weights(world)
+            decoder_sha256(settings.decoder, WAN_DECODERS, anew=True)
     generator = create(
         world,
         device=device,
@@ -207,10 +214,17 @@ def create_generator(config: Config, world: WorldConfig) -> StreamingGenerator:
         encode_dtype=_dtype(settings.encode_dtype, "fp32", device),
         decode_dtype=_dtype(settings.decode_dtype, "fp16" if on_gpu else "fp32", device),
         attention_backend=settings.attention,
+        decoder=decoder,
     )
     if config.runtime.compile:
         generator.compile()
     return generator
+
+
+def overlaps(config: Config, generator: StreamingGenerator) -> bool:
+    """Whether a block is to be decoded while the next one is denoised."""
+    asked = config.streaming.overlap
+    return overlap_pays(generator.model.device) if asked == "auto" else asked == "on"
 
 
 def verify_weights(world: WorldConfig) -> None:

@@ -107,7 +107,7 @@ def _check_position(meta: dict, size: int, slots: int) -> None:
     if not begun and (start, first, end) != (0, None, None):
         raise ValueError(f"its cache holds latents {first} to {end}, but the next one is {start}")
     if meta["memory"] != (slots if start else 0):
-        raise ValueError(f"it has {meta['memory']} memory slots; the decoder has {slots}")
+        raise ValueError(f"it has {meta['memory']} memory slots, the decoder {slots}; another --decoder made it?")
     marks = meta["repeat_marks"]
     if any(type(mark) is not int or not 0 <= mark < meta["memory"] for mark in marks) or len(set(marks)) < len(marks):
         raise ValueError("its repeat marks are not slots of the decoder's memory")

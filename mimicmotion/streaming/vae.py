@@ -1,4 +1,4 @@
-"""The Wan VAE by the block: diffusers' AutoencoderKLWan with its memory held by the session.
+"""The Wan VAE by the block: diffusers' AutoencoderKLWan with its memory held by the session, or a small decoder's.
 
 The first latent is one frame, each later one four, so a block of three gives 9 frames and then 12. Latents here are
 in the model's convention, (posterior mean - mean) / std.
@@ -8,6 +8,8 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 from torch import nn
+
+from mimicmotion.modules import TinyDecoder, use_fast_operations
 
 FRAMES_PER_LATENT = 4
 # With the temporal layout of the Wan VAE, condition latents from number 29 on no longer depend on the image.
@@ -25,7 +27,8 @@ class StreamingVAE:
     """Encodes the image condition and decodes blocks. Holds weights only.
 
     encode_dtype and decode_dtype set the precision of the two halves apart from each other. Rollouts were found to
-    react strongly to the precision of encoding (FastVideo's measurements), little to that of decoding.
+    react strongly to the precision of encoding (FastVideo's measurements), little to that of decoding. A `tiny` decoder
+    takes the place of the VAE's own, which gives its memory back.
     """
 
     def __init__(
@@ -33,15 +36,15 @@ class StreamingVAE:
         vae: AutoencoderKLWan,
         encode_dtype: torch.dtype = torch.float32,
         decode_dtype: torch.dtype = torch.float32,
+        tiny: TinyDecoder | None = None,
     ) -> None:
-        self.vae = vae.eval().requires_grad_(False)
+        self.vae = use_fast_operations(vae.eval().requires_grad_(False))
         self.encode_dtype, self.decode_dtype = encode_dtype, decode_dtype
-        for module, dtype in (
-            (vae.encoder, encode_dtype),
-            (vae.quant_conv, encode_dtype),
-            (vae.decoder, decode_dtype),
-            (vae.post_quant_conv, decode_dtype),
-        ):
+        self.tiny = tiny
+        if tiny is not None:
+            vae.decoder = vae.post_quant_conv = None
+        halves = ((vae.encoder, vae.quant_conv), encode_dtype), ((self.decoder, vae.post_quant_conv), decode_dtype)
+        for module, dtype in ((module, dtype) for modules, dtype in halves for module in modules if module is not None):
             module.to(dtype)
         self.mean, self.std = (
             torch.tensor(values, device=self.device).view(1, -1, 1, 1, 1)
@@ -52,6 +55,21 @@ class StreamingVAE:
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.vae.quant_conv.weight.device
+
+    @property
+    def decoder(self) -> nn.Module:
+        """What makes frames: the VAE's own decoder or the small one."""
+        return self.vae.decoder if self.tiny is None else self.tiny
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """All networks here."""
+        return (self.vae,) if self.tiny is None else (self.vae, self.tiny)
+
+    @property
+    def memory_slots(self) -> int:
+        """How many entries the decoder's memory has."""
+        return len(new_memory(self.decoder)) if self.tiny is None else self.tiny.memory_slots
 
     @property
     def spatial_ratio(self) -> int:
@@ -79,6 +97,10 @@ class StreamingVAE:
         `memory` None starts a session: N = 1 + 4 (F - 1); later N = 4 F. The memory passed in is not changed, so a
         call that was interrupted can be repeated.
         """
+        if self.tiny is not None:
+            # (B, C, F, h, w) -> (B, F, C, h, w) and back
+            frames, memory = self.tiny(latents.to(self.device, self.decode_dtype).movedim(1, 2), memory)
+            return frames.movedim(2, 1).clamp(-1, 1), memory
         first = memory is None
         memory = new_memory(self.vae.decoder) if first else list(memory)
         z = (latents.to(self.device, torch.float32) * self.std + self.mean).to(self.decode_dtype)

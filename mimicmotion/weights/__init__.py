@@ -6,6 +6,8 @@ model_files      which files a configured model has, and the hashes that name it
 manifest         the hashes that are known of weight files, noted or remembered
 layouts          what training and other tools put around the names of a network's tensors
 original_svd     Stable Video Diffusion in the one file of its first publication: its names for diffusers' networks
+decoder_files    which file a small decoder is, and the hash that names it; loads nothing
+tiny_decoders    small decoders: recognised, refused where they do not fit, loaded
 scales           weights in 8-bit floats: names and use of their scales
 tensors          one weight file: recognised, read tensor by tensor, assigned with every key checked
 loading          files -> pipeline on a device; splits a checkpoint by its keys' prefixes
@@ -29,6 +31,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "is_default_path",
             "require_embedded_model",
         ],
+        "decoder_files": ["FULL", "SVD_DECODERS", "TINY", "WAN_DECODERS", "decoder_sha256", "find_decoder"],
+        "tiny_decoders": ["load_tiny_decoder", "require_decoder_fits", "require_fitting_decoder"],
         "tensors": ["Tensors", "assign_weights", "open_tensors", "quiet_transformers"],
         "loading": [
             "SVD_VAES",

@@ -12,6 +12,7 @@ import torch
 
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.errors import SetupError, UsageError
+from mimicmotion.modules import use_fast_operations
 from mimicmotion.weights.layouts import POSE_NET_PREFIXES, plain_name, plainly_named
 from mimicmotion.weights.lookup import broken, first_line, is_index, listing
 from mimicmotion.weights.model_files import (
@@ -26,6 +27,7 @@ from mimicmotion.weights.model_files import (
 )
 from mimicmotion.weights.original_svd import image_encoder_of, is_original_unet, unet_of, vae_of
 from mimicmotion.weights.tensors import Tensors, assign_weights, open_tensors, quiet_transformers
+from mimicmotion.weights.tiny_decoders import load_tiny_decoder, require_fitting_decoder
 
 log = logging.getLogger(__name__)
 
@@ -86,15 +88,20 @@ def empty_unet(config):
 
 
 def load_decoder(config, device: str | torch.device | None = None, vae_dtype: str | torch.dtype | None = None):
-    """The VAE of the model that `config` names, by itself, as a StandaloneVae; no other network is loaded.
+    """What decodes latents for the model that `config` names: its VAE by itself, or the small decoder that
+    `config.sampling.decoder` asks for. It has `decode_in_chunks` as a pipeline has it; no other network is loaded.
 
     Arguments and errors are those of `create_pipeline`.
     """
-    from mimicmotion.pipelines import StandaloneVae
+    from mimicmotion.pipelines import StandaloneVae, TinyClipDecoder
 
     device = resolve_device("auto" if device is None else device)
+    dtype, path = _dtype(vae_dtype, device), require_fitting_decoder(config)
+    if path is not None and path.is_file():
+        return TinyClipDecoder(load_tiny_decoder(path, device, dtype), device, dtype)
     base = resolve_base(config.base_model_path, with_unet=False)
-    return StandaloneVae(load_vae(base if base.is_file() else base / "vae", device, _dtype(vae_dtype, device)), device)
+    place = path or (base if base.is_file() else base / "vae")
+    return StandaloneVae(load_vae(place, device, dtype), device)
 
 
 def check_placement(device: torch.device, offload: str = "none", compile: bool = False) -> None:
@@ -157,7 +164,7 @@ def load_networks(
         extras = sorted(set(tensors) - set(module.state_dict()))
         if extras:
             log.warning("%s: %s weights that the model does not have: %s", tensors.path, what, listing(extras))
-    return unet, pose_net
+    return use_fast_operations(unet), pose_net
 
 
 def split_checkpoint(tensors: Tensors, unet_names: Collection[str] = ()) -> tuple[Tensors, Tensors]:
@@ -206,8 +213,10 @@ def load_vae(place: Path, device: torch.device, dtype: torch.dtype, classes: tup
     cls, tensors = getattr(diffusers, name), open_tensors(file)
     if place.is_file() or tensors.scales or is_index(file):
         rename = vae_of if place.is_file() else _by_the_networks_names
-        return _assigned(lambda: _from_config(cls, config, path.parent), tensors, rename, device, dtype, "VAE")
-    return _from_pretrained(cls, tensors, device, dtype, "VAE", "torch_dtype")
+        vae = _assigned(lambda: _from_config(cls, config, path.parent), tensors, rename, device, dtype, "VAE")
+    else:
+        vae = _from_pretrained(cls, tensors, device, dtype, "VAE", "torch_dtype")
+    return use_fast_operations(vae)
 
 
 def load_image_encoder(base: Path, device: torch.device, dtype: torch.dtype):

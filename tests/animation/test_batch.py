@@ -21,11 +21,13 @@ from mimicmotion.animation.record import damage
 from mimicmotion.config import VideoSettings, load_config
 from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.files import sha256_file
+from mimicmotion.modules import TAEHV, TAESDV
 from mimicmotion.results import plan_jobs
 from mimicmotion.video import open_video
 from mimicmotion.video.probe import probe_video
 from mimicmotion.weights import create_pipeline
 from tests.conftest import HANG_SECONDS, dancing_poses, last_items, wait_for_line, write_clip, write_pose_file
+from tests.tiny_decoders import write_decoder
 from tests.video.clips import make_clip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +92,36 @@ def test_frames_are_the_pipelines_own_without_the_reference(project):
     written = np.stack([frame for _, frame in open_video(job.output).frames()])
     # 4:2:0 colour averages 2 x 2 pixels, so only brightness is held against the frames.
     assert np.abs(written.mean(axis=3) - expected.mean(axis=3)).mean() < 6
+
+
+def test_a_small_decoder_makes_the_frames_and_is_part_of_the_recipe(project, tmp_path):
+    network = write_decoder(tmp_path / "tiny.pth", TAESDV)
+    tiny, video = f"sampling.decoder={tmp_path / 'tiny.pth'}", "batch.videos=[a.mp4]"
+    animator = Animator(settings(project, tiny, video))
+    assert animate_folder(animator.config, animator) == 0
+    job = plan_jobs(animator.config)[0]
+    assert record(project)["settings"]["sampling"]["decoder"] == sha256_file(tmp_path / "tiny.pth")
+    plain = Animator(settings(project, video)).recipe(job)
+    assert "decoder" not in plain["settings"]["sampling"] and plain["weights"] == record(project)["weights"]
+    latents = animator.sample(animator.prepare(job))
+    with torch.no_grad():
+        expected = network(latents)[0]
+    found = torch.cat(list(animator.models.decoder.decode_in_chunks(latents, 3)), dim=1)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert run(project, tiny, video) == 0
+    assert summary(project)["a.mp4"] == "skipped"
+    with pytest.raises(UsageError, match="sampling.decoder"):
+        run(project, video)
+
+
+def test_a_decoder_that_does_not_fit_ends_a_run_before_it_begins(project, tmp_path, monkeypatch):
+    monkeypatch.setattr("mimicmotion.weights.create_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    write_decoder(tmp_path / "tiny.pth", TAEHV)
+    for dry in ("false", "true"):
+        with pytest.raises(UsageError, match="16 channels"):
+            run(project, f"sampling.decoder={tmp_path / 'tiny.pth'}", f"output.dry_run={dry}")
+        with pytest.raises(SetupError, match="decoder not found"):
+            run(project, "sampling.decoder=nowhere.pth", f"output.dry_run={dry}")
 
 
 def test_a_second_run_skips_and_changes_nothing(project, monkeypatch):

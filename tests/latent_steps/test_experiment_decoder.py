@@ -132,7 +132,8 @@ def test_wan_latents_are_decoded_with_mean_and_deviation(models):
     mean, std = (torch.tensor(values).reshape(1, 4, 1, 1, 1) for values in (WAN_MEAN, WAN_STD))
     with torch.no_grad():
         expected = vae.decode(torch.from_numpy(array).float() * std + mean).sample[0].permute(1, 2, 3, 0)
-    np.testing.assert_array_equal(frames, ((expected / 2 + 0.5).clamp(0, 1) * 255).round().numpy())
+    levels = ((expected / 2 + 0.5).clamp(0, 1) * 255).numpy()
+    np.testing.assert_allclose(frames, levels, rtol=0, atol=0.502)  # rounded, by operations that round otherwise
     assert frames.std() > 1
 
 

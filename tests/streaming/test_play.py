@@ -134,10 +134,11 @@ def test_an_interrupted_session_goes_on_without_a_gap(generator, picture, tmp_pa
         return original(*args, **kwargs)
 
     monkeypatch.setattr(owner, call, interrupt)
-    state, recording = generator.start(picture, 0), record(tmp_path, generator)
-    actions = iter([encode(generator.mode, "W")] * 3)
+    state, recording, terminal = generator.start(picture, 0), record(tmp_path, generator), Script().terminal
+    actions, overlap = iter([encode(generator.mode, "W")] * 3), name != "SIGHUP"
     with interrupts_raised():
-        assert isinstance(play_session(generator, state, recording, Script().terminal, actions), KeyboardInterrupt)
+        end = play_session(generator, state, recording, terminal, actions, overlap=overlap)
+    assert isinstance(end, KeyboardInterrupt)
     frames = count(tmp_path / "walk.mp4")
     assert frames == count(tmp_path / "walk_icon.mp4") == recording.frames == state.frames_done
     assert sum(taken["frames"] for taken in recording.actions_taken) == frames

@@ -13,6 +13,8 @@ import pytest
 from mimicmotion.config import load_config
 from mimicmotion.errors import InputError, SetupError, UsageError
 from mimicmotion.files import sha256_file
+from mimicmotion.modules import TAEHV, TAESDV
+from mimicmotion.streaming import loading
 from mimicmotion.streaming import run as run_module
 from mimicmotion.streaming.benchmark import percentiles, rates
 from mimicmotion.streaming.run import latents_for, run_benchmark, run_causal, run_streaming
@@ -20,6 +22,7 @@ from mimicmotion.streaming.tiny import ensure_weights
 from tests.conftest import HANG_SECONDS, wait_for_file
 from tests.streaming.micro import micro_world
 from tests.streaming.test_play import Script, count, names
+from tests.tiny_decoders import write_decoder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -199,6 +202,29 @@ def test_weights_that_are_not_what_was_noted_end_a_run_before_it_begins(tmp_path
     monkeypatch.setattr(run_module, "load_generator", lambda *a, **k: pytest.fail("loaded"))
     with pytest.raises(SetupError, match=path.name):
         run_causal(config)
+
+
+def test_a_small_decoder_takes_the_place_of_the_vaes(settings, tmp_path):
+    decoder, state = str(tmp_path / "tiny.safetensors"), str(tmp_path / "walk.safetensors")
+    write_decoder(Path(decoder), TAEHV)
+    run_streaming(settings(actions="bench", max_latents=9, decoder=decoder))
+    expected = frames_of(tmp_path / "out" / "first_frame_current.mp4")
+    assert count(tmp_path / "out" / "first_frame.mp4") == 33
+    assert json.loads((tmp_path / "out" / "first_frame.json").read_text())["settings"]["decoder"] == decoder
+    run_streaming(settings(actions="bench", max_latents=6, decoder=decoder, save_state=state))
+    with pytest.raises(InputError, match="another --decoder"):
+        run_streaming(settings(actions="bench", max_latents=3, resume_from=state))
+    run_streaming(settings(actions="bench", max_latents=3, decoder=decoder, resume_from=state))
+    assert frames_of(tmp_path / "out" / "walk_current.mp4") == expected
+
+
+def test_a_decoder_that_does_not_fit_is_refused_before_models_load(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "load_model", lambda *a: pytest.fail("loaded"))
+    write_decoder(tmp_path / "tiny.pth", TAESDV)
+    with pytest.raises(UsageError, match="4 channels"):
+        run_causal(settings(num_latents=3, decoder=str(tmp_path / "tiny.pth")))
+    with pytest.raises(SetupError, match="decoder not found"):
+        run_causal(settings(num_latents=3, decoder="nowhere.pth"))
 
 
 def test_rates_are_frames_over_seconds():
