@@ -144,6 +144,7 @@ def dry_run(animator: Animator, jobs: list[Job]) -> int:
     # These are there on every machine; whether others are needs torch, and seconds.
     runtime = config.runtime
     plain = runtime.device in ("auto", "cpu") and {runtime.dtype, runtime.vae_dtype} <= {"auto", "fp32"}
+    plain = plain and config.speed.attention == "native"
     if not plain and not all(animator.is_finished(job) for job in jobs):
         animator.models.resolve()
     rows = [_dry_run_row(animator, job) for job in jobs]

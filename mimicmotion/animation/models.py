@@ -2,9 +2,11 @@
 
 import copy
 import logging
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
+from mimicmotion.acceleration import check_acceleration, chosen_acceleration
 from mimicmotion.animation.opened import Networks, Opened
 from mimicmotion.config import Config
 from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detector
@@ -27,10 +29,11 @@ class Models:
         self.config, self.opened = config, opened or Opened()
 
     def check(self) -> None:
-        """Raises: UsageError for steps that the scheduler cannot do, SetupError when weights or a pose backend are
-        missing or poses cannot be saved; before any work is done.
+        """Raises: UsageError for steps that the scheduler cannot do and settings that exclude each other, SetupError when
+        weights, a pose backend or an attention kernel are missing or poses cannot be saved; before any work is done.
         """
         check_steps(self.config)
+        check_acceleration(self.config)
         logger.info("%d weight files of the model are there", len(self.weights))
         _ = self.detector_fingerprint
         pose = self.config.pose
@@ -38,8 +41,11 @@ class Models:
             require_writable(pose.save_folder)
 
     def resolve(self) -> None:
-        """Raises: UsageError or SetupError when the device or the precision asked for cannot be had."""
+        """Raises: UsageError or SetupError when the device, the precision or the kernel asked for cannot be had."""
+        from mimicmotion.acceleration import require_attention
+
         _ = self.device, self.dtype, self.vae_dtype
+        require_attention(self.config.speed.attention, self.device, self.dtype)
 
     def check_lcm(self) -> None:
         """Raises: SetupError when the LCM weights cannot be applied; no other weights are read."""
@@ -149,7 +155,8 @@ class Models:
         lcm = [*lcm, turbo.lcm_base_path, self._more_loras()] if turbo.lcm_lora_path else []
         placed = [str(value) for value in (self.device, self.dtype, self.vae_dtype)]
         names = [config.base_model_path, config.ckpt_path]
-        return sha256_json([self.weights, names, lcm, placed, runtime.offload, runtime.compile])
+        speed = asdict(chosen_acceleration(config))
+        return sha256_json([self.weights, names, lcm, placed, runtime.offload, speed])
 
     def _scheduler(self, of_model):
         """The scheduler that the settings ask for; `of_model` is the model's own."""
@@ -163,6 +170,7 @@ class Models:
     def _load_networks(self) -> Networks:
         import torch
 
+        from mimicmotion.acceleration import arrange_weights
         from mimicmotion.device import describe_device
         from mimicmotion.weights import apply_lcm_weights, create_pipeline, place_pipeline
 
@@ -174,7 +182,9 @@ class Models:
             apply_lcm_weights(pipeline, scale=turbo.lcm_lora_scale, **self._lcm)
         for path, scale in self._more_loras():
             apply_lcm_weights(pipeline, path, scale=scale, svd_base=svd_base)
-        place_pipeline(pipeline, self.device, runtime.offload, runtime.compile)
+        chosen = chosen_acceleration(config)
+        arrange_weights(pipeline, chosen)
+        place_pipeline(pipeline, self.device, runtime.offload, chosen.compile)
         pipeline.progress_bar = lambda total: Progress("sampling", total, "tile")
         logger.info("Networks on %s in %s", describe_device(self.device), str(self.dtype).removeprefix("torch."))
         return Networks(pipeline, pipeline.scheduler)

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mimicmotion.acceleration import require_attention
 from mimicmotion.streaming.actions import get_mode
-from mimicmotion.streaming.attention import require_backend
 from mimicmotion.streaming.generator import StreamingGenerator
 from mimicmotion.streaming.model import CausalWanModel, WanParams
 from mimicmotion.streaming.world import WorldConfig
@@ -43,7 +43,7 @@ def load_generator(
     """
     device = torch.device(device)
     get_mode(world.mode)
-    require_backend(attention_backend, device, dtype)
+    require_attention(attention_backend, device, dtype)
     if world.tiny_seed is not None:
         from mimicmotion.streaming.tiny import ensure_weights
 
@@ -70,7 +70,7 @@ def random_generator(
 
     device = torch.device(device)
     get_mode(world.mode)
-    require_backend(attention_backend, device, dtype)
+    require_attention(attention_backend, device, dtype)
     with torch.device("meta"):
         model = CausalWanModel.from_config(world.model)
         vae = AutoencoderKLWan(**world.vae)
