@@ -31,8 +31,7 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, backend: str = "na
 
 
 class DispatchedAttention:
-    """An attention processor of diffusers whose kernel has a name; with "native" it computes what AttnProcessor2_0 does,
-    bit for bit.
+    """An attention processor of diffusers whose kernel has a name; with "native" it computes what diffusers' own does.
 
     A single key has the whole weight, whatever the query: the cross-attention of this UNet looks at one CLIP embedding,
     so the query is not computed.
@@ -80,7 +79,7 @@ def require_attention(backend: str | None, device: torch.device, dtype: torch.dt
         raise SetupError(f"attention {backend!r} needs an NVIDIA GPU; this run is on {device}; {remedy}")
     if backend in PACKAGES and backend != "xformers" and dtype not in HALF:
         name = str(dtype).removeprefix("torch.")
-        raise UsageError(f"attention {backend!r} computes in fp16 or bf16, not in {name}; change --dtype, or {remedy}")
+        raise UsageError(f"attention {backend!r} is for fp16 and bf16, not {name}; change --dtype, or {remedy}")
     probe = torch.ones(1, 8, 2, 64, device=device, dtype=dtype)
     try:
         attend(probe, probe, probe, backend)

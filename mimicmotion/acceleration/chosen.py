@@ -55,7 +55,7 @@ def check_acceleration(config: Config) -> None:
             f"{asked or '--compile'} compiles what --offload sequential takes apart; pass --offload model or none"
         )
     if chosen.fp8 and chosen.compile:
-        raise UsageError(f"--fp8 moves weights in every layer, which leaves nothing to {asked or '--compile'}; choose one")
+        raise UsageError(f"--fp8 moves weights in every layer, which leaves {asked or '--compile'} nothing; choose one")
     if chosen.fp8 and config.runtime.offload == "sequential":
         raise UsageError("--fp8 and --offload sequential both move each layer's weights; choose one")
     if config.turbo.lcm_lora_path and not config.turbo.fuse_lcm_lora:

@@ -29,7 +29,7 @@ class Models:
         self.config, self.opened = config, opened or Opened()
 
     def check(self) -> None:
-        """Raises: UsageError for steps that the scheduler cannot do and settings that exclude each other, SetupError when
+        """Raises: UsageError for steps that the scheduler cannot do and what excludes each other, SetupError when
         weights, a pose backend or an attention kernel are missing or poses cannot be saved; before any work is done.
         """
         check_steps(self.config)

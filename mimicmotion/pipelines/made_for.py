@@ -24,7 +24,7 @@ def turbo_steps_and_guidance(turbo: TurboSettings, case: TestCase) -> tuple[int,
 
 
 def check_steps(config: Config) -> None:
-    """Raises: UsageError for more steps than the scheduler has noise levels for, and for fewer than a step cache needs."""
+    """Raises: UsageError for more steps than the scheduler has noise levels for, or fewer than a step cache needs."""
     turbo = config.turbo
     _check_step_cache(config)
     if turbo.skip_lcm_scheduler or turbo.scheduler != "AnimateLCM_SVD":
@@ -43,15 +43,15 @@ def _check_step_cache(config: Config) -> None:
         return
     if config.turbo.scheduler == "AnimateLCM_SVD" and not config.turbo.skip_lcm_scheduler:
         raise UsageError(
-            f"--step_cache {interval} (speed.step_cache) does not fit AnimateLCM_SVD: each of its few steps begins with new "
-            "noise, so features of the last one say little; take --scheduler AYS, or fewer --num_inference_steps"
+            f"--step_cache {interval} (speed.step_cache) does not fit AnimateLCM_SVD: each of its few steps begins with "
+            "new noise, so features of the last one say little; take --scheduler AYS, or fewer --num_inference_steps"
         )
     steps = min(turbo_steps_and_guidance(config.turbo, case)[0] for case in config.test_case)
     if steps < FEWEST_CACHED_STEPS:
         raise UsageError(
-            f"--step_cache {interval} (speed.step_cache) is for {FEWEST_CACHED_STEPS} steps or more: in {steps} the latents "
-            f"change too much from one to the next, and {-(-steps // interval)} whole steps cost as much; take fewer "
-            "--num_inference_steps instead, or --scheduler AYS"
+            f"--step_cache {interval} (speed.step_cache) is for {FEWEST_CACHED_STEPS} steps or more: in {steps} "
+            f"the latents change too much from one to the next, and {-(-steps // interval)} whole steps cost as much; take "
+            "fewer --num_inference_steps instead, or --scheduler AYS"
         )
     if interval >= steps:
         raise UsageError(f"--step_cache {interval} of {steps} steps leaves one whole; it must be below the steps")

@@ -28,7 +28,7 @@ class StepCache:
         if interval < 1:
             raise ValueError(f"step_cache is {interval}; it must be 1 or more")
         if interval > 1 and (hasattr(unet, "_orig_mod") or unet._compiled_call_impl is not None):
-            raise ValueError("step_cache leaves blocks out, which a UNet compiled as a whole cannot; compile its blocks")
+            raise ValueError("step_cache leaves blocks out; a UNet compiled as a whole has none: compile its blocks")
         self._unet, self._interval = unet, interval
         self._deep: dict[Hashable, torch.Tensor] = {}
         self._uses: dict[Hashable, int] = {}

@@ -84,7 +84,7 @@ def test_an_old_package_is_named_with_its_version(monkeypatch):
     ("device", "dtype", "error", "reason"),
     [
         (CPU, torch.bfloat16, SetupError, "needs an NVIDIA GPU; this run is on cpu"),
-        (CUDA, torch.float32, UsageError, "fp16 or bf16, not in float32"),
+        (CUDA, torch.float32, UsageError, "fp16 and bf16, not float32"),
     ],
 )
 def test_a_kernel_without_its_gpu_or_its_precision_is_refused(monkeypatch, device, dtype, error, reason):

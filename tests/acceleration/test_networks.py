@@ -17,10 +17,11 @@ def test_channels_last_changes_layout_and_no_number(unet, predict):
     expected, layouts = predict(unet), []
     channels_last(unet)
     block = unet.up_blocks[-1].resnets[0].spatial_res_block
-    block.register_forward_hook(lambda _m, _i, out: layouts.append(out.is_contiguous(memory_format=torch.channels_last)))
+    innermost = {"memory_format": torch.channels_last}
+    block.register_forward_hook(lambda _module, _inputs, output: layouts.append(output.is_contiguous(**innermost)))
     assert_close(predict(unet), expected)
     assert layouts == [True]
-    assert block.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert block.conv1.weight.is_contiguous(**innermost)
 
 
 def test_fused_projections_are_one_product_for_self_attention(unet, predict):
