@@ -146,6 +146,7 @@ def dry_run(animator: Animator, jobs: list[Job]) -> int:
     runtime = config.runtime
     plain = runtime.device in ("auto", "cpu") and {runtime.dtype, runtime.vae_dtype} <= {"auto", "fp32"}
     plain = plain and runtime.offload == "none" and config.sampling.decoder == FULL
+    plain = plain and config.speed.attention == "native"
     if not plain and not all(animator.is_finished(job) for job in jobs):
         animator.models.resolve()
     rows = [_dry_run_row(animator, job) for job in jobs]

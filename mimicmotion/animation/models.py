@@ -3,9 +3,11 @@
 import copy
 import logging
 import threading
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
+from mimicmotion.acceleration import check_acceleration, chosen_acceleration
 from mimicmotion.animation.opened import Networks, Opened
 from mimicmotion.config import Config
 from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detector
@@ -41,10 +43,11 @@ class Models:
         self._hashing: threading.Thread | None = None
 
     def check(self) -> None:
-        """Raises: UsageError for steps that the scheduler cannot do, SetupError when weights or a pose backend are
-        missing or poses cannot be saved; before any work is done.
+        """Raises: UsageError for steps that the scheduler cannot do and what excludes each other, SetupError when
+        weights, a pose backend or an attention kernel are missing or poses cannot be saved; before any work is done.
         """
         check_steps(self.config)
+        check_acceleration(self.config)
         files = self._weight_files
         known = {path: self.config.runtime.verify_weights or is_known(path) for path in files.values()}
         self._unknown = [path for path in known if not known[path]]
@@ -60,13 +63,15 @@ class Models:
             require_writable(pose.save_folder)
 
     def resolve(self) -> None:
-        """Raises: UsageError or SetupError when the device, the precision or the decoder asked for cannot be had, or
-        the networks cannot be placed there as asked.
+        """Raises: UsageError or SetupError when the device, the precision, the decoder or the kernel asked for cannot be
+        had, or the networks cannot be placed there as asked.
         """
+        from mimicmotion.acceleration import require_attention
         from mimicmotion.weights import check_placement, require_fitting_decoder
 
         _ = self.device, self.dtype, self.vae_dtype
-        check_placement(self.device, self.config.runtime.offload, self.config.runtime.compile)
+        check_placement(self.device, self.config.runtime.offload, chosen_acceleration(self.config).compile)
+        require_attention(self.config.speed.attention, self.device, self.dtype)
         if self.decoder_hash:
             require_fitting_decoder(self.config)
 
@@ -223,7 +228,8 @@ class Models:
         lcm = [*lcm, turbo.lcm_base_path, self._more_loras()] if turbo.lcm_lora_path else []
         placed = [str(value) for value in (self.device, self.dtype, self.vae_dtype)]
         names = [config.base_model_path, config.ckpt_path]
-        return sha256_json([self.weights, names, lcm, placed, runtime.offload, runtime.compile])
+        speed = asdict(chosen_acceleration(config))
+        return sha256_json([self.weights, names, lcm, placed, runtime.offload, speed])
 
     def _scheduler(self, of_model):
         """The scheduler that the settings ask for; `of_model` is the model's own."""
@@ -237,18 +243,21 @@ class Models:
     def _load_networks(self) -> Networks:
         import torch
 
+        from mimicmotion.acceleration import arrange_weights
         from mimicmotion.device import describe_device
         from mimicmotion.weights import apply_lcm_weights, check_placement, create_pipeline, place_pipeline
 
         config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
-        check_placement(self.device, runtime.offload, runtime.compile)
+        chosen = chosen_acceleration(config)
+        check_placement(self.device, runtime.offload, chosen.compile)
         load_device = torch.device("cpu") if runtime.offload != "none" else self.device
         pipeline = create_pipeline(config, load_device, self.dtype, self.vae_dtype)
         if turbo.lcm_lora_path:
             apply_lcm_weights(pipeline, scale=turbo.lcm_lora_scale, **self._lcm)
         for path, scale in self._more_loras():
             apply_lcm_weights(pipeline, path, scale=scale, svd_base=self._svd_base)
-        place_pipeline(pipeline, self.device, runtime.offload, runtime.compile)
+        arrange_weights(pipeline, chosen)
+        place_pipeline(pipeline, self.device, runtime.offload, chosen.compile)
         pipeline.progress_bar = lambda total: Progress("sampling", total, "tile")
         logger.info("Networks on %s in %s", describe_device(self.device), str(self.dtype).removeprefix("torch."))
         return Networks(pipeline, pipeline.scheduler)

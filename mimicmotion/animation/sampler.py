@@ -53,6 +53,7 @@ class Sampler:
             pose_start=sampling.pose_start,
             pose_end=sampling.pose_end,
             image_embed_strength=sampling.image_embed_strength,
+            step_cache=self.config.speed.step_cache,
             **arguments,
         ).frames
 

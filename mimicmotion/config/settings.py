@@ -13,6 +13,10 @@ LARGEST_STRENGTH = 10.0  # of the pose and of the image embedding, against 1 of 
 POSE_PARTS = ("body", "hands", "face")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 ASPECTS = ("published", "auto", "keep")
+ATTENTION = (
+    "native", "sage", "flash", "_flash_3", "xformers", "_native_cudnn", "_native_flash", "_native_efficient",
+    "_native_math",
+)  # fmt: skip
 
 
 def setting(default, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None,
@@ -112,6 +116,20 @@ class RuntimeSettings:
     offload: str = setting("none", choices=("none", "model", "sequential"))
     compile: bool = False
     verify_weights: bool = False  # read every weight file anew to compare it with its hash; small ones always are
+
+
+@dataclass
+class SpeedSettings:
+    """Other ways to compute the same; see doc/performance.md."""
+
+    # max: compiled, channels_last and fuse_qkv together
+    preset: str = setting("plain", choices=("plain", "max"))
+    attention: str = setting("native", choices=ATTENTION)  # a kernel by diffusers' name; native: torch chooses
+    channels_last: bool = False
+    fuse_qkv: bool = False  # query, key and value in one product
+    fp8: bool = False  # the UNet's weights in 8-bit floats: half the memory, another result
+    # The UNet's inner blocks are computed in every n-th step alone; another result. 1: in every step.
+    step_cache: int = setting(1, low=1, high=10)
 
 
 @dataclass
@@ -287,6 +305,7 @@ class Config:
     turbo: TurboSettings = field(default_factory=TurboSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    speed: SpeedSettings = field(default_factory=SpeedSettings)
     video: VideoSettings = field(default_factory=VideoSettings)
     reference: ReferenceSettings = field(default_factory=ReferenceSettings)
     pose: PoseSettings = field(default_factory=PoseSettings)

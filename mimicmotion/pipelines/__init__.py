@@ -5,6 +5,7 @@ call_checks           what the arguments of a call must be, refused before a net
 noise                 unit noise by seed, one generator for each video
 noise_levels          a scheduler asked for its levels; schedulers refused that this UNet does not know
 tiling                which frames a tile has
+step_cache            deep features used again between whole steps, stored for each tile and half
 tile_fusion           predictions of overlapping tiles weighted into one
 chunked_vae           latents -> frames in chunks, blended, again in float32 on overflow
 tiny_clip             the same by a small decoder

@@ -10,6 +10,8 @@ MADE_FOR = {
     "DPMSolver++": (12, None),
     "EulerDiscreteScheduler": (None, None),
 }
+# Below it, fewer whole steps are better and as fast (doc/performance.md).
+FEWEST_CACHED_STEPS = 6
 
 
 def turbo_steps_and_guidance(turbo: TurboSettings, case: TestCase) -> tuple[int, float]:
@@ -22,8 +24,9 @@ def turbo_steps_and_guidance(turbo: TurboSettings, case: TestCase) -> tuple[int,
 
 
 def check_steps(config: Config) -> None:
-    """Raises: UsageError for more steps than the scheduler has noise levels for."""
+    """Raises: UsageError for more steps than the scheduler has noise levels for, or fewer than a step cache needs."""
     turbo = config.turbo
+    _check_step_cache(config)
     if turbo.skip_lcm_scheduler or turbo.scheduler != "AnimateLCM_SVD":
         return
     steps, points = turbo_steps_and_guidance(turbo, config.test_case[0])[0], turbo.lcm_num_train_timesteps
@@ -32,6 +35,26 @@ def check_steps(config: Config) -> None:
             f"{steps} steps (--num_inference_steps) are more than the AnimateLCM grid has: {points} "
             "(--lcm_num_train_timesteps); use 1, 2, 4 or 8, or another --scheduler"
         )
+
+
+def _check_step_cache(config: Config) -> None:
+    interval = config.speed.step_cache
+    if interval == 1:
+        return
+    if config.turbo.scheduler == "AnimateLCM_SVD" and not config.turbo.skip_lcm_scheduler:
+        raise UsageError(
+            f"--step_cache {interval} (speed.step_cache) does not fit AnimateLCM_SVD: each of its few steps begins with "
+            "new noise, so features of the last one say little; take --scheduler AYS, or fewer --num_inference_steps"
+        )
+    steps = min(turbo_steps_and_guidance(config.turbo, case)[0] for case in config.test_case)
+    if steps < FEWEST_CACHED_STEPS:
+        raise UsageError(
+            f"--step_cache {interval} (speed.step_cache) is for {FEWEST_CACHED_STEPS} steps or more: in {steps} "
+            f"the latents change too much from one to the next, and {-(-steps // interval)} whole steps cost as much; take "
+            "fewer --num_inference_steps instead, or --scheduler AYS"
+        )
+    if interval >= steps:
+        raise UsageError(f"--step_cache {interval} of {steps} steps leaves one whole; it must be below the steps")
 
 
 def _first(*values):

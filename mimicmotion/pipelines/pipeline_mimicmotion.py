@@ -38,6 +38,7 @@ from mimicmotion.pipelines.call_checks import (
 from mimicmotion.pipelines.chunked_vae import ChunkedVae, require_finite
 from mimicmotion.pipelines.noise import draw_noise, require_one_each
 from mimicmotion.pipelines.noise_levels import set_noise_levels
+from mimicmotion.pipelines.step_cache import StepCache
 from mimicmotion.pipelines.tile_fusion import fuse_tiles
 from mimicmotion.pipelines.tiling import tile_windows
 
@@ -162,6 +163,7 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         pose_start: float = 0.0,
         pose_end: float = 1.0,
         image_embed_strength: float = 1.0,
+        step_cache: int = 1,
     ) -> MimicMotionPipelineOutput | tuple:
         """Samples a clip whose frame 0 belongs to the reference image.
 
@@ -208,6 +210,7 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
                 others nothing is added.
             image_embed_strength: factor on the CLIP embedding, 0 to 10, in the conditional pass; in the unconditional
                 one it is 0.
+            step_cache: the UNet's inner blocks are computed in every n-th step of a tile alone; see `StepCache`.
 
         Raises:
             ValueError: for arguments that do not fit together, or a scheduler that the UNet cannot work with.
@@ -236,6 +239,7 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         check_first_step(first_step, latents, num_frames, len(timesteps))
         self._num_timesteps = len(timesteps)
         self._interrupt = False
+        deep = StepCache(self.unet, step_cache)
         guidance = guidance_ramp(min_guidance_scale, max_guidance_scale, num_frames).to(device)
         self._guidance_scale = guidance if max(min_guidance_scale, max_guidance_scale) > 1 else 1.0
 
@@ -259,7 +263,7 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
             latents = self._initial_latents(latents, (batch_size, tile_size, *frame_shape), num_frames, generator)
         latents = self._denoise(
             latents.to(device, torch.float32), timesteps, first_step, posed, windows, conditions, cfg_batch, generator,
-            callback_on_step_end, callback_inputs,
+            callback_on_step_end, callback_inputs, deep,
         )  # fmt: skip
 
         frames = latents
@@ -350,7 +354,7 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
 
     def _denoise(
         self, latents, timesteps, first_step, posed, windows, conditions, cfg_batch, generator, callback,
-        callback_inputs,
+        callback_inputs, deep,
     ) -> torch.Tensor:  # fmt: skip
         """The sampling loop: every step predicts v tile by tile, fuses it and moves all frames at once."""
         step_arguments = {}
@@ -358,7 +362,7 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
             step_arguments["generator"] = generator
         # Someone may have set another UNet since construction; without the hook poses would be lost in silence.
         self._injection.follow(self.unet)
-        guide = TileGuide(self, conditions, cfg_batch)
+        guide = TileGuide(self, conditions, cfg_batch, deep)
         with self.progress_bar(total=(len(timesteps) - first_step) * len(windows)) as progress:
             for i, timestep in enumerate(timesteps[first_step:], first_step):
                 sample = self.scheduler.scale_model_input(latents, timestep)
@@ -403,9 +407,9 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
 class TileGuide:
     """Runs the UNet on tiles: the conditional pass and, with guidance, the unconditional one, batched or not."""
 
-    def __init__(self, pipeline: MimicMotionPipeline, conditions: Conditions, cfg_batch: str):
+    def __init__(self, pipeline: MimicMotionPipeline, conditions: Conditions, cfg_batch: str, deep: StepCache):
         self._unet = pipeline.unet
-        self._injection = pipeline._injection
+        self._injection, self._deep = pipeline._injection, deep
         self._conditions = conditions
         self._guided = pipeline.do_classifier_free_guidance
         on_gpu = conditions.latents.device.type == "cuda"
@@ -421,27 +425,30 @@ class TileGuide:
         """
         pose = self._conditions.pose.window(window, len(sample)) if posed else None
         if not self._guided:
-            return self._pass(sample, timestep, pose, [1.0]), None
+            return self._pass(sample, timestep, window, pose, [1.0]), None
         if self._batched:
             try:
                 both = None if pose is None else torch.cat([pose, torch.zeros_like(pose)])
-                return self._pass(sample, timestep, both, [1.0, 0.0]).chunk(2)
+                return self._pass(sample, timestep, window, both, [1.0, 0.0]).chunk(2)
             except torch.OutOfMemoryError:
                 if not self._may_split:
                     raise
                 logger.info("Too little memory to batch the two passes of guidance; they run one after the other")
                 self._batched = False
                 torch.cuda.empty_cache()
-        return self._pass(sample, timestep, pose, [1.0]), self._pass(sample, timestep, None, [0.0])
+        conditional = self._pass(sample, timestep, window, pose, [1.0])
+        return conditional, self._pass(sample, timestep, window, None, [0.0])
 
-    def _pass(self, sample, timestep, pose, halves: list[float]) -> torch.Tensor:
+    def _pass(self, sample, timestep, window, pose, halves: list[float]) -> torch.Tensor:
         """One UNet call; `halves` holds 1 for a conditional copy of the batch and 0 for an unconditional one."""
         conditions, copies = self._conditions, len(halves)
         image_latents = torch.cat([conditions.latents * half for half in halves])
         embeddings = torch.cat([conditions.embeddings * half for half in halves])
         sample = torch.cat([sample.to(image_latents.dtype)] * copies)
         model_input = torch.cat([sample, image_latents.expand(-1, sample.shape[1], -1, -1, -1)], dim=2)
-        with self._injection.features(pose):
+        # Features of a step with poses are none of a step without.
+        key = (*window, *halves, pose is None)
+        with self._injection.features(pose), self._deep.step(key):
             prediction = self._unet(
                 model_input,
                 timestep,

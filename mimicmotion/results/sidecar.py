@@ -9,7 +9,7 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
-from mimicmotion.config import Config, TestCase
+from mimicmotion.config import Config, SpeedSettings, TestCase
 from mimicmotion.errors import InputError
 from mimicmotion.files import is_sealed, read_record, sealed, sha256_json, write_json
 from mimicmotion.results.belongings import describe_file, difference
@@ -50,6 +50,10 @@ def recipe(config: Config, case: TestCase, inputs: dict[str, str], weights: dict
         name: {key: value for key, value in dataclasses.asdict(section).items() if key not in NO_PIXELS}
         for name, section in sections.items()
     }
+    # Named only where it is not the default, so that results from before there was a choice are still known.
+    default = dataclasses.asdict(SpeedSettings())
+    speed = {key: value for key, value in dataclasses.asdict(config.speed).items() if value != default[key]}
+    settings |= {"speed": speed} if speed else {}
     return {"settings": settings, "inputs": inputs, "weights": weights, "detector": detector}
 
 

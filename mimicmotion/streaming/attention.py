@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from mimicmotion.errors import SetupError
+from mimicmotion.acceleration import attend
 
 
 def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, backend: str | None = None) -> torch.Tensor:
@@ -15,23 +15,4 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, backend: str | 
     if backend is None:
         heads_first = (x.transpose(1, 2) for x in (q, k, v))
         return F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
-    from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
-
-    return dispatch_attention_fn(q, k, v, backend=AttentionBackendName(backend))
-
-
-def require_backend(backend: str | None, device: torch.device, dtype: torch.dtype) -> None:
-    """Runs `backend` once on a small input, so that a missing kernel shows before the model is loaded.
-
-    Raises: SetupError when the back end is unknown or does not run here.
-    """
-    if backend is None:
-        return
-    probe = torch.ones(1, 8, 2, 64, device=device, dtype=dtype)
-    try:
-        attention(probe, probe, probe, backend)
-    except Exception as error:
-        raise SetupError(
-            f"attention back end {backend!r} does not run on {device} in {dtype}: {error}; "
-            "leave it out for torch's own attention"
-        ) from error
+    return attend(q, k, v, backend)

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mimicmotion.acceleration import require_attention
 from mimicmotion.modules import TAEHV, TinyDecoder
 from mimicmotion.streaming.actions import get_mode
-from mimicmotion.streaming.attention import require_backend
 from mimicmotion.streaming.generator import StreamingGenerator
 from mimicmotion.streaming.model import CausalWanModel, WanParams
 from mimicmotion.streaming.world import WorldConfig
@@ -55,7 +55,7 @@ def load_generator(
     """
     device = torch.device(device)
     get_mode(world.mode)
-    require_backend(attention_backend, device, dtype)
+    require_attention(attention_backend, device, dtype)
     if decoder is not None:
         require_decoder_fits(decoder, *_latents_of(world))
     if world.tiny_seed is not None:
@@ -88,7 +88,7 @@ def random_generator(
 
     device = torch.device(device)
     get_mode(world.mode)
-    require_backend(attention_backend, device, dtype)
+    require_attention(attention_backend, device, dtype)
     with torch.device("meta"):
         model = CausalWanModel.from_config(world.model)
         vae = AutoencoderKLWan(**world.vae)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from mimicmotion.acceleration import compile_pipeline
 from mimicmotion.device import resolve_device, resolve_dtype
 from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.modules import use_fast_operations
@@ -120,7 +121,7 @@ def place_pipeline(pipeline, device: str | torch.device, offload: str = "none", 
     Args:
         offload: "none" keeps all networks on `device`; "model" brings each network there while it works; "sequential"
             brings each layer there, for the least memory and the least speed.
-        compile: compile the UNet at its first call; costs minutes once, for faster calls afterwards.
+        compile: compile UNet and VAE decoder block by block at their first call; slow once, for faster calls after.
 
     Raises: UsageError for an unknown mode, for offloading on a CPU and for sequential offload of a compiled UNet.
     """
@@ -133,7 +134,7 @@ def place_pipeline(pipeline, device: str | torch.device, offload: str = "none", 
     else:
         pipeline.to(device)
     if compile:
-        pipeline.unet.compile()
+        compile_pipeline(pipeline)
 
 
 def load_networks(

@@ -58,6 +58,8 @@ def value_for(flag):
         "runtime.dtype": "bf16",
         "runtime.vae_dtype": "fp32",
         "runtime.offload": "model",
+        "speed.preset": "max",
+        "speed.attention": "sage",
         "video.reader": "decord",
         "batch.shard": "2/3",
         "pose.backend": "mediapipe",

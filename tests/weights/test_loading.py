@@ -315,7 +315,7 @@ def test_compile_replaces_the_computation_not_the_unet(monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_module(self, backend=backend))
     unet, x = Doubling(), torch.ones(1, 3)
     expected, names = unet(x), list(unet.state_dict())
-    fake = SimpleNamespace(unet=unet, to=unet.to)
+    fake = SimpleNamespace(unet=unet, vae=SimpleNamespace(decoder=Doubling()), to=unet.to)
     loading.place_pipeline(fake, "cpu", compile=True)
     assert fake.unet is unet and list(unet.state_dict()) == names
     assert torch.equal(unet(x), expected) and graphs
