@@ -59,11 +59,13 @@ DEVICE = (
     Flag("--no_use_float16", "runtime.dtype", "fp32", "same as --dtype fp32"),
     Flag("--vae_dtype", "runtime.vae_dtype", str, "precision of the VAE"),
     Flag("--offload", "runtime.offload", str, "keep networks on the host: whole models, or layer by layer"),
+    Flag("--vram", "runtime.vram", str, "GiB of a card that the run is planned for; auto: what is free on the GPU"),
     Flag("--compile", "runtime.compile", True, "compile the UNet (slow first call)"),
     Flag("--cfg_batch", "sampling.cfg_batch", str, "run both passes of guidance as one batch"),
     Flag("--tile_layout", "sampling.tile_layout", str, "where tiles start"),
     Flag("--decode_chunk_size", "sampling.decode_chunk_size", int, "frames per call of the VAE decoder"),
     Flag("--decode_overlap", "sampling.decode_overlap", int, "frames that neighbouring decoder chunks share and blend"),
+    Flag("--decode_tile", "sampling.decode_tile", int, "decode frames in tiles of this side in pixels (small cards)"),
 )
 
 POSE = (

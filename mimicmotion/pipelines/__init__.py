@@ -7,6 +7,9 @@ noise_levels          a scheduler asked for its levels; schedulers refused that 
 tiling                which frames a tile has
 tile_fusion           predictions of overlapping tiles weighted into one
 chunked_vae           latents -> frames in chunks, blended, again in float32 on overflow
+spatial_tiles         a frame decoded in tiles, where a card cannot decode it at once
+in_pieces             large blocks of UNet and VAE that work piece by piece, for less memory
+vram_plan             how much memory of a card a run takes, by formula, and how it takes less
 schedulers            every sampler by name; a new one is entered here
 lcm_scheduler         AnimateLCM-SVD's stochastic consistency steps
 ays_scheduler         Euler steps at Align Your Steps' noise levels
@@ -21,6 +24,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "pipeline_mimicmotion": ["MimicMotionPipeline", "squash_for_clip"],
         "chunked_vae": ["StandaloneVae"],
         "tiling": ["tile_windows"],
+        "vram_plan": ["PIECE", "Rung", "Shape", "allowed_rungs", "in_gib", "most", "plan"],
+        "noise_levels": ["set_noise_levels"],
         "made_for": ["check_steps", "turbo_steps_and_guidance"],
         "schedulers": ["make_scheduler"],
         "ays_scheduler": ["AlignYourStepsScheduler"],

@@ -444,36 +444,36 @@ class TileGuide:
 
         The unconditional one is None without guidance. `posed`: whether the conditional one sees the poses.
         """
-        window = window if posed else None
         if not self._guided:
-            return self._pass(sample, timestep, window, [1.0]), None
+            return self._pass(sample, timestep, window, posed, [1.0]), None
         if self._batched:
             try:
-                return self._pass(sample, timestep, window, [1.0, 0.0]).chunk(2)
+                return self._pass(sample, timestep, window, posed, [1.0, 0.0]).chunk(2)
             except torch.OutOfMemoryError:
                 if not self._may_split:
                     raise
             logger.warning("Too little memory to batch the two passes of guidance; they run one after the other")
             self._batched = False
             torch.cuda.empty_cache()
-        return self._pass(sample, timestep, window, [1.0]), self._pass(sample, timestep, None, [0.0])
+        conditional = self._pass(sample, timestep, window, posed, [1.0])
+        return conditional, self._pass(sample, timestep, window, False, [0.0])
 
-    def _pass(self, sample, timestep, window: list[int] | None, halves: list[float]) -> torch.Tensor:
+    def _pass(self, sample, timestep, window, posed: bool, halves: list[float]) -> torch.Tensor:
         """One UNet call; `halves` holds 1 for a conditional copy of the batch and 0 for an unconditional one. The
-        first copy sees the poses of `window`.
+        first copy sees the poses where it is `posed`.
         """
         while True:
             try:
-                return self._call(sample, timestep, window, halves)
+                return self._call(sample, timestep, window, posed, halves)
             except torch.OutOfMemoryError:
                 if (len(halves) > 1 and self._may_split) or not self._pipeline.take_smaller_pieces():
                     raise
             torch.cuda.empty_cache()
 
-    def _call(self, sample, timestep, window: list[int] | None, halves: list[float]) -> torch.Tensor:
+    def _call(self, sample, timestep, window, posed: bool, halves: list[float]) -> torch.Tensor:
         conditions, copies = self._conditions, len(halves)
         # In a list, from which the UNet takes them: a name here would keep their memory until the call returns.
-        pose = [] if window is None else [conditions.pose.window(window, len(sample))]
+        pose = [conditions.pose.window(window, len(sample))] if posed else []
         image_latents = torch.cat([conditions.latents * half for half in halves])
         embeddings = torch.cat([conditions.embeddings * half for half in halves])
         sample = torch.cat([sample.to(image_latents.dtype)] * copies)

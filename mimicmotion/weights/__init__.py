@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "lora": ["ADAPTER", "apply_lcm_weights", "check_lcm_weights", "find_svd_unet"],
         "lora_extraction": ["extract_lora"],
         "manifest": ["note_weights", "verify_small", "weights_sha256"],
-        "model_files": ["pose_canvas", "read_json", "vae_sha256", "weights_fingerprint"],
+        "model_files": ["pose_canvas", "read_json", "resolve_base", "vae_sha256", "weights_fingerprint"],
         "hub": ["explain_hub_error", "from_hub", "hub_errors", "is_hub_id", "local_copy", "mirror", "without_network"],
         "lookup": ["FETCH", "LORA_FILE", "check_head", "find_lcm_file", "find_weights", "listing", "strip_prefix"],
     },

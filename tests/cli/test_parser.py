@@ -58,6 +58,8 @@ def value_for(flag):
         "runtime.dtype": "bf16",
         "runtime.vae_dtype": "fp32",
         "runtime.offload": "model",
+        "runtime.vram": "8",
+        "sampling.decode_tile": "256",
         "video.reader": "decord",
         "batch.shard": "2/3",
         "pose.backend": "mediapipe",
