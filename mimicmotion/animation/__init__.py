@@ -6,7 +6,9 @@ models     networks and detector that the results of a run share, opened when fi
 opened     what is open, for runs of different settings to share; how many networks stay loaded
 inputs     what is found out about a picture or a video, one method each; a cache may stand in
 clip       a job made ready: frames chosen, poses followed and fitted, pixels cropped
+memory     the plan for the card: what the jobs take of it, and how they take less
 sampler    the call of the pipeline: clip -> latents
+kept_latents  sampled latents on disk until their result is whole
 writer     latents -> frames -> mp4 with sound, comparison; which rows the contact sheet has
 record     what a result depends on, whether it is finished, what its sidecar says
 recording  the latents of every step, written down beside a run

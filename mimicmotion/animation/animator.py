@@ -11,12 +11,13 @@ An Animator holds what the jobs of a run share; `batch` runs many of them. Its p
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mimicmotion.animation.memory import plan_clip
 from mimicmotion.animation.models import Models
 from mimicmotion.animation.record import job_inputs, job_recipe, still_to_make, write_record
 from mimicmotion.config import Config
@@ -144,9 +145,9 @@ class Animator:
         with clock.stage("poses"):
             clip = self.prepare(job)
         with clock.stage("loading"):
-            self.models.pipeline.vae_fallback_count = 0
+            self.models.pipeline.vae_fallback_count, self.models.pipeline.decode_chunks = 0, []
         with clock.stage("sampling"):
-            latents = self.sample(clip)
+            latents = self.sampled(clip, lambda: job_recipe(self.models, job, inputs))
         made_from = job_recipe(self.models, job, inputs)
         with clock.stage("decoding"):
             self.write(clip, latents, made_from)
@@ -164,12 +165,28 @@ class Animator:
         outcome.message = f"{outcome.job.output} was finished before; made for it: {names}"
 
     def prepare(self, job: Job) -> "Clip":
-        """As `ClipMaker.prepare`."""
-        return self.clips.prepare(job)
+        """As `ClipMaker.prepare`; where no run was planned for the card, this clip is."""
+        clip = self.clips.prepare(job)
+        plan_clip(self.models, clip)
+        return clip
 
     def sample(self, clip: "Clip") -> "torch.Tensor":
         """As `Sampler.sample_recorded`."""
         return self.sampler.sample_recorded(clip)
+
+    def sampled(self, clip: "Clip", made_from: Callable[[], dict]) -> "torch.Tensor":
+        """As `sample`, unless an earlier run did and failed behind it; latents are kept until the result is whole."""
+        from mimicmotion.animation.kept_latents import keep_latents, kept_latents
+
+        # A recording wants the steps, and who overwrites wants everything made anew.
+        fresh = self.config.output.overwrite or self.config.latent_steps.folder
+        latents = None if fresh else kept_latents(clip.job, made_from)
+        if latents is not None:
+            self.sampler.set_noise_levels(clip)
+            return latents
+        latents = self.sample(clip)
+        keep_latents(clip.job, made_from(), latents)
+        return latents
 
     def write(self, clip: "Clip", latents: "torch.Tensor", made_from: dict) -> None:
         """As `ResultWriter.write`."""

@@ -1,20 +1,22 @@
 """Many results in one run: resume, one failing video among good ones, a table at the end, an exit code."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
+from mimicmotion.animation.memory import plan_for_card, prepare_for_card, shape_of
 from mimicmotion.animation.record import job_inputs
 from mimicmotion.animation.recording import check_recording, experiment_name
 from mimicmotion.cli import say
-from mimicmotion.config import Config, TestCase
+from mimicmotion.config import Config, TestCase, vram_limit
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, is_lasting, machine_message
 from mimicmotion.features import Geometry, frame_geometry
 from mimicmotion.files import printable, require_possible, require_writable
 from mimicmotion.gallery import refresh_page
-from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
+from mimicmotion.pipelines import Shape, tile_windows, turbo_steps_and_guidance
 from mimicmotion.results import Job, RunLog, choose_shard, left_out, plan_jobs, recorded
 from mimicmotion.video import VideoSource, effective_stride, open_video, read_picture
 from mimicmotion.weights import FULL, without_network
@@ -53,6 +55,7 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     if not all(animator.is_finished(job) for job in jobs):
         animator.models.resolve()
         animator.models.check_lcm()
+        prepare_for_card(animator.models, lambda: shapes(animator, jobs, animator.models.device.type == "cpu"))
         work = animator.animate
     with recorded(config.output.output_dir, config, len(jobs), **shard.facts(len(planned))) as log:
         log.exit_code = run_all(outcomes, work, log)
@@ -150,9 +153,23 @@ def dry_run(animator: Animator, jobs: list[Job]) -> int:
     if not plain and not all(animator.is_finished(job) for job in jobs):
         animator.models.resolve()
     rows = [_dry_run_row(animator, job) for job in jobs]
-    if not say(dry_run_table(rows, left_out(config))):
+    table = dry_run_table(rows, left_out(config))
+    limit, on_cpu = vram_limit(config.runtime.vram), config.runtime.device == "cpu"
+    if limit is not None and (asked := list(shapes(animator, jobs, on_cpu))):
+        table += "\n" + plan_for_card(config, asked, limit, on_cpu)[1]
+    if not say(table):
         return SetupError.exit_code
     return 1 if any(row[-1].startswith(CANNOT_RUN) for row in rows) else 0
+
+
+def shapes(animator: Animator, jobs: list[Job], on_cpu: bool) -> Iterator[Shape]:
+    """What each unfinished job asks of a card; jobs that will fail are left out."""
+    config = animator.config
+    for job in jobs:
+        with contextlib.suppress(MimicMotionError):
+            if not animator.is_finished(job):
+                geometry, frames = planned(config, job, open_video(job.video, settings=config.video))
+                yield shape_of(config, job.case, geometry.height, geometry.width, frames, on_cpu)
 
 
 def dry_run_table(rows: list[tuple[str, ...]], others: Sequence[Path]) -> str:

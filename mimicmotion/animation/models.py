@@ -12,7 +12,7 @@ from mimicmotion.animation.opened import Networks, Opened
 from mimicmotion.config import Config
 from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detector
 from mimicmotion.files import require_writable, sha256_json
-from mimicmotion.pipelines import check_steps
+from mimicmotion.pipelines import PIECE, Rung, check_steps
 from mimicmotion.progress import Progress
 from mimicmotion.weights import (
     SVD_DECODERS,
@@ -41,6 +41,7 @@ class Models:
         self.config, self.opened = config, opened or Opened()
         self._unknown: list[Path] = []
         self._hashing: threading.Thread | None = None
+        self.rung: Rung | None = None  # how the card is shared, once that is planned
 
     def check(self) -> None:
         """Raises: UsageError for steps that the scheduler cannot do and what excludes each other, SetupError when
@@ -218,7 +219,18 @@ class Models:
         networks = self.opened.networks(self.networks_key, self._load_networks)
         if networks.used_by is not self:
             networks.pipeline.scheduler, networks.used_by = self._scheduler(networks.scheduler), self
+            networks.pipeline.work_in_pieces(PIECE if self.rung and self.rung.pieces else None)
         return networks.pipeline
+
+    @property
+    def offload(self) -> str:
+        """As `runtime.offload`, or as the plan for the card needs it."""
+        return self.rung.offload if self.rung else self.config.runtime.offload
+
+    @property
+    def cfg_batch(self) -> str:
+        """As `sampling.cfg_batch`, or one pass after the other where the plan for the card needs that."""
+        return "off" if self.rung and not self.rung.batched else self.config.sampling.cfg_batch
 
     @cached_property
     def networks_key(self) -> str:
@@ -228,8 +240,7 @@ class Models:
         lcm = [*lcm, turbo.lcm_base_path, self._more_loras()] if turbo.lcm_lora_path else []
         placed = [str(value) for value in (self.device, self.dtype, self.vae_dtype)]
         names = [config.base_model_path, config.ckpt_path]
-        speed = asdict(chosen_acceleration(config))
-        return sha256_json([self.weights, names, lcm, placed, runtime.offload, speed])
+        return sha256_json([self.weights, names, lcm, placed, self.offload, speed])
 
     def _scheduler(self, of_model):
         """The scheduler that the settings ask for; `of_model` is the model's own."""
@@ -249,15 +260,15 @@ class Models:
 
         config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
         chosen = chosen_acceleration(config)
-        check_placement(self.device, runtime.offload, chosen.compile)
-        load_device = torch.device("cpu") if runtime.offload != "none" else self.device
+        check_placement(self.device, self.offload, chosen.compile)
+        load_device = torch.device("cpu") if self.offload != "none" else self.device
         pipeline = create_pipeline(config, load_device, self.dtype, self.vae_dtype)
         if turbo.lcm_lora_path:
             apply_lcm_weights(pipeline, scale=turbo.lcm_lora_scale, **self._lcm)
         for path, scale in self._more_loras():
             apply_lcm_weights(pipeline, path, scale=scale, svd_base=self._svd_base)
         arrange_weights(pipeline, chosen)
-        place_pipeline(pipeline, self.device, runtime.offload, chosen.compile)
+        place_pipeline(pipeline, self.device, self.offload, chosen.compile)
         pipeline.progress_bar = lambda total: Progress("sampling", total, "tile")
         logger.info("Networks on %s in %s", describe_device(self.device), str(self.dtype).removeprefix("torch."))
         return Networks(pipeline, pipeline.scheduler)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mimicmotion.animation.kept_latents import forget_latents
 from mimicmotion.animation.models import Models
 from mimicmotion.errors import InputError
 from mimicmotion.features import SIDECAR_SUFFIX, Reference
@@ -81,6 +82,7 @@ def still_to_make(models: Models, job: Job, made_from: Callable[[], dict]) -> di
 def write_record(models: Models, clip: "Clip", made_from: dict, more: dict | None = None) -> None:
     """Writes the sidecar of a finished result: what it was made from, what came of it, and `more`."""
     write_sidecar(clip.job.output, made_from, facts(models, clip) | (more or {}), companions(models, clip.job))
+    forget_latents(clip.job)
 
 
 def facts(models: Models, clip: "Clip") -> dict:
@@ -111,10 +113,20 @@ def facts(models: Models, clip: "Clip") -> dict:
         "alignment": asdict(clip.alignment) if clip.alignment else None,
         "joints_outside": round(clip.joints_outside, 4),
         "vae_chunks_in_fp32": models.pipeline.vae_fallback_count,
+        **_memory_facts(models),
         "device": describe_device(models.device),
         "dtype": str(models.dtype),
         "peak_memory_bytes": peak_memory(models.device),
     }
+
+
+def _memory_facts(models: Models) -> dict:
+    """How the card was shared, where that was planned, and smaller chunks than asked for, which change the frames."""
+    chunks = models.pipeline.decode_chunks
+    planned = {"memory_plan": str(models.rung)} if models.rung else {}
+    smaller = {"decode_chunks": [{"from_frame": start, "size": size} for start, size in chunks]}
+    asked = [(0, models.config.sampling.decode_chunk_size)]
+    return planned | (smaller if chunks and chunks != asked else {})
 
 
 def damage(video: VideoSource) -> dict | None:

@@ -9,7 +9,7 @@ from mimicmotion.animation.clip import Clip
 from mimicmotion.animation.inputs import InputFeatures
 from mimicmotion.animation.models import Models
 from mimicmotion.animation.recording import StepRecording
-from mimicmotion.pipelines import turbo_steps_and_guidance
+from mimicmotion.pipelines import set_noise_levels, turbo_steps_and_guidance
 
 
 class Sampler:
@@ -47,7 +47,7 @@ class Sampler:
             output_type="latent",
             callback_on_step_end=callback,
             callback_on_step_end_tensor_inputs=getattr(callback, "tensor_inputs", ["latents"]),
-            cfg_batch=sampling.cfg_batch,
+            cfg_batch=self.models.cfg_batch,
             tile_layout=sampling.tile_layout,
             pose_strength=sampling.pose_strength,
             pose_start=sampling.pose_start,
@@ -56,6 +56,11 @@ class Sampler:
             step_cache=self.config.speed.step_cache,
             **arguments,
         ).frames
+
+    def set_noise_levels(self, clip: Clip) -> None:
+        """Gives the scheduler the levels that sampling the clip would, for the record of a clip sampled before."""
+        steps, _ = turbo_steps_and_guidance(self.config.turbo, clip.job.case)
+        set_noise_levels(self.models.pipeline.scheduler, steps, self.models.device)
 
     def sample_recorded(self, clip: Clip) -> torch.Tensor:
         """As `sample`, with the latents of every step written down if the settings say so."""

@@ -140,7 +140,8 @@ def decode_frames(
 
     The first `drop_first` frames, the reference's own, are decoded (the VAE needs them) and left out.
     """
-    for chunk in decoder.decode_in_chunks(latents, sampling.decode_chunk_size, sampling.decode_overlap):
+    asked = (sampling.decode_chunk_size, sampling.decode_overlap, sampling.decode_tile)
+    for chunk in decoder.decode_in_chunks(latents, *asked):
         frames = ((chunk[0] / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         dropped = min(drop_first, len(frames))
         drop_first -= dropped

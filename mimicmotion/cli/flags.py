@@ -60,6 +60,7 @@ DEVICE = (
     Flag("--no_use_float16", "runtime.dtype", "fp32", "same as --dtype fp32"),
     Flag("--vae_dtype", "runtime.vae_dtype", str, "precision of the VAE"),
     Flag("--offload", "runtime.offload", str, "keep networks on the host: whole models, or layer by layer"),
+    Flag("--vram", "runtime.vram", str, "GiB of a card that the run is planned for; auto: what is free on the GPU"),
     Flag("--compile", "runtime.compile", True, "compile UNet and VAE decoder (slow first call)"),
     Flag("--speed", "speed.preset", str, "max: --compile, --channels_last and --fuse_qkv"),
     Flag("--attention", "speed.attention", str, "attention kernel of the UNet, by diffusers' name"),
@@ -72,6 +73,7 @@ DEVICE = (
     Flag("--decoder", "sampling.decoder", str, "what makes frames of latents: full, tiny or a small decoder's path"),
     Flag("--decode_chunk_size", "sampling.decode_chunk_size", int, "frames per call of the VAE decoder"),
     Flag("--decode_overlap", "sampling.decode_overlap", int, "frames that neighbouring decoder chunks share and blend"),
+    Flag("--decode_tile", "sampling.decode_tile", int, "decode frames in tiles of this side in pixels (small cards)"),
 )
 
 POSE = (

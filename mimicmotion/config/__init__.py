@@ -16,7 +16,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "checks": ["aspect_ratio", "check_config", "parse_color", "shard_numbers", "transition_length"],
+        "checks": ["aspect_ratio", "check_config", "parse_color", "shard_numbers", "transition_length", "vram_limit"],
         "layers": [
             "DEFAULT_CONFIG",
             "Origin",

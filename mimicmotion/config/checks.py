@@ -59,6 +59,16 @@ def check_config(config: Config) -> None:
     aspect_ratio(config.reference.aspect)
     parse_color(config.reference.background)
     transition_length(config.sentences.transition_frames)
+    vram_limit(config.runtime.vram)
+
+
+def vram_limit(text: str) -> int | None:
+    """Bytes that a run may take of a card; None for "auto". Raises: UsageError for anything else."""
+    if text == "auto":
+        return None
+    if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4})?", text, re.ASCII) and float(text) > 0:
+        return int(float(text) * 2**30)
+    raise UsageError(f"runtime.vram is {shortened(repr(text))}; it must be auto or a number of GiB, for example 12")
 
 
 def transition_length(text: str) -> int | None:

@@ -104,6 +104,8 @@ class SamplingSettings:
     decoder: str = setting("full", file=True)  # of latents: the model's VAE, tiny: the published small one, or a path
     decode_chunk_size: int = setting(8, low=1, most=100_000)
     decode_overlap: int = setting(0, low=0, most=100_000)
+    # side in pixels of tiles that each frame is decoded in; null: whole frames
+    decode_tile: int | None = setting(None, low=128, most=100_000)
 
 
 @dataclass
@@ -113,7 +115,8 @@ class RuntimeSettings:
     device: str = "auto"
     dtype: str = setting("auto", choices=PRECISIONS)
     vae_dtype: str = setting("auto", choices=PRECISIONS)
-    offload: str = setting("none", choices=("none", "model", "sequential"))
+    offload: str = setting("none", choices=("none", "model", "sequential"))  # none: where memory does not ask for it
+    vram: str = "auto"  # GiB that a run may take of a card; auto: as much as is free on a GPU
     compile: bool = False
     verify_weights: bool = False  # read every weight file anew to compare it with its hash; small ones always are
 

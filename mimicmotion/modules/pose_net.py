@@ -25,6 +25,9 @@ LAYERS = (
 )
 
 
+FEATURE_BYTES = 64 * 2**20  # of PoseNet's features kept: those of long clips at full size would need gigabytes
+
+
 class PoseNet(ModelMixin, ConfigMixin):
     """Drawn poses to UNet features. Parameter names are those of MimicMotion's checkpoint.
 
@@ -76,7 +79,8 @@ class PoseInjection:
     """
 
     def __init__(self, unet: nn.Module):
-        self._features: torch.Tensor | None = None
+        self._held: list[torch.Tensor] = []
+        self._once = False
         self._hook(unet)
 
     def follow(self, unet: nn.Module) -> None:
@@ -90,17 +94,36 @@ class PoseInjection:
         self._handle = self._conv_in.register_forward_hook(self._add)
 
     def _add(self, _module, _arguments, output: torch.Tensor) -> torch.Tensor:
+        if not self._held:
+            return output
+        features = self._held[-1]
+        if self._once:
+            self._held.clear()
         # PoseNet may be kept in single precision beside a UNet in half; the sum must not promote what follows.
-        return output if self._features is None else output + self._features.to(output.dtype)
+        features = features.to(output.dtype)
+        if len(features) == len(output):
+            return output + features
+        return torch.cat([output[: len(features)] + features, output[len(features) :]])
 
     @contextlib.contextmanager
     def features(self, features: torch.Tensor | None) -> Iterator[None]:
         """Adds `features` (batch * frames, channels, latent height, latent width) to every call within."""
-        self._features = features
+        self._held, self._once = [] if features is None else [features], False
         try:
             yield
         finally:
-            self._features = None
+            self._held = []
+
+    @contextlib.contextmanager
+    def features_once(self, held: list[torch.Tensor]) -> Iterator[None]:
+        """Adds the features in `held`, if any, to the one call within, and empties the list: where nobody else holds
+        them their memory is free for the rest of the call. A batch that is longer than they are gets none behind them.
+        """
+        self._held, self._once = held, True
+        try:
+            yield
+        finally:
+            self._held = []
 
 
 class PoseFeatures:
@@ -116,25 +139,34 @@ class PoseFeatures:
             be drawn when needed.
         budget: bytes of features to keep.
         strength: factor on the features.
+        tiles: different windows that will be asked for, where that is known; all have one length.
     """
 
-    def __init__(self, pose_net: PoseNet, poses, budget: int = 64 * 2**20, strength: float = 1.0):
+    def __init__(
+        self, pose_net: PoseNet, poses, budget: int = FEATURE_BYTES, strength: float = 1.0, tiles: int | None = None
+    ):
         self._pose_net = pose_net
         self._poses = poses
         self._budget = budget
         self._strength = strength
-        self._kept: dict[tuple[int, ...], torch.Tensor] = {}
+        self._tiles = tiles
+        self._places: dict[tuple[int, ...], int] = {}
+        self._kept: torch.Tensor | None = None  # one block: many small pieces of long life would break up the heap
 
     def window(self, window: list[int], batch_size: int) -> torch.Tensor:
         """Features of the frames in `window`, (batch_size * len(window), channels, height / 8, width / 8)."""
         key = tuple(window)
-        if key in self._kept:
-            return self._kept[key]
+        if key in self._places:
+            return self._kept[self._places[key]]
         features = self._compute(window, batch_size)
-        size = features.numel() * features.element_size()
-        if size <= self._budget:
-            self._kept[key] = features
-            self._budget -= size
+        if self._kept is None:
+            size = features.numel() * features.element_size()
+            room = self._budget // size if self._tiles is None else min(self._tiles, self._budget // size)
+            self._kept = features.new_empty(room, *features.shape)
+        place = len(self._places)
+        if place < len(self._kept) and features.shape == self._kept.shape[1:]:
+            self._kept[place] = features
+            self._places[key] = place
         return features
 
     def _compute(self, window: list[int], batch_size: int) -> torch.Tensor:

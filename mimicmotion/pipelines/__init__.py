@@ -9,6 +9,9 @@ step_cache            deep features used again between whole steps, stored for e
 tile_fusion           predictions of overlapping tiles weighted into one
 chunked_vae           latents -> frames in chunks, blended, again in float32 on overflow
 tiny_clip             the same by a small decoder
+spatial_tiles         a frame decoded in tiles, where a card cannot decode it at once
+in_pieces             large blocks of UNet and VAE that work piece by piece, for less memory
+vram_plan             how much memory of a card a run takes, by formula, and how it takes less
 schedulers            every sampler by name; a new one is entered here
 lcm_scheduler         AnimateLCM-SVD's stochastic consistency steps
 ays_scheduler         Euler steps at Align Your Steps' noise levels
@@ -24,6 +27,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "chunked_vae": ["StandaloneVae"],
         "tiny_clip": ["TinyClipDecoder"],
         "tiling": ["tile_windows"],
+        "vram_plan": ["PIECE", "Rung", "Shape", "allowed_rungs", "in_gib", "most", "plan"],
+        "noise_levels": ["set_noise_levels"],
         "made_for": ["check_steps", "turbo_steps_and_guidance"],
         "schedulers": ["make_scheduler"],
         "ays_scheduler": ["AlignYourStepsScheduler"],

@@ -1,5 +1,6 @@
 """Decoding latents piece by piece, with or without a pipeline around the VAE."""
 
+import contextlib
 import inspect
 import logging
 from collections.abc import Iterator
@@ -7,28 +8,37 @@ from collections.abc import Iterator
 import torch
 
 from mimicmotion.errors import NumericalError
+from mimicmotion.pipelines.spatial_tiles import in_tiles
 
 logger = logging.getLogger(__name__)
 
+PIXELS_PER_LATENT = 8
+
 
 class ChunkedVae:
-    """What MimicMotionPipeline and StandaloneVae share: they have `vae`, `vae_fallback_count` and the device
-    `_execution_device`.
+    """What MimicMotionPipeline and StandaloneVae share: they have `vae`, `vae_fallback_count`, `decode_chunks` and the
+    device `_execution_device`.
     """
 
     @torch.no_grad()
     def decode_in_chunks(
-        self, latents: torch.Tensor, decode_chunk_size: int = 8, decode_overlap: int = 0
+        self, latents: torch.Tensor, decode_chunk_size: int = 8, decode_overlap: int = 0, decode_tile: int | None = None
     ) -> Iterator[torch.Tensor]:
         """Decodes latents piece by piece, in order.
 
         SVD's decoder mixes the frames of a chunk, so the chunk size is part of the result and chunk edges are
         seams. With `decode_overlap` neighbouring chunks share that many frames, blended linearly.
 
+        Where memory runs out the chunks are halved from there on, which changes the frames; a warning says so, and
+        `decode_chunks` lists (first frame, size) of every size that was used. Where half precision overflows, that
+        chunk and all behind it are decoded in float32.
+
         Args:
             latents: (batch, frames, 4, height / 8, width / 8).
             decode_chunk_size: frames per call of the VAE.
             decode_overlap: frames that neighbouring chunks share, 0..decode_chunk_size-1.
+            decode_tile: side in pixels of the tiles that a frame is decoded in, blended where they overlap; None
+                decodes it at once. Tiles change the frames as well.
 
         Yields:
             (batch, n, 3, height, width), float32 on the CPU, in -1..1 before any clamping.
@@ -36,40 +46,78 @@ class ChunkedVae:
         Raises:
             ValueError: for an overlap that is not below the chunk size.
             NumericalError: when a chunk is not finite even in float32.
+            torch.OutOfMemoryError: when a single frame takes too much.
         """
         if decode_chunk_size < 1 or not 0 <= decode_overlap < decode_chunk_size:
             raise ValueError(f"decode overlap {decode_overlap} must be below the chunk size {decode_chunk_size}")
-        num_frames, held = latents.shape[1], None
-        stride = decode_chunk_size - decode_overlap
-        for start in range(0, max(num_frames - decode_overlap, 1), stride):
-            stop = min(start + decode_chunk_size, num_frames)
-            stage = f"the VAE decoding of frames {start} to {stop - 1}"
-            scaled = latents[:, start:stop] / self.vae.config.scaling_factor
-            chunk = torch.stack([self._finite_from_vae(self._decode, video, stage) for video in scaled])
-            chunk = chunk.float().cpu()
-            if held is not None:
-                chunk[:, : held.shape[1]] = crossfade(held, chunk[:, : held.shape[1]])
-            kept = chunk.shape[1] if stop == num_frames else stride
-            held = chunk[:, kept:] if decode_overlap else None
-            yield chunk[:, :kept]
+        num_frames, overlap = latents.shape[1], decode_overlap
+        size, start, stop, held, self.decode_chunks = decode_chunk_size, 0, 0, None, [(0, decode_chunk_size)]
+        with self._precision_given_back() as precision:
+            while stop < num_frames:
+                stop = min(start + size, num_frames)
+                chunk = self._decode_chunk(latents, start, stop, decode_tile)
+                if chunk is None:
+                    size, stop = (stop - start) // 2, start
+                    overlap = min(overlap, size - 1)
+                    self._note_smaller_chunks(start, size)
+                    continue
+                self.vae_fallback_count += self.vae.dtype != precision
+                if held is not None:
+                    shared = min(held.shape[1], chunk.shape[1])
+                    chunk[:, :shared] = crossfade(held[:, :shared], chunk[:, :shared])
+                kept = chunk.shape[1] if stop == num_frames else size - overlap
+                held = chunk[:, kept:] if overlap else None
+                yield chunk[:, :kept]
+                start += size - overlap
+
+    def _decode_chunk(self, latents, start: int, stop: int, tile: int | None) -> torch.Tensor | None:
+        """Frames start..stop-1 of (batch, frames, ...), float32 on the CPU; None where memory ran out over several."""
+        stage = f"the VAE decoding of frames {start} to {stop - 1}"
+        scaled = latents[:, start:stop] / self.vae.config.scaling_factor
+
+        def decode(video: torch.Tensor) -> torch.Tensor:
+            return in_tiles(self._decode, video, tile // PIXELS_PER_LATENT) if tile else self._decode(video)
+
+        try:
+            return torch.stack([self._finite_from_vae(decode, video, stage) for video in scaled]).float().cpu()
+        except torch.OutOfMemoryError:
+            if stop - start == 1:
+                raise
+            return None
+
+    def _note_smaller_chunks(self, start: int, size: int) -> None:
+        torch.cuda.empty_cache()
+        self.decode_chunks = [entry for entry in self.decode_chunks if entry[0] < start] + [(start, size)]
+        logger.warning(
+            "Too little memory to decode so many frames at once; from frame %d on it is %d. That changes the frames: "
+            "--decode_chunk_size %d from the start gives the same on every card",
+            start, size, size,
+        )  # fmt: skip
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         decode = getattr(self.vae, "_orig_mod", self.vae).decode  # torch.compile hides the signature
         arguments = {"num_frames": len(latents)} if "num_frames" in inspect.signature(decode).parameters else {}
         return self.vae.decode(latents.to(self._execution_device, self.vae.dtype), **arguments).sample
 
+    @contextlib.contextmanager
+    def _precision_given_back(self) -> Iterator[torch.dtype]:
+        """Yields the precision of the VAE, which it has again afterwards."""
+        dtype = self.vae.dtype
+        try:
+            yield dtype
+        finally:
+            if self.vae.dtype != dtype:
+                self.vae.to(dtype)
+
     def _finite_from_vae(self, function, tensor: torch.Tensor, stage: str) -> torch.Tensor:
-        """`function(tensor)`, done again in float32 where half precision overflows."""
+        """`function(tensor)`, done again in float32 where half precision overflows; the VAE stays in float32 then."""
         result = function(tensor)
         dtype = self.vae.dtype
         if dtype != torch.float32 and not torch.isfinite(result).all():
             logger.warning("%s is not finite in %s; it is done again in float32", stage, dtype)
-            self.vae_fallback_count += 1
+            del result
             self.vae.to(torch.float32)
-            try:
-                result = function(tensor)
-            finally:
-                self.vae.to(dtype)
+            result = function(tensor)
         require_finite(result, stage)
         return result
 
@@ -80,6 +128,7 @@ class StandaloneVae(ChunkedVae):
     def __init__(self, vae, device: torch.device):
         self.vae = vae
         self.vae_fallback_count = 0
+        self.decode_chunks: list[tuple[int, int]] = []
         self._execution_device = device
 
 

@@ -36,11 +36,13 @@ from mimicmotion.pipelines.call_checks import (
     len_frames,
 )
 from mimicmotion.pipelines.chunked_vae import ChunkedVae, require_finite
+from mimicmotion.pipelines.in_pieces import work_in_pieces
 from mimicmotion.pipelines.noise import draw_noise, require_one_each
 from mimicmotion.pipelines.noise_levels import set_noise_levels
 from mimicmotion.pipelines.step_cache import StepCache
-from mimicmotion.pipelines.tile_fusion import fuse_tiles
+from mimicmotion.pipelines.tile_fusion import TileSum
 from mimicmotion.pipelines.tiling import tile_windows
+from mimicmotion.pipelines.vram_plan import PIECE, SMALLEST_PIECE
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +110,9 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         self.register_modules(pose_net=pose_net)
         self._injection = PoseInjection(unet)
         self._interrupt = False
+        self._piece: int | None = None
         self.vae_fallback_count = 0
+        self.decode_chunks: list[tuple[int, int]] = []
 
     @classmethod
     def load_config(cls, *arguments, **named):
@@ -119,6 +123,25 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
             if isinstance(value, list) and value[0] in FORMER_MODULES:
                 index[name] = [FORMER_MODULES[value[0]], *value[1:]]
         return loaded
+
+    @property
+    def piece(self) -> int | None:
+        """Entries of a piece that large blocks of UNet and VAE work on, None where they take all at once."""
+        return self._piece
+
+    def work_in_pieces(self, entries: int | None) -> None:
+        """Trades a little time for the memory of large intermediate tensors; see `in_pieces`. None takes it back."""
+        self._piece = entries
+        for network in (self.unet, self.vae):
+            work_in_pieces(network, entries)
+
+    def take_smaller_pieces(self) -> bool:
+        """Goes one rung down after memory ran out and says so; False where the pieces are as small as they help."""
+        if self._piece is not None and self._piece <= SMALLEST_PIECE:
+            return False
+        self.work_in_pieces(PIECE if self._piece is None else self._piece // 4)
+        logger.warning("Too little memory for the UNet; from here on it works in pieces of %d entries", self._piece)
+        return True
 
     @property
     def interrupt(self) -> bool:
@@ -254,7 +277,7 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
             image_embeddings * image_embed_strength,
             image_latents,
             (fps - 1, motion_bucket_id, noise_aug_strength),
-            PoseFeatures(self.pose_net, image_pose, strength=pose_strength),
+            PoseFeatures(self.pose_net, image_pose, strength=pose_strength, tiles=len(windows)),
             batch_size,
         )
         posed = posed_steps(len(timesteps), pose_start, pose_end) if pose_strength else set()
@@ -328,7 +351,10 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         Raises:
             NumericalError: when the latents are not finite even in float32.
         """
-        return self._finite_from_vae(self._encode, pixels, "the VAE encoding of the reference image")
+        with self._precision_given_back() as precision:
+            latents = self._finite_from_vae(self._encode, pixels, "the VAE encoding of the reference image")
+            self.vae_fallback_count += self.vae.dtype != precision
+            return latents
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
         encoded = self.vae.encode(pixels.to(self.vae.dtype))
@@ -367,11 +393,17 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
             for i, timestep in enumerate(timesteps[first_step:], first_step):
                 sample = self.scheduler.scale_model_input(latents, timestep)
                 sigma = self.scheduler.sigmas[self.scheduler.step_index]
-                tiles = []
+                conditional, unconditional = TileSum(latents.shape[1]), TileSum(latents.shape[1])
                 for window in windows:
-                    tiles.append(guide.predict(sample[:, window], timestep, window, i in posed))
+                    with_image, without = guide.predict(sample[:, window], timestep, window, i in posed)
+                    conditional.add(with_image, window)
+                    if without is not None:
+                        unconditional.add(without, window)
                     progress.update()
-                noise_pred = self._fuse(tiles, windows, latents.shape[1])
+                noise_pred = conditional.mean()
+                if self.do_classifier_free_guidance:  # each fused by itself, then guided: u + g (c - u)
+                    without = unconditional.mean()
+                    noise_pred = without + self.guidance_scale * (noise_pred - without)
                 previous = latents
                 latents = self.scheduler.step(noise_pred, timestep, latents, **step_arguments, return_dict=False)[0]
                 require_finite(latents, f"the latents after sampling step {i + 1} of {len(timesteps)}")
@@ -384,14 +416,6 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
                 if self.interrupt:
                     break
         return latents
-
-    def _fuse(self, tiles, windows, num_frames) -> torch.Tensor:
-        """Fuses conditional and unconditional predictions by themselves, then guides: u + g (c - u)."""
-        conditional = fuse_tiles([c for c, _ in tiles], windows, num_frames)
-        if tiles[0][1] is None:
-            return conditional
-        unconditional = fuse_tiles([u for _, u in tiles], windows, num_frames)
-        return unconditional + self.guidance_scale * (conditional - unconditional)
 
     def decode_latents(
         self, latents: torch.Tensor, num_frames: int, decode_chunk_size: int = 8, decode_overlap: int = 0
@@ -408,6 +432,7 @@ class TileGuide:
     """Runs the UNet on tiles: the conditional pass and, with guidance, the unconditional one, batched or not."""
 
     def __init__(self, pipeline: MimicMotionPipeline, conditions: Conditions, cfg_batch: str, deep: StepCache):
+        self._pipeline = pipeline
         self._unet = pipeline.unet
         self._injection, self._deep = pipeline._injection, deep
         self._conditions = conditions
@@ -423,32 +448,42 @@ class TileGuide:
 
         The unconditional one is None without guidance. `posed`: whether the conditional one sees the poses.
         """
-        pose = self._conditions.pose.window(window, len(sample)) if posed else None
         if not self._guided:
-            return self._pass(sample, timestep, window, pose, [1.0]), None
+            return self._pass(sample, timestep, window, posed, [1.0]), None
         if self._batched:
             try:
-                both = None if pose is None else torch.cat([pose, torch.zeros_like(pose)])
-                return self._pass(sample, timestep, window, both, [1.0, 0.0]).chunk(2)
+                return self._pass(sample, timestep, window, posed, [1.0, 0.0]).chunk(2)
             except torch.OutOfMemoryError:
                 if not self._may_split:
                     raise
-                logger.info("Too little memory to batch the two passes of guidance; they run one after the other")
-                self._batched = False
-                torch.cuda.empty_cache()
-        conditional = self._pass(sample, timestep, window, pose, [1.0])
-        return conditional, self._pass(sample, timestep, window, None, [0.0])
+            logger.warning("Too little memory to batch the two passes of guidance; they run one after the other")
+            self._batched = False
+            torch.cuda.empty_cache()
+        conditional = self._pass(sample, timestep, window, posed, [1.0])
+        return conditional, self._pass(sample, timestep, window, False, [0.0])
 
-    def _pass(self, sample, timestep, window, pose, halves: list[float]) -> torch.Tensor:
-        """One UNet call; `halves` holds 1 for a conditional copy of the batch and 0 for an unconditional one."""
+    def _pass(self, sample, timestep, window, posed: bool, halves: list[float]) -> torch.Tensor:
+        """One UNet call; `halves` holds 1 for a conditional copy of the batch and 0 for an unconditional one. The
+        first copy sees the poses where it is `posed`.
+        """
+        while True:
+            try:
+                return self._call(sample, timestep, window, posed, halves)
+            except torch.OutOfMemoryError:
+                if (len(halves) > 1 and self._may_split) or not self._pipeline.take_smaller_pieces():
+                    raise
+            torch.cuda.empty_cache()
+
+    def _call(self, sample, timestep, window, posed: bool, halves: list[float]) -> torch.Tensor:
         conditions, copies = self._conditions, len(halves)
+        # In a list, from which the UNet takes them: a name here would keep their memory until the call returns.
+        pose = [conditions.pose.window(window, len(sample))] if posed else []
         image_latents = torch.cat([conditions.latents * half for half in halves])
         embeddings = torch.cat([conditions.embeddings * half for half in halves])
         sample = torch.cat([sample.to(image_latents.dtype)] * copies)
         model_input = torch.cat([sample, image_latents.expand(-1, sample.shape[1], -1, -1, -1)], dim=2)
         # Features of a step with poses are none of a step without.
-        key = (*window, *halves, pose is None)
-        with self._injection.features(pose), self._deep.step(key):
+        with self._injection.features_once(pose), self._deep.step((*window, *halves, posed)):
             prediction = self._unet(
                 model_input,
                 timestep,

@@ -9,12 +9,23 @@ def tile_weights(tile_size: int) -> torch.Tensor:
     return torch.minimum(position, 2 - position)
 
 
-def fuse_tiles(predictions: list[torch.Tensor], windows: list[list[int]], num_frames: int) -> torch.Tensor:
-    """Weighted mean of per-tile predictions, each (batch, len(window), ...) -> (batch, num_frames, ...)."""
-    total = predictions[0].new_zeros(predictions[0].shape[0], num_frames, *predictions[0].shape[2:])
-    count = predictions[0].new_zeros(num_frames)
-    for prediction, window in zip(predictions, windows, strict=True):
+class TileSum:
+    """The weighted mean of per-tile predictions, to which each is added when it is made, so that none is kept."""
+
+    def __init__(self, num_frames: int):
+        self._num_frames = num_frames
+        self._total: torch.Tensor | None = None
+        self._count: torch.Tensor | None = None
+
+    def add(self, prediction: torch.Tensor, window: list[int]) -> None:
+        """Takes the prediction (batch, len(window), ...) of the tile with the frames in `window`."""
+        if self._total is None:
+            self._total = prediction.new_zeros(prediction.shape[0], self._num_frames, *prediction.shape[2:])
+            self._count = prediction.new_zeros(self._num_frames)
         weights = tile_weights(len(window)).to(prediction)
-        total[:, window] += prediction * weights.reshape(-1, *[1] * (prediction.ndim - 2))
-        count[window] += weights
-    return total / count.reshape(-1, *[1] * (total.ndim - 2))
+        self._total[:, window] += prediction * weights.reshape(-1, *[1] * (prediction.ndim - 2))
+        self._count[window] += weights
+
+    def mean(self) -> torch.Tensor:
+        """The fused prediction (batch, num_frames, ...); ends the sum."""
+        return self._total.div_(self._count.reshape(-1, *[1] * (self._total.ndim - 2)))

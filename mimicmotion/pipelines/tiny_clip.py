@@ -16,9 +16,10 @@ class TinyClipDecoder:
 
     @torch.no_grad()
     def decode_in_chunks(
-        self, latents: torch.Tensor, decode_chunk_size: int = 8, decode_overlap: int = 0
+        self, latents: torch.Tensor, decode_chunk_size: int = 8, decode_overlap: int = 0, decode_tile: int | None = None
     ) -> Iterator[torch.Tensor]:
-        """As `ChunkedVae.decode_in_chunks`; chunks have no seams here, so the overlap is not needed.
+        """As `ChunkedVae.decode_in_chunks`; chunks have no seams here and take little memory: neither overlap nor tiles
+        are needed.
 
         Raises: NumericalError when a chunk is not finite.
         """

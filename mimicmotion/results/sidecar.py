@@ -26,7 +26,10 @@ NO_PIXELS = {
     "ref_video_path", "ref_image_path", "lcm_lora_path", "lcm_base_path", "lcm_weight_name",
     "more_lora_paths", "more_lora_scales",  # their scales stand beside their hashes
     "decoder",  # a small one's hash stands in its place
+    "vram",
 }  # fmt: skip
+# Left out where they have this value, so that results from before there was a choice are still known.
+NEVER_CHOSEN = {"decode_tile": None}
 
 
 def sidecar_path(output: Path) -> Path:
@@ -47,7 +50,7 @@ def recipe(config: Config, case: TestCase, inputs: dict[str, str], weights: dict
     sections = {name: getattr(config, name) for name in names}
     sections["test_case"] = case
     settings = {
-        name: {key: value for key, value in dataclasses.asdict(section).items() if key not in NO_PIXELS}
+        name: {key: value for key, value in dataclasses.asdict(section).items() if _is_part(key, value)}
         for name, section in sections.items()
     }
     # Named only where it is not the default, so that results from before there was a choice are still known.
@@ -55,6 +58,10 @@ def recipe(config: Config, case: TestCase, inputs: dict[str, str], weights: dict
     speed = {key: value for key, value in dataclasses.asdict(config.speed).items() if value != default[key]}
     settings |= {"speed": speed} if speed else {}
     return {"settings": settings, "inputs": inputs, "weights": weights, "detector": detector}
+
+
+def _is_part(key: str, value: object) -> bool:
+    return key not in NO_PIXELS and not (key in NEVER_CHOSEN and value == NEVER_CHOSEN[key])
 
 
 def recipe_tag(made_from: dict) -> str:

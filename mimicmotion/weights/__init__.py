@@ -46,7 +46,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "lora": ["ADAPTER", "apply_lcm_weights", "check_lcm_weights"],
         "lora_extraction": ["extract_lora"],
         "manifest": ["hash_ahead", "is_known", "note_weights", "verify_small", "weights_sha256"],
-        "model_files": ["network_files", "pose_canvas", "read_json", "vae_files", "vae_sha256", "weights_fingerprint"],
+        "model_files": [
+            "config_file",
+            "network_files",
+            "pose_canvas",
+            "read_json",
+            "resolve_base",
+            "vae_files",
+            "vae_sha256",
+            "weights_fingerprint",
+        ],
         "hub": ["explain_hub_error", "from_hub", "hub_errors", "is_hub_id", "local_copy", "mirror", "without_network"],
         "lookup": [
             "FETCH",

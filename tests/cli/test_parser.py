@@ -60,6 +60,8 @@ def value_for(flag):
         "runtime.offload": "model",
         "speed.preset": "max",
         "speed.attention": "sage",
+        "runtime.vram": "8",
+        "sampling.decode_tile": "256",
         "video.reader": "decord",
         "batch.shard": "2/3",
         "pose.backend": "mediapipe",

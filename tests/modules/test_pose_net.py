@@ -100,7 +100,7 @@ def test_an_error_inside_the_block_leaves_nothing_behind():
     injection = PoseInjection(unet)
     with pytest.raises(RuntimeError), injection.features(torch.zeros(1)):
         raise RuntimeError
-    assert injection._features is None
+    assert not injection._held
 
 
 class CountingPoses:

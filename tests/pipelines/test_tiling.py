@@ -5,8 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimicmotion.pipelines.tile_fusion import fuse_tiles, tile_weights
+from mimicmotion.pipelines.tile_fusion import TileSum, tile_weights
 from mimicmotion.pipelines.tiling import LAYOUTS, tile_windows
+
+
+def fuse_tiles(predictions, windows, num_frames):
+    fused = TileSum(num_frames)
+    for prediction, window in zip(predictions, windows, strict=True):
+        fused.add(prediction, window)
+    return fused.mean()
 
 
 def spans(num_frames, tile_size, tile_overlap):

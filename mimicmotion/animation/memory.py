@@ -1,0 +1,86 @@
+"""The plan of a run for its card: what the jobs take and how they take it. Nothing here imports torch by itself."""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from mimicmotion.acceleration import chosen_acceleration
+from mimicmotion.animation.models import Models
+from mimicmotion.config import Config, TestCase, vram_limit
+from mimicmotion.pipelines import Rung, Shape, allowed_rungs, in_gib, most, plan, turbo_steps_and_guidance
+from mimicmotion.weights import FULL, config_file, read_json, resolve_base
+
+if TYPE_CHECKING:
+    from mimicmotion.animation.clip import Clip
+
+logger = logging.getLogger(__name__)
+
+SIZES = {"fp32": 4, "fp16": 2, "bf16": 2}
+
+
+def shape_of(config: Config, case: TestCase, height: int, width: int, frames: int, on_cpu: bool) -> Shape:
+    """What a result of `frames` frames asks of the card. Raises: SetupError for a model without its settings."""
+    base = resolve_base(config.base_model_path, with_unet=config.ckpt_path is None)
+    vae = read_json(config_file(base, "vae/config.json"))
+    of_auto = "fp32" if on_cpu else "fp16"
+    size, vae_size = (
+        SIZES[of_auto if precision == "auto" else precision]
+        for precision in (config.runtime.dtype, config.runtime.vae_dtype)
+    )
+    return Shape(
+        tile=min(case.num_frames, 1 + frames),
+        frames=1 + frames,
+        height=height,
+        width=width,
+        guided=turbo_steps_and_guidance(config.turbo, case)[1] > 1,
+        chunk=min(config.sampling.decode_chunk_size, 1 + frames),
+        size=size,
+        vae_size=vae_size,
+        channels=read_json(config_file(base, "unet/config.json"))["block_out_channels"][0],
+        decode_tile=config.sampling.decode_tile,
+        tiny_decoder=config.sampling.decoder != FULL or vae.get("_class_name") == "AutoencoderTiny",
+    )
+
+
+def plan_for_card(config: Config, shapes: Iterable[Shape], budget: int, on_cpu: bool) -> tuple[Rung, str]:
+    """How a run of these shapes fits into `budget` bytes, and the line that says so. Raises: UsageError if none does."""
+    shapes, runtime = list(shapes), config.runtime
+    guided = any(shape.guided for shape in shapes)
+    compiled = chosen_acceleration(config).compile
+    rungs = allowed_rungs(config.sampling.cfg_batch, runtime.offload, on_cpu, compiled, guided)
+    rung = plan(shapes, budget, rungs)
+    takes = in_gib(most(shapes, rung))
+    return rung, f"memory: {takes} at the peak of {in_gib(budget)}: {rung}"
+
+
+def budget_of(models: Models) -> int | None:
+    """Bytes that the run may take: as asked, else what is free on its GPU; None on other devices."""
+    limit = vram_limit(models.config.runtime.vram)
+    if limit is not None or models.device.type != "cuda":
+        return limit
+    import torch
+
+    return torch.cuda.mem_get_info(models.device)[0]
+
+
+def prepare_for_card(models: Models, shapes: Callable[[], Iterable[Shape]]) -> None:
+    """Chooses for all jobs of a run how they share the card, and says it in one line.
+
+    Does nothing where there is no budget; `shapes`, which may take time, is not called then.
+
+    Raises: UsageError that names what to set, where they do not fit.
+    """
+    budget = budget_of(models)
+    if budget is None:
+        return
+    asked = list(shapes())
+    if asked:
+        models.rung, said = plan_for_card(models.config, asked, budget, models.device.type == "cpu")
+        logger.info("%s", said)
+
+
+def plan_clip(models: Models, clip: "Clip") -> None:
+    """As `prepare_for_card` for one clip, where nothing was planned yet."""
+    if models.rung is None:
+        size, on_cpu = clip.reference.pixels.shape[:2], models.device.type == "cpu"
+        prepare_for_card(models, lambda: [shape_of(models.config, clip.job.case, *size, clip.num_frames, on_cpu)])
