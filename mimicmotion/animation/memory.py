@@ -21,7 +21,7 @@ SIZES = {"fp32": 4, "fp16": 2, "bf16": 2}
 def shape_of(config: Config, case: TestCase, height: int, width: int, frames: int, on_cpu: bool) -> Shape:
     """What a result of `frames` frames asks of the card. Raises: SetupError for a model without its settings."""
     base = resolve_base(config.base_model_path, with_unet=config.ckpt_path is None)
-    vae = read_json(config_file(base, "vae/config.json"))
+    vae_class = read_json(config_file(base, "vae/config.json")).get("_class_name")
     of_auto = "fp32" if on_cpu else "fp16"
     size, vae_size = (
         SIZES[of_auto if precision == "auto" else precision]
@@ -38,7 +38,7 @@ def shape_of(config: Config, case: TestCase, height: int, width: int, frames: in
         vae_size=vae_size,
         channels=read_json(config_file(base, "unet/config.json"))["block_out_channels"][0],
         decode_tile=config.sampling.decode_tile,
-        tiny_decoder=config.sampling.decoder != FULL or vae.get("_class_name") == "AutoencoderTiny",
+        tiny_decoder=config.sampling.decoder != FULL or vae_class == "AutoencoderTiny",
     )
 
 

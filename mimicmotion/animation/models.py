@@ -64,8 +64,8 @@ class Models:
             require_writable(pose.save_folder)
 
     def resolve(self) -> None:
-        """Raises: UsageError or SetupError when the device, the precision, the decoder or the kernel asked for cannot be
-        had, or the networks cannot be placed there as asked.
+        """Raises: UsageError or SetupError when the device, the precision, the decoder or the kernel asked for cannot
+        be had, or the networks cannot be placed there as asked.
         """
         from mimicmotion.acceleration import require_attention
         from mimicmotion.weights import check_placement, require_fitting_decoder
@@ -235,11 +235,12 @@ class Models:
     @cached_property
     def networks_key(self) -> str:
         """All that the loaded networks depend on, as a hash: where it is equal, they are."""
-        config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
+        config, turbo = self.config, self.config.turbo
         lcm = [turbo.lcm_lora_path, turbo.lcm_weight_name, turbo.lcm_lora_scale, turbo.fuse_lcm_lora]
         lcm = [*lcm, turbo.lcm_base_path, self._more_loras()] if turbo.lcm_lora_path else []
         placed = [str(value) for value in (self.device, self.dtype, self.vae_dtype)]
         names = [config.base_model_path, config.ckpt_path]
+        speed = asdict(chosen_acceleration(config))
         return sha256_json([self.weights, names, lcm, placed, self.offload, speed])
 
     def _scheduler(self, of_model):
@@ -258,7 +259,7 @@ class Models:
         from mimicmotion.device import describe_device
         from mimicmotion.weights import apply_lcm_weights, check_placement, create_pipeline, place_pipeline
 
-        config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
+        config, turbo = self.config, self.config.turbo
         chosen = chosen_acceleration(config)
         check_placement(self.device, self.offload, chosen.compile)
         load_device = torch.device("cpu") if self.offload != "none" else self.device
