@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import stat
+import time
 import unicodedata
 import uuid
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ TEMPORARY_PREFIX = ".tmp-"
 TEMPORARY_NAME = re.compile(re.escape(TEMPORARY_PREFIX) + r"\d+-[0-9a-f]{8}(\.[^/.]+)?")
 MAX_RECORD = 64 * 2**20
 SEAL = "record_sha256"
+# How long two changes of a file may have the same time: on Linux's own file systems 10 ms, on those that write whole
+# seconds down, such as FAT and old ones on the network, two of these.
+FINE_TICK_NS, COARSE_TICK_NS = 20 * 10**6, 2 * 10**9
 
 # These concern one file, not whatever is written next.
 NAME_ERRORS = {
@@ -209,7 +213,19 @@ def content_sha256(path: str | Path) -> str:
     path = Path(os.path.realpath(path))
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     status = [(str(file), file.stat()) for file in files]
-    return _remembered_sha256(path, tuple((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in status))
+    stamps = tuple((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in status)
+    if not is_settled(max((s.st_ctime_ns for _, s in status), default=0)):
+        return sha256_path(path)
+    return _remembered_sha256(path, stamps)
+
+
+def is_settled(changed_ns: int) -> bool:
+    """Whether a file that was last changed at `changed_ns`, by its own clock, would show a change from now on.
+
+    A clock of files goes in ticks: what is changed twice within one has the same time before and after.
+    """
+    tick = FINE_TICK_NS if changed_ns % 10**9 else COARSE_TICK_NS
+    return time.time_ns() - changed_ns > tick
 
 
 @functools.lru_cache(maxsize=4096)

@@ -8,6 +8,7 @@ inputs     what is found out about a picture or a video, one method each; a cach
 clip       a job made ready: frames chosen, poses followed and fitted, pixels cropped
 sampler    the call of the pipeline: clip -> latents
 writer     latents -> frames -> mp4 with sound, comparison; which rows the contact sheet has
+seals      what a finished result is known by without reading it
 record     what a result depends on, whether it is finished, what its sidecar says
 recording  the latents of every step, written down beside a run
 """
@@ -25,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "opened": ["Opened"],
         "record": ["write_record"],
         "recording": ["check_recording"],
+        "seals": ["Seals"],
         "writer": ["decode_frames"],
     },
 )

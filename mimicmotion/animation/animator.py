@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from mimicmotion.animation.models import Models
 from mimicmotion.animation.record import job_recipe, still_to_make, write_record
+from mimicmotion.animation.seals import Seals
 from mimicmotion.config import Config
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.results import Job, add_to_sidecar, require_kept
@@ -65,11 +66,14 @@ class Animator:
         config: the settings of the run.
         models: networks and detector; by default those that the settings name.
         features: what finds out about the inputs, InputFeatures or its cached twin.
+
+    `seals` is set by a run that knows finished results by a manifest.
     """
 
     def __init__(self, config: Config, models: Models | None = None, features: "InputFeatures | None" = None):
         self.config = config
         self.models = models or Models(config)
+        self.seals: Seals | None = None
         self._features = features
 
     @cached_property
@@ -106,6 +110,8 @@ class Animator:
 
     def is_finished(self, job: Job) -> bool:
         """Whether `animate` would skip the job; False for one that will fail."""
+        if self.seals:
+            return self.seals.is_finished(job)
         try:
             return not still_to_make(self.models, job, self.recipe(job))
         except MimicMotionError:
@@ -128,7 +134,11 @@ class Animator:
 
         Raises: InputError for what is wrong with the input, NumericalError, SetupError.
         """
-        job, made_from = outcome.job, self.recipe(outcome.job)
+        job = outcome.job
+        if self.seals and self.seals.holds(job):
+            outcome.skip()
+            return
+        made_from = self.recipe(job)
         missing = still_to_make(self.models, job, made_from)
         if outcome.is_finished(missing):
             return
@@ -149,12 +159,16 @@ class Animator:
         outcome.status, outcome.frames, outcome.message = "done", clip.num_frames, str(job.output)
         outcome.stages = clock.rounded()
         write_record(self.models, clip, made_from, {"stage_seconds": outcome.stages})
+        if self.seals:
+            self.seals.note(job)
 
     def _complete(self, outcome: Outcome, made_from: dict, missing: list[Path]) -> None:
         """Makes the companions of a finished result, for which nothing has to be sampled."""
         clip = self.prepare(outcome.job)
         self.writer.complete(clip, missing, made_from)
         add_to_sidecar(outcome.job.output, missing)
+        if self.seals:
+            self.seals.note(outcome.job)
         names = ", ".join(path.name for path in missing)
         outcome.status, outcome.frames = "done", clip.num_frames
         outcome.message = f"{outcome.job.output} was finished before; made for it: {names}"

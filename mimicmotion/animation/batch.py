@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.recording import check_recording, experiment_name
+from mimicmotion.animation.seals import Seals
 from mimicmotion.cli import say
 from mimicmotion.config import Config, TestCase
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, is_lasting, machine_message
@@ -14,7 +15,7 @@ from mimicmotion.features import Geometry, frame_geometry
 from mimicmotion.files import printable, require_possible, require_writable
 from mimicmotion.gallery import refresh_page
 from mimicmotion.pipelines import tile_windows, turbo_steps_and_guidance
-from mimicmotion.results import Job, RunLog, choose_shard, left_out, plan_jobs, recorded
+from mimicmotion.results import Job, Manifest, RunLog, choose_shard, left_out, plan_jobs, recorded
 from mimicmotion.video import VideoSource, effective_stride, open_video, read_picture
 from mimicmotion.weights import without_network
 
@@ -41,6 +42,7 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     if not jobs:
         return shard.run_empty(config, config.output.output_dir, len(planned))
     animator = animator or Animator(config)
+    animator.seals = Seals(animator.models, Manifest(config.output.output_dir, shard.part))
     if config.output.dry_run:
         return dry_run(animator, jobs)
     animator.models.check()
@@ -53,7 +55,8 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
         animator.models.resolve()
         animator.models.check_lcm()
         work = animator.animate
-    with recorded(config.output.output_dir, config, len(jobs), **shard.facts(len(planned))) as log:
+    facts = shard.facts(len(planned))
+    with recorded(config.output.output_dir, config, len(jobs), **facts) as log, animator.seals.written():
         log.exit_code = run_all(outcomes, work, log)
     if config.output.page:
         refresh_page(config.output.output_dir)

@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 SHEET, COMPARISON = ".jpg", "_comparison.mp4"  # endings of a result's companions
 
 
-def job_recipe(models: Models, job: Job) -> dict:
-    """All that the job's result depends on. Raises: InputError when one of its files is missing."""
-    config = models.config
+def input_paths(models: Models, job: Job) -> dict[str, Path]:
+    """The files and folders whose content the job's result depends on, by what they are to it."""
     paths = {"video": job.video, "reference": Path(job.case.ref_image_path)}
     sidecar = Path(job.case.ref_image_path).with_suffix(SIDECAR_SUFFIX)
     if os.path.isfile(sidecar):
         paths["reference_pose"] = sidecar
-    if config.pose.backend == "file":
-        paths["poses"] = job.poses_in(config.pose.folder)
+    if models.config.pose.backend == "file":
+        paths["poses"] = job.poses_in(models.config.pose.folder)
+    return paths
+
+
+def job_recipe(models: Models, job: Job) -> dict:
+    """All that the job's result depends on. Raises: InputError when one of its files is missing."""
+    paths = input_paths(models, job)
     for path in paths.values():
         # A pipe under a video's name would block whoever reads it.
         if not os.path.isfile(path) and not os.path.isdir(path):
@@ -36,9 +41,14 @@ def job_recipe(models: Models, job: Job) -> dict:
         inputs = {name: content_sha256(path) for name, path in paths.items()}
     except OSError as error:
         raise InputError(f"{printable(error.filename or job.video)} cannot be read: {error.strerror}") from error
-    detects = {"poses", "reference_pose"} - set(paths)
+    return recipe_of(models, job, inputs)
+
+
+def recipe_of(models: Models, job: Job, inputs: dict[str, str]) -> dict:
+    """All that the job's result depends on, where `inputs` says what each of its files holds."""
+    detects = {"poses", "reference_pose"} - set(inputs)
     detector = models.detector_fingerprint if detects else "poses from files"
-    return recipe(config, job.case, inputs, models.weights, detector)
+    return recipe(models.config, job.case, inputs, models.weights, detector)
 
 
 def companions(models: Models, job: Job) -> list[Path]:

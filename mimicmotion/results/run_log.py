@@ -79,7 +79,11 @@ def recorded(folder: str | Path, config: Config, planned: int = 1, **facts: obje
 
 def append_line(path: Path, record: dict) -> None:
     """Appends `record` as one line of JSON, whole or not at all. Raises: OSError."""
-    line = json.dumps(record).encode() + b"\n"
+    append_lines(path, json.dumps(record).encode() + b"\n")
+
+
+def append_lines(path: Path, lines: bytes) -> None:
+    """Appends whole lines, all or none, however many processes do so at the same time. Raises: OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -88,9 +92,9 @@ def append_line(path: Path, record: dict) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            line = b"\n" + line
+            lines = b"\n" + lines
         try:
-            _write_all(descriptor, line)
+            _write_all(descriptor, lines)
         except OSError:
             os.ftruncate(descriptor, size)
             raise

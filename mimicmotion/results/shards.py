@@ -27,6 +27,11 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
+    @property
+    def part(self) -> str:
+        """What the name of a file says that is the shard's own: ".2-of-4"; nothing for the whole."""
+        return f".{self.number}-of-{self.count}" if self.count > 1 else ""
+
     def jobs_of(self, jobs: Sequence[Job], folder: str | Path) -> list[Job]:
         """Those of a run's planned jobs that are this shard's, in order; `folder` is the run's output folder."""
         return [job for job in jobs if _number_of(job, folder, self.count) == self.number]
