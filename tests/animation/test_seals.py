@@ -18,7 +18,8 @@ from mimicmotion.results import Job, Manifest, seal_result, write_sidecar
 from mimicmotion.results import manifest as manifest_module
 
 NAMES = ("a", "b")
-FILES = ("videos/{}.mp4", "poses/{}.npz", "outputs/{}.mp4", "outputs/{}.json", "outputs/{}.jpg", "outputs/{}_comparison.mp4")
+FILES = ("videos/{}.mp4", "poses/{}.npz")
+FILES += tuple(f"outputs/{{}}{ending}" for ending in (".mp4", ".json", ".jpg", "_comparison.mp4"))
 SHARED = ("person.png", "person.pose.npz")
 
 
