@@ -2,7 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 NOT_A_VIDEO = "not a video"
 NAME_COLUMN = 60
+MANY = 10_000  # jobs; of more, what was finished before is counted only, and no page is written
 CANNOT_RUN = "cannot run"
 
 
@@ -31,9 +34,9 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
 
     animator: makes the results, one of this configuration; by default a plain one.
 
-    A finished result with the same recipe is skipped. One failing video leaves its reason in the summary and the
-    others go on; a full disk or missing weights end the run, since later jobs would fail the same way. Of a shard
-    (`batch.shard`) none but its own jobs are looked at.
+    A finished result with the same recipe is skipped, known by its seal in the folder's manifest or by its content.
+    One failing video leaves its reason in the summary and the others go on; a full disk or missing weights end the
+    run, since later jobs would fail the same way. Of a shard (`batch.shard`) none but its own jobs are looked at.
 
     Raises: UsageError and SetupError for what can be known before the first job.
     """
@@ -46,29 +49,89 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     if config.output.dry_run:
         return dry_run(animator, jobs)
     animator.models.check()
-    animator.require_kept(jobs)
+    finished = look_through(animator, jobs)
     for folder in {Path(config.output.output_dir), *(job.output.parent for job in jobs)}:
         require_writable(folder)
     check_recording(config)
-    outcomes, work = [Outcome(job) for job in jobs], Outcome.skip
-    if not all(animator.is_finished(job) for job in jobs):
+    outcomes, work = Outcomes(jobs, animator.seals.holds), Outcome.skip
+    if not finished:
         animator.models.resolve()
         animator.models.check_lcm()
         work = animator.animate
+    elif outcomes.many:
+        outcomes.uncounted = len(jobs)
     facts = shard.facts(len(planned))
     with recorded(config.output.output_dir, config, len(jobs), **facts) as log, animator.seals.written():
         log.exit_code = run_all(outcomes, work, log)
-    if config.output.page:
+        if outcomes.uncounted:
+            log.skipped(outcomes.uncounted)
+    if config.output.page and len(jobs) <= MANY:
         refresh_page(config.output.output_dir)
     say(summary_table(outcomes, left_out(config)))
     return log.exit_code
 
 
-def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None], log: RunLog | None = None) -> int:
+def look_through(animator: Animator, jobs: Sequence[Job]) -> bool:
+    """Whether all of the jobs are finished, each looked at once.
+
+    Raises: UsageError where finished results, made differently, lie in the places of the others.
+    """
+    if animator.config.output.overwrite:
+        return all(map(animator.is_finished, jobs))
+    left = array("q", (place for place, job in enumerate(jobs) if not animator.is_finished(job)))
+    animator.require_kept(jobs[place] for place in left)
+    return not left
+
+
+class Outcomes:
+    """How the jobs of a run end. Of more than MANY jobs, those that were finished before are a number and no more.
+
+    Iterating gives what is kept; `numbered` gives each job its turn.
+
+    Args:
+        is_finished: tells which jobs of many need no turn.
+    """
+
+    def __init__(self, jobs: Sequence[Job], is_finished: Callable[[Job], bool]):
+        self.jobs, self._is_finished = jobs, is_finished
+        self.many = len(jobs) > MANY
+        self.kept = [] if self.many else [Outcome(job) for job in jobs]
+        self.uncounted = 0
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return iter(self.kept)
+
+    def numbered(self) -> Iterator[tuple[int, Outcome]]:
+        """The number, from 1 on, and the outcome of each job, which the caller settles."""
+        if not self.many:
+            yield from enumerate(self.kept, 1)
+        elif self.uncounted < len(self.jobs):
+            yield from self._turns()
+
+    def _turns(self) -> Iterator[tuple[int, Outcome]]:
+        for number, job in enumerate(self.jobs, 1):
+            if self._is_finished(job):
+                self.uncounted += 1
+            else:
+                self.kept.append(Outcome(job))
+                yield number, self.kept[-1]
+
+    def counts(self) -> Counter:
+        """How many ended in which way."""
+        counts = Counter(outcome.status for outcome in self.kept)
+        counts["skipped"] += self.uncounted
+        counts["not run"] += len(self.jobs) - counts.total()
+        return +counts
+
+
+def run_all(outcomes: Sequence[Outcome] | Outcomes, work: Callable[[Outcome], None], log: RunLog | None = None) -> int:
     """Does `work` on one outcome after the other and notes how each ended, in the history `log` too; the exit code as
     `animate_folder`.
     """
-    for number, outcome in enumerate(outcomes, 1):
+    for number, outcome in outcomes.numbered() if isinstance(outcomes, Outcomes) else enumerate(outcomes, 1):
         name = f"[{number}/{len(outcomes)}] {outcome.job.name}"
         start = time.perf_counter()
         try:
@@ -112,8 +175,8 @@ def _facts(outcome: Outcome) -> dict:
     }
 
 
-def summary_table(outcomes: list[Outcome], others: Sequence[Path] = ()) -> str:
-    """The end of a run in a table, one row per job, and one for each file beside the videos that is none."""
+def summary_table(outcomes: Sequence[Outcome] | Outcomes, others: Sequence[Path] = ()) -> str:
+    """The end of a run in a table, one row per outcome, and one for each file beside the videos that is none."""
     header = ("video", "status", "frames", "seconds", "result or reason")
     rows = [
         (
@@ -126,7 +189,7 @@ def summary_table(outcomes: list[Outcome], others: Sequence[Path] = ()) -> str:
         for outcome in outcomes
     ]
     rows += [(printable(path.name), "left out", "-", "-", NOT_A_VIDEO) for path in others]
-    counts = {status: sum(o.status == status for o in outcomes) for status in dict.fromkeys(o.status for o in outcomes)}
+    counts = outcomes.counts() if isinstance(outcomes, Outcomes) else Counter(outcome.status for outcome in outcomes)
     return text_table(header, rows) + "\n" + ", ".join(f"{count} {status}" for status, count in counts.items())
 
 

@@ -1,5 +1,6 @@
 """What a result depends on, whether it is finished, and what its sidecar says. Nothing here imports torch."""
 
+import functools
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -19,15 +20,20 @@ if TYPE_CHECKING:
 SHEET, COMPARISON = ".jpg", "_comparison.mp4"  # endings of a result's companions
 
 
-def input_paths(models: Models, job: Job) -> dict[str, Path]:
+def input_paths(models: Models, job: Job) -> dict[str, str | Path]:
     """The files and folders whose content the job's result depends on, by what they are to it."""
-    paths = {"video": job.video, "reference": Path(job.case.ref_image_path)}
-    sidecar = Path(job.case.ref_image_path).with_suffix(SIDECAR_SUFFIX)
+    paths = {"video": job.video, "reference": job.case.ref_image_path}
+    sidecar = _pose_beside(job.case.ref_image_path)
     if os.path.isfile(sidecar):
         paths["reference_pose"] = sidecar
     if models.config.pose.backend == "file":
         paths["poses"] = job.poses_in(models.config.pose.folder)
     return paths
+
+
+@functools.lru_cache
+def _pose_beside(picture: str) -> str:
+    return str(Path(picture).with_suffix(SIDECAR_SUFFIX))
 
 
 def job_recipe(models: Models, job: Job) -> dict:
@@ -53,9 +59,13 @@ def recipe_of(models: Models, job: Job, inputs: dict[str, str]) -> dict:
 
 def companions(models: Models, job: Job) -> list[Path]:
     """The files that this run wants beside the job's result."""
+    return [job.beside(ending) for ending in companion_endings(models)]
+
+
+def companion_endings(models: Models) -> list[str]:
+    """What the names of the files end in that this run wants beside each result."""
     output = models.config.output
-    wanted = ((SHEET, output.contact_sheet), (COMPARISON, output.comparison))
-    return [job.beside(ending) for ending, asked in wanted if asked]
+    return [ending for ending, asked in ((SHEET, output.contact_sheet), (COMPARISON, output.comparison)) if asked]
 
 
 def still_to_make(models: Models, job: Job, made_from: dict) -> dict[Path, str]:

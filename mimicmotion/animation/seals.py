@@ -8,6 +8,7 @@ from mimicmotion.animation.models import Models
 from mimicmotion.animation.record import (
     COMPARISON,
     SHEET,
+    companion_endings,
     companions,
     input_paths,
     job_recipe,
@@ -79,7 +80,7 @@ class Seals:
     def _of(self, job: Job) -> Seal | None:
         inputs = input_paths(self.models, job)
         made_from = self._made_from(job, tuple(inputs))
-        wanted = {path.name.removeprefix(job.output.stem) for path in companions(self.models, job)}
+        wanted = companion_endings(self.models)
         return seal_result(job.output, made_from, inputs.values(), wanted, (SHEET, COMPARISON))
 
     def _made_from(self, job: Job, names: tuple[str, ...]) -> str:

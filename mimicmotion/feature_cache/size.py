@@ -62,7 +62,7 @@ def _read(folder: Path) -> dict | None:
         known = read_record(folder / SIZE_NAME)
     except InputError:
         return None
-    return known if known is not None and FIELDS <= set(known) and is_sealed(known) else None
+    return known if known is not None and set(known).issuperset(FIELDS) and is_sealed(known) else None
 
 
 def _write(folder: Path, total: int, entries: int, stores: int) -> int:

@@ -34,6 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "jobs": [
             "Job",
+            "Plan",
             "distinct_names",
             "left_out",
             "plan_jobs",

@@ -2,6 +2,7 @@
 
     {"kind": "run", "run": ID, "time": ..., ...}      when a run begins, with its command and settings
     {"kind": "item", "run": ID, "time": ..., ...}     as each of its results ends
+    {"kind": "skipped", "run": ID, "time": ..., "count": ...}   of very many, how many were finished and have no line
     {"kind": "end", "run": ID, "time": ..., "exit_code": ...}
 
 A run that was killed has no end. Many processes may write at the same time: a line is appended in one piece under a
@@ -48,8 +49,12 @@ class RunLog:
         """One of its results has ended; `facts` are plain values, among them its `status`."""
         self.write("item", facts)
 
+    def skipped(self, count: int) -> None:
+        """So many of its results were finished before and have no line."""
+        self.write("skipped", {"count": count})
+
     def write(self, kind: str, facts: dict) -> None:
-        """A line of `kind` "run", "item" or "end"."""
+        """A line of `kind` "run", "item", "skipped" or "end"."""
         try:
             append_line(self.path, {"kind": kind, "run": self.run, "time": now()} | facts)
         except OSError as error:
