@@ -1,15 +1,20 @@
-"""What a batch of very many results costs when they are finished: CPU, memory, and what the run writes.
+"""What a batch of very many results costs beside making them: CPU, memory, and what the run writes.
 
-    python scripts/benchmark_batch.py                      # 10,000 stub results; needs minutes
-    python scripts/benchmark_batch.py --results 1000000    # 4 million small files; needs minutes, 20 GB of disk
+    python scripts/benchmark_batch.py                      # 20,000 stub results; needs minutes
+    python scripts/benchmark_batch.py --linked 1000000     # a million names for a hundred results; needs minutes
+    python scripts/benchmark_batch.py --planned 100000     # as many that are not made yet; needs minutes
 
-No model is loaded. Driving videos and results are small files of their own, with true records, so that what is measured
-is the batch and not the pictures. Two runs, each a process of its own:
+No model is loaded, and each run is a process of its own. Driving videos and results are small files of their own, with
+true records, so that what is measured is the batch and not the pictures:
 
     by content    no manifest: every video and result is read and hashed, and sealed
     by seal       the same again
 
-Real files have megabytes: by content each is read as well, by seal none is.
+Real files have megabytes: by content each is read as well, by seal none is. --linked makes results quickly that nobody
+could find finished by their content. With --planned nothing is finished, and what makes a result is a stub that writes
+nothing:
+
+    planned       all have their turn, beside a manifest of as many seals
 """
 
 import argparse
@@ -30,18 +35,28 @@ VIDEO_BYTES, RESULT_BYTES = 200, 200
 def main(argv: list[str] | None = None) -> int:
     """Prints a table; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=int, default=10_000, help="finished results (default: 10000)")
+    parser.add_argument("--results", type=int, default=20_000, help="finished results (default: 20000)")
+    parser.add_argument("--linked", type=int, help="sealed results instead, links to few files; the run by seal alone")
+    parser.add_argument("--planned", type=int, help="results to be made, instead")
     parser.add_argument("--folder", type=Path, help="where the files are made, and kept for another run")
     parser.add_argument("--run_in", type=Path, help=argparse.SUPPRESS)  # the measured process
+    parser.add_argument("--stub", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.run_in:
-        return measured_run(arguments.run_in)
+        return measured_run(arguments.run_in, arguments.stub)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
+        header = f"{'':14}{'CPU s':>8}{'ms each':>10}{'peak MB':>9}{'runs.jsonl':>14}{'table':>8}"
+        if count := arguments.planned or arguments.linked:
+            make_links(folder, count, finished=not arguments.planned)
+            print(header)
+            name, more = ("planned", ["--stub"]) if arguments.planned else ("by seal", [])
+            print_run(name, folder, count, *more)
+            return 0
         make_files(folder, arguments.results)
         for path in (folder / "outputs").glob("manifest*.jsonl"):
             path.unlink()
-        print(f"{'':14}{'CPU s':>8}{'ms each':>10}{'peak MB':>9}{'runs.jsonl':>12}{'table':>8}")
+        print(header)
         for name in ("by content", "by seal"):
             print_run(name, folder, arguments.results)
         print(f"manifest.jsonl: {(folder / 'outputs' / 'manifest.jsonl').stat().st_size:,} bytes")
@@ -90,25 +105,65 @@ def make_files(folder: Path, count: int) -> None:
         job.beside(".json").write_text(json.dumps(sealed(record)))
 
 
-def print_run(name: str, folder: Path, count: int) -> None:
+def make_links(folder: Path, count: int, finished: bool) -> None:
+    """So many names for few files: videos, and sealed results where they are `finished`, else seals of none."""
+    from mimicmotion.animation import Seals
+    from mimicmotion.results import Manifest, plan_jobs
+
+    outputs = folder / "outputs"
+    (folder / "videos").mkdir(parents=True)
+    (outputs / "videos").mkdir(parents=True)
+    (folder / "person.png").write_bytes(b"a picture")
+    link_names(folder / "videos", count, ".mp4")
+    if not finished:
+        lines = (f'{{"output": "videos/{number:07d}.mp4", "seal": "{number:032x}"}}\n' for number in range(count))
+        with open(outputs / "manifest.jsonl", "w", encoding="utf-8") as file:
+            file.writelines(lines)
+        return
+    for ending in (".mp4", ".json"):
+        link_names(outputs / "videos", count, ending)
+    models, manifest = stub_models(folder), Manifest(outputs)
+    seals = Seals(models, manifest)
+    for job in plan_jobs(models.config):
+        manifest.add(job.output, seals.seal(job))
+    manifest.flush(at_once=True)
+
+
+def link_names(folder: Path, count: int, ending: str) -> None:
+    """Names of the same length, each ten thousand for one file: many more are not allowed."""
+    for number in range(count):
+        path = folder / f"clip-of-a-word-{number:07d}{ending}"
+        if number % 10_000 == 0:
+            first = path
+            first.write_bytes(b"a file")
+        else:
+            os.link(first, path)
+
+
+def print_run(name: str, folder: Path, count: int, *more: str) -> None:
     """Runs the batch in a process of its own and prints what that took."""
     log = folder / "outputs" / "runs.jsonl"
     log.unlink(missing_ok=True)
-    command = [sys.executable, __file__, "--run_in", str(folder)]
+    command = [sys.executable, __file__, "--run_in", str(folder), *more]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     table, _, facts = done.stdout.rpartition("\n\n")
     facts = json.loads(facts)
     each = facts["cpu"] / count * 1000
-    sizes = f"{log.stat().st_size:12,}{len(table.splitlines()):8,}"
+    sizes = f"{log.stat().st_size:14,}{len(table.splitlines()):8,}"
     print(f"{name:14}{facts['cpu']:8.1f}{each:10.3f}{facts['peak_mb']:9.0f}{sizes}")
 
 
-def measured_run(folder: Path) -> int:
-    """The batch; prints its table, then what it took."""
+def measured_run(folder: Path, stub: bool) -> int:
+    """The batch; prints its table, then what it took. With `stub` a result takes nothing."""
     from mimicmotion.animation import Animator, animate_folder
 
+    class Stub(Animator):
+        def animate(self, outcome):
+            outcome.status, outcome.message = "done", str(outcome.job.output)
+
     models = stub_models(folder)
-    code = animate_folder(models.config, Animator(models.config, models))
+    models.config.batch.prefetch = 0
+    code = animate_folder(models.config, (Stub if stub else Animator)(models.config, models))
     used = resource.getrusage(resource.RUSAGE_SELF)
     facts = {"cpu": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024}
     print(f"\n{json.dumps(facts)}")

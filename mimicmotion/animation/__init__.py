@@ -6,6 +6,7 @@ models     networks and detector that the results of a run share, opened when fi
 opened     what is open, for runs of different settings to share; how many networks stay loaded
 inputs     what is found out about a picture or a video, one method each; a cache may stand in
 clip       a job made ready: frames chosen, poses followed and fitted, pixels cropped
+ahead      the next clips, made ready by a thread while one is sampled and written
 sampler    the call of the pipeline: clip -> latents
 writer     latents -> frames -> mp4 with sound, comparison; which rows the contact sheet has
 seals      what a finished result is known by without reading it

@@ -10,6 +10,7 @@ An Animator holds what the jobs of a run share; `batch` runs many of them. Its p
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +27,7 @@ from mimicmotion.results import Job, add_to_sidecar, require_kept
 if TYPE_CHECKING:
     import torch
 
+    from mimicmotion.animation.ahead import Ahead
     from mimicmotion.animation.clip import Clip, ClipMaker
     from mimicmotion.animation.inputs import InputFeatures
     from mimicmotion.animation.sampler import Sampler
@@ -67,13 +69,14 @@ class Animator:
         models: networks and detector; by default those that the settings name.
         features: what finds out about the inputs, InputFeatures or its cached twin.
 
-    `seals` is set by a run that knows finished results by a manifest.
+    `seals` is set by a run that knows finished results by a manifest, `ahead` within `preparing`.
     """
 
     def __init__(self, config: Config, models: Models | None = None, features: "InputFeatures | None" = None):
         self.config = config
         self.models = models or Models(config)
         self.seals: Seals | None = None
+        self.ahead: Ahead | None = None
         self._features = features
 
     @cached_property
@@ -148,8 +151,7 @@ class Animator:
         from mimicmotion.timing import StageClock
 
         clock = StageClock(self.models.device)
-        with clock.stage("poses"):
-            clip = self.prepare(job)
+        clip, clock.seconds["poses"] = self._prepared(job)
         with clock.stage("loading"):
             self.models.pipeline.vae_fallback_count = 0
         with clock.stage("sampling"):
@@ -164,7 +166,7 @@ class Animator:
 
     def _complete(self, outcome: Outcome, made_from: dict, missing: list[Path]) -> None:
         """Makes the companions of a finished result, for which nothing has to be sampled."""
-        clip = self.prepare(outcome.job)
+        clip, _ = self._prepared(outcome.job)
         self.writer.complete(clip, missing, made_from)
         add_to_sidecar(outcome.job.output, missing)
         if self.seals:
@@ -172,6 +174,35 @@ class Animator:
         names = ", ".join(path.name for path in missing)
         outcome.status, outcome.frames = "done", clip.num_frames
         outcome.message = f"{outcome.job.output} was finished before; made for it: {names}"
+
+    @contextlib.contextmanager
+    def preparing(self, jobs: Iterable[Job]) -> Iterator[None]:
+        """A block in which these jobs are animated in their order, and the clips of the next ones are made ready
+        meanwhile, as many as `batch.prefetch` says.
+        """
+        depth = self.config.batch.prefetch
+        if depth is None:
+            # A CPU that samples has no time left over.
+            depth = 0 if self.models.device.type == "cpu" else 1
+        if not depth:
+            yield
+            return
+        from mimicmotion.animation.ahead import Ahead
+
+        self.ahead = Ahead(self.clips.prepare, jobs, self.is_finished, depth, self.features.stop)
+        try:
+            yield
+        finally:
+            self.ahead.close()
+            self.ahead = None
+
+    def _prepared(self, job: Job) -> tuple["Clip", float]:
+        """The clip of a job and the seconds that making it took, whenever that was."""
+        if self.ahead:
+            return self.ahead.take(job)
+        start = time.perf_counter()
+        clip = self.prepare(job)
+        return clip, time.perf_counter() - start
 
     def prepare(self, job: Job) -> "Clip":
         """As `ClipMaker.prepare`."""

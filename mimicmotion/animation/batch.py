@@ -1,5 +1,6 @@
 """Many results in one run: resume, one failing video among good ones, a table at the end, an exit code."""
 
+import contextlib
 import logging
 import time
 from array import array
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 NOT_A_VIDEO = "not a video"
 NAME_COLUMN = 60
-MANY = 10_000  # jobs; of more, what was finished before is counted only, and no page is written
+MANY = 10_000  # jobs; more are counted rather than listed, and no page shows their results
 CANNOT_RUN = "cannot run"
 
 
@@ -53,20 +54,22 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     for folder in {Path(config.output.output_dir), *(job.output.parent for job in jobs)}:
         require_writable(folder)
     check_recording(config)
-    outcomes, work = Outcomes(jobs, animator.seals.holds), Outcome.skip
+    outcomes, work, ahead = Outcomes(jobs, animator.seals.holds), Outcome.skip, contextlib.nullcontext()
     if not finished:
         animator.models.resolve()
         animator.models.check_lcm()
-        work = animator.animate
-    elif outcomes.many:
-        outcomes.uncounted = len(jobs)
+        work, ahead = animator.animate, animator.preparing(jobs)
+    else:
+        outcomes.skip_all()
     facts = shard.facts(len(planned))
-    with recorded(config.output.output_dir, config, len(jobs), **facts) as log, animator.seals.written():
+    with recorded(config.output.output_dir, config, len(jobs), **facts) as log, animator.seals.written(), ahead:
         log.exit_code = run_all(outcomes, work, log)
-        if outcomes.uncounted:
-            log.skipped(outcomes.uncounted)
-    if config.output.page and len(jobs) <= MANY:
+        if outcomes.no_turn:
+            log.skipped(outcomes.no_turn)
+    if config.output.page and not outcomes.many:
         refresh_page(config.output.output_dir)
+    elif config.output.page:
+        logger.info("No page of all results is written of more than %d; scripts/gallery.py writes one", MANY)
     say(summary_table(outcomes, left_out(config)))
     return log.exit_code
 
@@ -84,7 +87,8 @@ def look_through(animator: Animator, jobs: Sequence[Job]) -> bool:
 
 
 class Outcomes:
-    """How the jobs of a run end. Of more than MANY jobs, those that were finished before are a number and no more.
+    """How the jobs of a run end. Of more than MANY, those that were finished before are counted and have no turn, and
+    so many that end well are kept; the others are counted too. What fails is always kept.
 
     Iterating gives what is kept; `numbered` gives each job its turn.
 
@@ -96,7 +100,8 @@ class Outcomes:
         self.jobs, self._is_finished = jobs, is_finished
         self.many = len(jobs) > MANY
         self.kept = [] if self.many else [Outcome(job) for job in jobs]
-        self.uncounted = 0
+        self.no_turn = 0
+        self._dropped: Counter = Counter()
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -104,27 +109,32 @@ class Outcomes:
     def __iter__(self) -> Iterator[Outcome]:
         return iter(self.kept)
 
+    def skip_all(self) -> None:
+        """Notes that all were finished before; of many, none has a turn then."""
+        if self.many:
+            self.no_turn = len(self.jobs)
+
     def numbered(self) -> Iterator[tuple[int, Outcome]]:
         """The number, from 1 on, and the outcome of each job, which the caller settles."""
         if not self.many:
             yield from enumerate(self.kept, 1)
-        elif self.uncounted < len(self.jobs):
+        elif not self.no_turn:
             yield from self._turns()
 
     def _turns(self) -> Iterator[tuple[int, Outcome]]:
         for number, job in enumerate(self.jobs, 1):
             if self._is_finished(job):
-                self.uncounted += 1
-            else:
-                self.kept.append(Outcome(job))
-                yield number, self.kept[-1]
+                self.no_turn += 1
+                continue
+            if len(self.kept) > MANY and self.kept[-1].status in ("done", "skipped"):
+                self._dropped[self.kept.pop().status] += 1
+            self.kept.append(Outcome(job))
+            yield number, self.kept[-1]
 
     def counts(self) -> Counter:
         """How many ended in which way."""
-        counts = Counter(outcome.status for outcome in self.kept)
-        counts["skipped"] += self.uncounted
-        counts["not run"] += len(self.jobs) - counts.total()
-        return +counts
+        counts = Counter(outcome.status for outcome in self.kept) + self._dropped + Counter(skipped=self.no_turn)
+        return counts + Counter({"not run": len(self.jobs) - counts.total()})
 
 
 def run_all(outcomes: Sequence[Outcome] | Outcomes, work: Callable[[Outcome], None], log: RunLog | None = None) -> int:

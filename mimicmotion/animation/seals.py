@@ -30,20 +30,27 @@ class Seals:
 
     def holds(self, job: Job) -> bool:
         """Whether the job is finished, by its seal alone."""
-        return self._counts(self._of(job))
+        return self._counts(self.seal(job))
 
     def is_finished(self, job: Job) -> bool:
         """Whether the job is finished, by its seal or by its content; it is sealed then. False for one that fails."""
-        seal = self._of(job)
-        if self._counts(seal):
-            return True
         try:
+            seal = self.seal(job)
+            if self._counts(seal):
+                return True
             finished = not still_to_make(self.models, job, job_recipe(self.models, job))
         except MimicMotionError:
             return False
         if finished and seal:
             self.manifest.add(job.output, seal)
         return finished
+
+    def seal(self, job: Job) -> Seal | None:
+        """The seal of the job's result as its files are now, as `results.seal_result`."""
+        inputs = input_paths(self.models, job)
+        made_from = self._made_from(job, tuple(inputs))
+        wanted = companion_endings(self.models)
+        return seal_result(job.output, made_from, inputs.values(), wanted, (SHEET, COMPARISON))
 
     @contextlib.contextmanager
     def written(self) -> Iterator[None]:
@@ -67,7 +74,7 @@ class Seals:
         # its content is looked at once more, after its seal was taken.
         for job in self._made:
             with contextlib.suppress(MimicMotionError, OSError):
-                seal, made_from = self._of(job), job_recipe(self.models, job)
+                seal, made_from = self.seal(job), job_recipe(self.models, job)
                 if seal and not unfinished(job.output, made_from, companions(self.models, job)):
                     self.manifest.add(job.output, seal)
         self._made.clear()
@@ -76,12 +83,6 @@ class Seals:
         config = self.models.config
         again = config.output.overwrite or config.latent_steps.folder  # what is finished is made again
         return not again and seal is not None and seal in self.manifest
-
-    def _of(self, job: Job) -> Seal | None:
-        inputs = input_paths(self.models, job)
-        made_from = self._made_from(job, tuple(inputs))
-        wanted = companion_endings(self.models)
-        return seal_result(job.output, made_from, inputs.values(), wanted, (SHEET, COMPARISON))
 
     def _made_from(self, job: Job, names: tuple[str, ...]) -> str:
         """Hash of all that the result depends on beside the content of its inputs, which are of these names."""

@@ -65,7 +65,7 @@ class CachedFeatures:
 
     def __init__(self, found: InputFeatures, cache: FeatureCache):
         self.found, self.cache = found, cache
-        self.models, self.config = found.models, found.models.config
+        self.models, self.config, self.stop = found.models, found.models.config, found.stop
 
     def open_video(self, path: Path) -> VideoSource:
         """A driving video; a file that was decoded once to count its frames is not decoded again."""

@@ -141,13 +141,14 @@ class Manifest:
         """Writes what was noted, unless the last time was only now. A disk that fails is a word in the log."""
         if not self._unwritten or (not at_once and time.monotonic() - self._flushed < FLUSH_SECONDS):
             return
+        # A thread may note some at the same time.
+        lines, self._unwritten = self._unwritten, []
         try:
-            append_lines(self.path, b"".join(self._unwritten))
+            append_lines(self.path, b"".join(lines))
         except OSError as error:
             if not self._broken:
                 logger.warning("%s cannot be written, so the next run reads its results: %s", self.path, error.strerror)
             self._broken = True
-        self._unwritten.clear()
         self._flushed = time.monotonic()
 
     def _read(self, path: Path) -> None:
