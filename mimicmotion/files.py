@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import stat
+import time
 import unicodedata
 import uuid
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ TEMPORARY_PREFIX = ".tmp-"
 TEMPORARY_NAME = re.compile(re.escape(TEMPORARY_PREFIX) + r"\d+-[0-9a-f]{8}(\.[^/.]+)?")
 MAX_RECORD = 64 * 2**20
 SEAL = "record_sha256"
+# How long two changes of a file may have the same time: on Linux's own file systems 10 ms, on those that write whole
+# seconds down, such as FAT and old ones on the network, two of these.
+FINE_TICK_NS, COARSE_TICK_NS = 20 * 10**6, 2 * 10**9
 
 # These concern one file, not whatever is written next.
 NAME_ERRORS = {
@@ -38,6 +42,8 @@ NAME_ERRORS = {
 
 NAME_BYTES = 255  # that a file system takes for one name
 LONGEST_ENDING = len("_comparison.mp4")  # of the files that share a stem
+# Also as pathlib writes it, which makes one slash of two.
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 # What is no UTF-8, moves the cursor, breaks the line or turns the direction of writing.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -94,6 +100,20 @@ def name_key(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
+def require_local(path: object, what: str = "") -> None:
+    """Raises: UsageError for an address such as s3://bucket/folder, which would be a folder called "s3:" here.
+
+    Args:
+        what: the setting or flag that names it.
+    """
+    if ADDRESS.match(str(path)):
+        raise UsageError(
+            f"{f'{what} is ' if what else ''}{printable(path)}: an address, but files are read and written on this "
+            "machine's own or shared disks only. Copy inputs to a disk first and results away afterwards, with "
+            "aws s3 sync, gcloud storage rsync or the like; doc/scale_out.md has the lines"
+        )
+
+
 def why_no_file(path: str | Path) -> str | None:
     """Why `path` cannot be read as a file, as the end of a sentence that begins with it; None for a regular file.
 
@@ -120,9 +140,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     file is removed and `path` stays as it was.
 
     Raises: SetupError when the machine does not let it be written, with the remedy; MimicMotionError where a folder
-        has its name, or the name is too long.
+        has its name, or the name is too long; UsageError for an address.
     """
     path = Path(path)
+    require_local(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_beside(path) as temporary:
@@ -209,7 +230,19 @@ def content_sha256(path: str | Path) -> str:
     path = Path(os.path.realpath(path))
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     status = [(str(file), file.stat()) for file in files]
-    return _remembered_sha256(path, tuple((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in status))
+    stamps = tuple((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in status)
+    if not is_settled(max((s.st_ctime_ns for _, s in status), default=0)):
+        return sha256_path(path)
+    return _remembered_sha256(path, stamps)
+
+
+def is_settled(changed_ns: int) -> bool:
+    """Whether a file that was last changed at `changed_ns`, by its own clock, would show a change from now on.
+
+    A clock of files goes in ticks: what is changed twice within one has the same time before and after.
+    """
+    tick = FINE_TICK_NS if changed_ns % 10**9 else COARSE_TICK_NS
+    return time.time_ns() - changed_ns > tick
 
 
 @functools.lru_cache(maxsize=4096)
@@ -356,9 +389,10 @@ def _remove_unlocked(path: Path) -> None:
 def require_writable(folder: str | Path) -> Path:
     """Creates `folder` if need be, removes what killed runs left there and proves that a file can be written.
 
-    Raises: SetupError when it cannot.
+    Raises: SetupError when it cannot; UsageError for an address.
     """
     folder = Path(folder)
+    require_local(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_stale_temporaries(folder)
@@ -383,7 +417,8 @@ def require_writable_file(path: str | Path, flag: str) -> Path:
 
 
 def require_possible(folder: str | Path) -> None:
-    """Raises: SetupError when `require_writable` would, as far as that can be told without writing anything."""
+    """Raises: as `require_writable`, as far as that can be told without writing anything."""
+    require_local(folder)
     there = os.path.abspath(folder)
     while not os.path.lexists(there):
         there = os.path.dirname(there)

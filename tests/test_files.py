@@ -2,16 +2,21 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from mimicmotion.errors import SetupError
+from mimicmotion.config import load_config
+from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.files import (
     atomic_path,
+    require_local,
+    require_possible,
     require_writable,
     sha256_json,
     sha256_path,
     write_bytes,
+    write_json,
 )
 
 
@@ -80,3 +85,31 @@ def test_hashes_follow_names_and_content(tmp_path):
     assert sha256_path(tmp_path / "frames") != first
     assert sha256_path(tmp_path / "frames" / "1.png") != sha256_path(tmp_path / "frames")
     assert sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1}) != sha256_json({"a": 1})
+
+
+ADDRESSES = ["s3://bucket/x", "S3://b", "gs://bucket", "hdfs://host:9000/x", "x://y", "file:///data", "s3:/bucket/x"]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_is_no_folder_and_none_is_made_of_it(tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    doors = [
+        require_writable,
+        require_possible,
+        lambda path: write_json(Path(path) / "a.json", {}),
+        lambda path: load_config(given={"output.output_dir": path}),
+        lambda path: load_config(given={"batch.video_folder": path}),
+        lambda path: load_config(given={"batch.videos": ["a.mp4", path]}),
+        lambda path: load_config(given={"test_case[*].ref_image_path": path}),
+        lambda path: load_config(given={"feature_cache.folder": path}),
+        lambda path: load_config(given={"ckpt_path": path}),
+    ]
+    for door in doors:
+        with pytest.raises(UsageError, match=r"(?s)address.*sync.*doc/scale_out\.md"):
+            door(address)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["a:b", "./s3:/x", "/mnt/s3:/x", "a/b:c/d", "video: one/a", "12:/x"])
+def test_a_colon_makes_no_address(path):
+    require_local(path)

@@ -7,9 +7,11 @@ opened     what is open, for runs of different settings to share; how many netwo
 inputs     what is found out about a picture or a video, one method each; a cache may stand in
 clip       a job made ready: frames chosen, poses followed and fitted, pixels cropped
 memory     the plan for the card: what the jobs take of it, and how they take less
+ahead      the next clips, made ready by a thread while one is sampled and written
 sampler    the call of the pipeline: clip -> latents
 kept_latents  sampled latents on disk until their result is whole
 writer     latents -> frames -> mp4 with sound, comparison; which rows the contact sheet has
+seals      what a finished result is known by without reading it
 record     what a result depends on, whether it is finished, what its sidecar says
 recording  the latents of every step, written down beside a run
 """
@@ -27,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "opened": ["Opened"],
         "record": ["write_record"],
         "recording": ["check_recording"],
+        "seals": ["Seals"],
         "writer": ["decode_frames"],
     },
 )

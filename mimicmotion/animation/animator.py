@@ -11,6 +11,7 @@ An Animator holds what the jobs of a run share; `batch` runs many of them. Its p
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from mimicmotion.animation.memory import plan_clip
 from mimicmotion.animation.models import Models
 from mimicmotion.animation.record import job_inputs, job_recipe, still_to_make, write_record
+from mimicmotion.animation.seals import Seals
 from mimicmotion.config import Config
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.results import Job, add_to_sidecar, require_kept
@@ -27,6 +29,7 @@ from mimicmotion.results import Job, add_to_sidecar, require_kept
 if TYPE_CHECKING:
     import torch
 
+    from mimicmotion.animation.ahead import Ahead
     from mimicmotion.animation.clip import Clip, ClipMaker
     from mimicmotion.animation.inputs import InputFeatures
     from mimicmotion.animation.sampler import Sampler
@@ -67,11 +70,15 @@ class Animator:
         config: the settings of the run.
         models: networks and detector; by default those that the settings name.
         features: what finds out about the inputs, InputFeatures or its cached twin.
+
+    `seals` is set by a run that knows finished results by a manifest, `ahead` within `preparing`.
     """
 
     def __init__(self, config: Config, models: Models | None = None, features: "InputFeatures | None" = None):
         self.config = config
         self.models = models or Models(config)
+        self.seals: Seals | None = None
+        self.ahead: Ahead | None = None
         self._features = features
 
     @cached_property
@@ -108,6 +115,8 @@ class Animator:
 
     def is_finished(self, job: Job) -> bool:
         """Whether `animate` would skip the job; False for one that will fail."""
+        if self.seals:
+            return self.seals.is_finished(job)
         try:
             return not still_to_make(self.models, job, lambda: self.recipe(job))
         except MimicMotionError:
@@ -132,7 +141,11 @@ class Animator:
 
         Raises: InputError for what is wrong with the input, NumericalError, SetupError.
         """
-        job, inputs = outcome.job, job_inputs(self.models, outcome.job)
+        job = outcome.job
+        if self.seals and self.seals.holds(job):
+            outcome.skip()
+            return
+        inputs = job_inputs(self.models, job)
         missing = still_to_make(self.models, job, lambda: job_recipe(self.models, job, inputs))
         if outcome.is_finished(missing):
             return
@@ -142,8 +155,7 @@ class Animator:
         from mimicmotion.timing import StageClock
 
         clock = StageClock(self.models.device)
-        with clock.stage("poses"):
-            clip = self.prepare(job)
+        clip, clock.seconds["poses"] = self._prepared(job)
         with clock.stage("loading"):
             self.models.pipeline.vae_fallback_count, self.models.pipeline.decode_chunks = 0, []
         with clock.stage("sampling"):
@@ -154,15 +166,48 @@ class Animator:
         outcome.status, outcome.frames, outcome.message = "done", clip.num_frames, str(job.output)
         outcome.stages = clock.rounded()
         write_record(self.models, clip, made_from, {"stage_seconds": outcome.stages})
+        if self.seals:
+            self.seals.note(job)
 
     def _complete(self, outcome: Outcome, made_from: dict, missing: list[Path]) -> None:
         """Makes the companions of a finished result, for which nothing has to be sampled."""
-        clip = self.prepare(outcome.job)
+        clip, _ = self._prepared(outcome.job)
         self.writer.complete(clip, missing, made_from)
         add_to_sidecar(outcome.job.output, missing)
+        if self.seals:
+            self.seals.note(outcome.job)
         names = ", ".join(path.name for path in missing)
         outcome.status, outcome.frames = "done", clip.num_frames
         outcome.message = f"{outcome.job.output} was finished before; made for it: {names}"
+
+    @contextlib.contextmanager
+    def preparing(self, jobs: Iterable[Job]) -> Iterator[None]:
+        """A block in which these jobs are animated in their order, and the clips of the next ones are made ready
+        meanwhile, as many as `batch.prefetch` says.
+        """
+        depth = self.config.batch.prefetch
+        if depth is None:
+            # A CPU that samples has no time left over.
+            depth = 0 if self.models.device.type == "cpu" else 1
+        if not depth:
+            yield
+            return
+        from mimicmotion.animation.ahead import Ahead
+
+        self.ahead = Ahead(self.clips.prepare, jobs, self.is_finished, depth, self.features.stop)
+        try:
+            yield
+        finally:
+            self.ahead.close()
+            self.ahead = None
+
+    def _prepared(self, job: Job) -> tuple["Clip", float]:
+        """The clip of a job and the seconds that making it took, whenever that was."""
+        if self.ahead:
+            return self.ahead.take(job)
+        start = time.perf_counter()
+        clip = self.prepare(job)
+        return clip, time.perf_counter() - start
 
     def prepare(self, job: Job) -> "Clip":
         """As `ClipMaker.prepare`; where no run was planned for the card, this clip is."""

@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import time
+from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.memory import plan_for_card, prepare_for_card, shape_of
 from mimicmotion.animation.record import job_inputs
 from mimicmotion.animation.recording import check_recording, experiment_name
+from mimicmotion.animation.seals import Seals
 from mimicmotion.cli import say
 from mimicmotion.config import Config, TestCase, vram_limit
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, is_lasting, machine_message
@@ -17,7 +20,7 @@ from mimicmotion.features import Geometry, frame_geometry
 from mimicmotion.files import printable, require_possible, require_writable
 from mimicmotion.gallery import refresh_page
 from mimicmotion.pipelines import Shape, tile_windows, turbo_steps_and_guidance
-from mimicmotion.results import Job, RunLog, choose_shard, left_out, plan_jobs, recorded
+from mimicmotion.results import Job, Manifest, RunLog, choose_shard, left_out, plan_jobs, recorded
 from mimicmotion.video import VideoSource, effective_stride, open_video, read_picture
 from mimicmotion.weights import FULL, without_network
 
@@ -25,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 NOT_A_VIDEO = "not a video"
 NAME_COLUMN = 60
+MANY = 10_000  # jobs; more are counted rather than listed, and no page shows their results
 CANNOT_RUN = "cannot run"
 
 
@@ -33,9 +37,9 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
 
     animator: makes the results, one of this configuration; by default a plain one.
 
-    A finished result with the same recipe is skipped. One failing video leaves its reason in the summary and the
-    others go on; a full disk or missing weights end the run, since later jobs would fail the same way. Of a shard
-    (`batch.shard`) none but its own jobs are looked at.
+    A finished result with the same recipe is skipped, known by its seal in the folder's manifest or by its content.
+    One failing video leaves its reason in the summary and the others go on; a full disk or missing weights end the
+    run, since later jobs would fail the same way. Of a shard (`batch.shard`) none but its own jobs are looked at.
 
     Raises: UsageError and SetupError for what can be known before the first job.
     """
@@ -44,32 +48,103 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
     if not jobs:
         return shard.run_empty(config, config.output.output_dir, len(planned))
     animator = animator or Animator(config)
+    animator.seals = Seals(animator.models, Manifest(config.output.output_dir, shard.part))
     if config.output.dry_run:
         return dry_run(animator, jobs)
     animator.models.check()
-    animator.require_kept(jobs)
+    finished = look_through(animator, jobs)
     for folder in {Path(config.output.output_dir), *(job.output.parent for job in jobs)}:
         require_writable(folder)
     check_recording(config)
-    outcomes, work = [Outcome(job) for job in jobs], Outcome.skip
-    if not all(animator.is_finished(job) for job in jobs):
+    outcomes, work, ahead = Outcomes(jobs, animator.seals.holds), Outcome.skip, contextlib.nullcontext()
+    if not finished:
         animator.models.resolve()
         animator.models.check_lcm()
         prepare_for_card(animator.models, lambda: shapes(animator, jobs, animator.models.device.type == "cpu"))
-        work = animator.animate
-    with recorded(config.output.output_dir, config, len(jobs), **shard.facts(len(planned))) as log:
+        work, ahead = animator.animate, animator.preparing(jobs)
+    else:
+        outcomes.skip_all()
+    facts = shard.facts(len(planned))
+    with recorded(config.output.output_dir, config, len(jobs), **facts) as log, animator.seals.written(), ahead:
         log.exit_code = run_all(outcomes, work, log)
-    if config.output.page:
+        if outcomes.no_turn:
+            log.skipped(outcomes.no_turn)
+    if config.output.page and not outcomes.many:
         refresh_page(config.output.output_dir)
+    elif config.output.page:
+        logger.info("No page of all results is written of more than %d; scripts/gallery.py writes one", MANY)
     say(summary_table(outcomes, left_out(config)))
     return log.exit_code
 
 
-def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None], log: RunLog | None = None) -> int:
+def look_through(animator: Animator, jobs: Sequence[Job]) -> bool:
+    """Whether all of the jobs are finished, each looked at once.
+
+    Raises: UsageError where finished results, made differently, lie in the places of the others.
+    """
+    if animator.config.output.overwrite:
+        return all(map(animator.is_finished, jobs))
+    left = array("q", (place for place, job in enumerate(jobs) if not animator.is_finished(job)))
+    animator.require_kept(jobs[place] for place in left)
+    return not left
+
+
+class Outcomes:
+    """How the jobs of a run end. Of more than MANY, those that were finished before are counted and have no turn, and
+    so many that end well are kept; the others are counted too. What fails is always kept.
+
+    Iterating gives what is kept; `numbered` gives each job its turn.
+
+    Args:
+        is_finished: tells which jobs of many need no turn.
+    """
+
+    def __init__(self, jobs: Sequence[Job], is_finished: Callable[[Job], bool]):
+        self.jobs, self._is_finished = jobs, is_finished
+        self.many = len(jobs) > MANY
+        self.kept = [] if self.many else [Outcome(job) for job in jobs]
+        self.no_turn = 0
+        self._dropped: Counter = Counter()
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return iter(self.kept)
+
+    def skip_all(self) -> None:
+        """Notes that all were finished before; of many, none has a turn then."""
+        if self.many:
+            self.no_turn = len(self.jobs)
+
+    def numbered(self) -> Iterator[tuple[int, Outcome]]:
+        """The number, from 1 on, and the outcome of each job, which the caller settles."""
+        if not self.many:
+            yield from enumerate(self.kept, 1)
+        elif not self.no_turn:
+            yield from self._turns()
+
+    def _turns(self) -> Iterator[tuple[int, Outcome]]:
+        for number, job in enumerate(self.jobs, 1):
+            if self._is_finished(job):
+                self.no_turn += 1
+                continue
+            if len(self.kept) > MANY and self.kept[-1].status in ("done", "skipped"):
+                self._dropped[self.kept.pop().status] += 1
+            self.kept.append(Outcome(job))
+            yield number, self.kept[-1]
+
+    def counts(self) -> Counter:
+        """How many ended in which way."""
+        counts = Counter(outcome.status for outcome in self.kept) + self._dropped + Counter(skipped=self.no_turn)
+        return counts + Counter({"not run": len(self.jobs) - counts.total()})
+
+
+def run_all(outcomes: Sequence[Outcome] | Outcomes, work: Callable[[Outcome], None], log: RunLog | None = None) -> int:
     """Does `work` on one outcome after the other and notes how each ended, in the history `log` too; the exit code as
     `animate_folder`.
     """
-    for number, outcome in enumerate(outcomes, 1):
+    for number, outcome in outcomes.numbered() if isinstance(outcomes, Outcomes) else enumerate(outcomes, 1):
         name = f"[{number}/{len(outcomes)}] {outcome.job.name}"
         start = time.perf_counter()
         try:
@@ -113,8 +188,8 @@ def _facts(outcome: Outcome) -> dict:
     }
 
 
-def summary_table(outcomes: list[Outcome], others: Sequence[Path] = ()) -> str:
-    """The end of a run in a table, one row per job, and one for each file beside the videos that is none."""
+def summary_table(outcomes: Sequence[Outcome] | Outcomes, others: Sequence[Path] = ()) -> str:
+    """The end of a run in a table, one row per outcome, and one for each file beside the videos that is none."""
     header = ("video", "status", "frames", "seconds", "result or reason")
     rows = [
         (
@@ -127,7 +202,7 @@ def summary_table(outcomes: list[Outcome], others: Sequence[Path] = ()) -> str:
         for outcome in outcomes
     ]
     rows += [(printable(path.name), "left out", "-", "-", NOT_A_VIDEO) for path in others]
-    counts = {status: sum(o.status == status for o in outcomes) for status in dict.fromkeys(o.status for o in outcomes)}
+    counts = outcomes.counts() if isinstance(outcomes, Outcomes) else Counter(outcome.status for outcome in outcomes)
     return text_table(header, rows) + "\n" + ", ".join(f"{count} {status}" for status, count in counts.items())
 
 

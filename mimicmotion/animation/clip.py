@@ -17,12 +17,14 @@ from mimicmotion.features import (
     save_driving_poses,
 )
 from mimicmotion.files import printable
-from mimicmotion.results import Job
-from mimicmotion.video import VideoSource, playback_speed
+from mimicmotion.results import Job, evenly_spaced
+from mimicmotion.video import VideoSource, effective_stride, playback_speed
 from mimicmotion.weights import pose_canvas
 
 logger = logging.getLogger(__name__)
 
+SHEET_COLUMNS = 8
+SHEET_BYTES = 64 * 2**20  # of a driving video's frames, kept for the contact sheet until it is made
 MUCH_OUTSIDE = 0.2  # share of the joints; beyond it a result shows little of what the performer does
 REMEDIES = {
     "robust": "use a reference picture that shows as much of the body, with room around it, or a driving video whose "
@@ -72,6 +74,10 @@ class ClipMaker:
         Raises: InputError for an unreadable video or picture, or one without a person.
         """
         video = self.features.open_video(job.video)
+        if self.models.config.output.contact_sheet:
+            sampled = range(0, video.num_frames, effective_stride(video.fps, job.case.sample_stride))
+            shown = [sampled[place] for place in evenly_spaced(len(sampled), SHEET_COLUMNS)]
+            video = video.remembering(shown, SHEET_BYTES)
         reference = self.reference(job)
         driving = self.driving_poses(job, video)
         poses, alignment = align_to_reference(driving, reference, self.settings.align, self.settings.restore_parts)

@@ -3,6 +3,7 @@
 `mimicmotion.feature_cache` has a twin of InputFeatures with the same methods that looks each answer up first.
 """
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
     from mimicmotion.config import TestCase
 
 
+class GivenUp(Exception):
+    """Nobody waits any more for what was being found out."""
+
+
 class InputFeatures:
-    """Finds out anew whatever it is asked for."""
+    """Finds out anew whatever it is asked for. What takes long is given up soon after `stop` was set."""
 
     def __init__(self, models: Models):
         self.models = models
+        self.stop = threading.Event()
 
     def open_video(self, path: Path) -> VideoSource:
         """A driving video. Raises: InputError when it cannot be read."""
@@ -41,13 +47,21 @@ class InputFeatures:
     def driving_poses(self, video: VideoSource, sample_stride: int) -> DetectedPoses:
         """What the detector sees in the sampled frames of a video. Raises: InputError when it cannot be read."""
         total = -(-video.num_frames // effective_stride(video.fps, sample_stride))
-        with Progress("poses", total, "frame") as bar:
+        # Of two bars on one terminal none could be read.
+        terminal = None if threading.current_thread() is threading.main_thread() else False
+        with Progress("poses", total, "frame", terminal=terminal) as bar:
+
+            def progress(frames: int) -> None:
+                bar.update(frames)
+                if self.stop.is_set():
+                    raise GivenUp(str(video.path))
+
             return detect_poses(
                 video,
                 self.models.detector,
                 sample_stride=sample_stride,
                 batch_size=self.models.config.pose.batch_size,
-                progress=bar.update,
+                progress=progress,
             )
 
     def of_reference(self, reference: Reference, case: "TestCase") -> dict[str, "torch.Tensor"]:

@@ -1,5 +1,6 @@
 """What a result depends on, whether it is finished, and what its sidecar says. Nothing here imports torch."""
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -21,37 +22,48 @@ if TYPE_CHECKING:
 SHEET, COMPARISON = ".jpg", "_comparison.mp4"  # endings of a result's companions
 
 
-def job_inputs(models: Models, job: Job) -> tuple[dict[str, str], str]:
-    """Content hashes of the job's files, and the fingerprint of where poses come from.
-
-    Raises: InputError when one of them is missing.
-    """
-    config = models.config
-    paths = {"video": job.video, "reference": Path(job.case.ref_image_path)}
-    sidecar = Path(job.case.ref_image_path).with_suffix(SIDECAR_SUFFIX)
+def input_paths(models: Models, job: Job) -> dict[str, str | Path]:
+    """The files and folders whose content the job's result depends on, by what they are to it."""
+    paths = {"video": job.video, "reference": job.case.ref_image_path}
+    sidecar = _pose_beside(job.case.ref_image_path)
     if os.path.isfile(sidecar):
         paths["reference_pose"] = sidecar
-    if config.pose.backend == "file":
-        paths["poses"] = job.poses_in(config.pose.folder)
+    if models.config.pose.backend == "file":
+        paths["poses"] = job.poses_in(models.config.pose.folder)
+    return paths
+
+
+@functools.lru_cache
+def _pose_beside(picture: str) -> str:
+    return str(Path(picture).with_suffix(SIDECAR_SUFFIX))
+
+
+def job_inputs(models: Models, job: Job) -> dict[str, str]:
+    """Content hashes of the job's files, by what they are to it. Raises: InputError when one of them is missing."""
+    paths = input_paths(models, job)
     for path in paths.values():
         # A pipe under a video's name would block whoever reads it.
         if not os.path.isfile(path) and not os.path.isdir(path):
             raise InputError(f"{printable(path)} is missing or is no regular file")
     try:
-        inputs = {name: content_sha256(path) for name, path in paths.items()}
+        return {name: content_sha256(path) for name, path in paths.items()}
     except OSError as error:
         raise InputError(f"{printable(error.filename or job.video)} cannot be read: {error.strerror}") from error
-    detects = {"poses", "reference_pose"} - set(paths)
-    return inputs, models.detector_fingerprint if detects else "poses from files"
 
 
-def job_recipe(models: Models, job: Job, inputs: tuple[dict[str, str], str] | None = None) -> dict:
+def job_recipe(models: Models, job: Job, inputs: dict[str, str] | None = None) -> dict:
     """All that the job's result depends on, the weights among it; `inputs` are its `job_inputs` where they are known.
 
     Raises: InputError as `job_inputs`.
     """
-    hashes, detector = inputs or job_inputs(models, job)
-    made_from = recipe(models.config, job.case, hashes, models.weights, detector)
+    return recipe_of(models, job, job_inputs(models, job) if inputs is None else inputs)
+
+
+def recipe_of(models: Models, job: Job, inputs: dict[str, str]) -> dict:
+    """All that the job's result depends on, where `inputs` says what each of its files holds."""
+    detects = {"poses", "reference_pose"} - set(inputs)
+    detector = models.detector_fingerprint if detects else "poses from files"
+    made_from = recipe(models.config, job.case, inputs, models.weights, detector)
     if models.decoder_hash:
         made_from["settings"]["sampling"]["decoder"] = models.decoder_hash
     return made_from
@@ -59,9 +71,13 @@ def job_recipe(models: Models, job: Job, inputs: tuple[dict[str, str], str] | No
 
 def companions(models: Models, job: Job) -> list[Path]:
     """The files that this run wants beside the job's result."""
+    return [job.beside(ending) for ending in companion_endings(models)]
+
+
+def companion_endings(models: Models) -> list[str]:
+    """What the names of the files end in that this run wants beside each result."""
     output = models.config.output
-    wanted = ((SHEET, output.contact_sheet), (COMPARISON, output.comparison))
-    return [job.beside(ending) for ending, asked in wanted if asked]
+    return [ending for ending, asked in ((SHEET, output.contact_sheet), (COMPARISON, output.comparison)) if asked]
 
 
 def still_to_make(models: Models, job: Job, made_from: Callable[[], dict]) -> dict[Path, str]:

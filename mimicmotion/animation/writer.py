@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mimicmotion.animation.clip import Clip
+from mimicmotion.animation.clip import SHEET_COLUMNS, Clip
 from mimicmotion.animation.models import Models
 from mimicmotion.animation.record import COMPARISON, SHEET
 from mimicmotion.config import Config, SamplingSettings
@@ -22,7 +22,6 @@ from mimicmotion.weights import FULL
 
 logger = logging.getLogger(__name__)
 
-SHEET_COLUMNS = 8
 PANELS = ("driving video", "poses", "result")
 SPEED_TOLERANCE = 0.01  # sound is kept where the result plays this close to the driving video's speed
 
@@ -104,13 +103,12 @@ def made_with(config: Config, job: Job) -> str:
 def write_sheet(clip: Clip, picks: list[np.ndarray], subtitle: str, comment: str) -> None:
     """Writes the contact sheet beside the result; `picks` are its evenly spaced frames."""
     places = evenly_spaced(clip.num_frames, SHEET_COLUMNS)
-    wanted = {clip.driving.frame_indices[place] for place in places}
-    sampled = clip.video.frames(clip.driving.stride, max_frames=places[-1] + 1)
+    wanted = [clip.driving.frame_indices[place] for place in places]
     numbers = [f"frame {place}" for place in places]
     source_numbers = [f"frame {clip.driving.frame_indices[place]}" for place in places]
     rows = [
         Row("reference", [clip.reference.pixels]),
-        Row("driving video", [frame for index, frame in sampled if index in wanted], source_numbers),
+        Row("driving video", list(clip.video.read(wanted)), source_numbers),
         Row("poses, fitted to the reference", [drawn_frame(clip.drawn, place + 1) for place in places], numbers),
         Row("result", picks, numbers),
     ]

@@ -10,7 +10,7 @@ typed   what was typed, for records
 Nothing heavy is imported here: `--help` and a mistyped flag answer at once.
 """
 
-from mimicmotion.cli.flags import DEVICE, MODEL, POSE, RECORDING, RUN, STREAMING, TURBO, Flag
+from mimicmotion.cli.flags import AHEAD, DEVICE, MODEL, POSE, RECORDING, RUN, STREAMING, TURBO, Flag
 from mimicmotion.cli.interrupts import ignore_interrupts, interrupts_deferred, interrupts_noted, interrupts_raised
 from mimicmotion.cli.output import ask, guarded_console, say
 from mimicmotion.cli.parser import (
@@ -27,6 +27,7 @@ from mimicmotion.cli.run import exit_code_of, run_script, run_traced, setup_logg
 from mimicmotion.cli.typed import command_line, started_by
 
 __all__ = [
+    "AHEAD",
     "DEVICE",
     "MODEL",
     "POSE",

@@ -118,6 +118,10 @@ TURBO = (
     Flag("--lcm_num_train_timesteps", "turbo.lcm_num_train_timesteps", int, "points of the LCM grid"),
 )
 
+AHEAD = (
+    Flag("--prefetch", "batch.prefetch", int, "clips to make ready while one is sampled; null: 1 beside a GPU, else 0"),
+)
+
 RECORDING = (
     Flag("--save_step_latents", "latent_steps.folder", str, "record the latents of every step below this folder"),
     Flag("--experiment_name", "latent_steps.experiment_name", str, "name of that recording; null: that of the videos"),

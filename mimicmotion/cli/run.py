@@ -11,6 +11,7 @@ from mimicmotion.cli.parser import Groups, build_parser, parse_arguments, parse_
 from mimicmotion.cli.typed import started_by
 from mimicmotion.config import Config, Origin, to_yaml
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, machine_message
+from mimicmotion.files import require_local
 
 logger = logging.getLogger("mimicmotion")
 
@@ -101,6 +102,7 @@ def setup_logging(level: str = "INFO", log_file: str | None = None) -> None:
 
 
 def _file_handler(path: str) -> logging.Handler:
+    require_local(path, "--log_file")
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         # A pipe that nobody reads would keep a plain open waiting.

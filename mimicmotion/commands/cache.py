@@ -9,7 +9,7 @@ Results are those of {turbo} bit for bit, and finished ones are skipped in the s
 may share one cache. scripts/feature_cache.py lists, checks and empties it.
 """
 
-from mimicmotion.cli import DEVICE, MODEL, POSE, RECORDING, RUN, TURBO, Flag, run_script
+from mimicmotion.cli import AHEAD, DEVICE, MODEL, POSE, RECORDING, RUN, TURBO, Flag, run_script
 from mimicmotion.config import Config
 from mimicmotion.demo import provide_inputs
 
@@ -23,7 +23,7 @@ CACHE = (
     Flag("--benchmark_repeats", "feature_cache.benchmark_repeats", int, "pairs of passes of --benchmark_cache"),
 )
 GROUPS = {
-    "run": RUN,
+    "run": RUN + AHEAD,
     "model": MODEL,
     "device": DEVICE,
     "pose": POSE,

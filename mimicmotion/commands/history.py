@@ -106,9 +106,13 @@ def show_summary(runs: list) -> int:
     sums = {log: sum_up(log, [run for run in runs if run.log == log]) for log in logs}
     for summary in sums.values():
         say("\n".join(item_line(item, "output") for item in summary.items) or "no result was begun")
+        if summary.unlisted:
+            say(f"and {summary.unlisted} that were finished before and have no line")
     counts = Counter(str(item.get("status")) for summary in sums.values() for item in summary.items)
+    counts["skipped"] += sum(summary.unlisted for summary in sums.values())
     finished, planned = (sum(getattr(s, name) for s in sums.values()) for name in ("finished", "planned"))
-    say(f"{finished} of {planned} results are finished: {', '.join(f'{n} {status}' for status, n in counts.items())}")
+    ended = ", ".join(f"{count} {status}" for status, count in (+counts).items())
+    say(f"{finished} of {planned} results are finished: {ended}")
     if not_begun := planned - counts.total():
         say(f"{not_begun} results were planned and not begun")
     for log, summary in sums.items():

@@ -20,12 +20,17 @@ from mimicmotion.config.settings import (
     TurboSettings,
 )
 from mimicmotion.errors import UsageError
+from mimicmotion.files import require_local
 
 
 def check_config(config: Config) -> None:
     """Raises: UsageError for the first value that is no choice, out of range or in conflict with another."""
     for owner, path, part in fields_of(config):
-        _check_value(path, getattr(owner, part.name), part.metadata)
+        value = getattr(owner, part.name)
+        _check_value(path, value, part.metadata)
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str):
+                require_local(item, path)
     if config.batch.videos is not None and not config.batch.videos:
         raise UsageError("batch.videos is empty; name videos, or null to take all of the folder")
     if config.batch.shard is not None:

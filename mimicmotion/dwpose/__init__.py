@@ -23,7 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "align": ["ANKLES", "Alignment", "METHODS", "align_pose", "fit_alignment", "share_outside"],
-        "backends": ["choose_backend", "detector_fingerprint", "make_detector"],
+        "backends": ["choose_backend", "detector_device", "detector_fingerprint", "make_detector"],
         "canvas": ["CANVAS_SIDE", "SMALL_CANVAS_SIDE"],
         "draw": ["draw_pose", "draw_pose_plain"],
         "example_poses": ["ANKLE_Y", "disturb", "project", "stick_figure"],

@@ -59,6 +59,17 @@ def make_detector(
     return DWPoseDetector(model_det, model_pose, device)
 
 
+def detector_device(backend: str, device: object) -> str:
+    """Where the detector of a backend runs that `make_detector` was given `device` for: there, or on the CPU."""
+    if backend == "mediapipe":
+        return "cpu"
+    if backend == "dwpose":
+        from mimicmotion.dwpose.onnx_session import can_use_cuda
+
+        return str(device) if can_use_cuda(device) else "cpu"
+    return str(device)
+
+
 def detector_fingerprint(
     backend: str, model_det: str | Path | None = None, model_pose: str | Path | None = None
 ) -> str:

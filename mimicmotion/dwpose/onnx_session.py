@@ -102,14 +102,24 @@ def require_layout(session, path: str | Path, outputs: list[tuple[object, ...]],
         )
 
 
-def _providers(device: object) -> list:
-    import onnxruntime
+def can_use_cuda(device: object) -> bool:
+    """Whether a session for `device` is opened on CUDA. Opens nothing; False where onnxruntime is missing."""
     import torch  # first: its CUDA libraries are then those that onnxruntime finds
 
-    index = cuda_index(device)
-    built = onnxruntime.get_available_providers()  # what the package was built with, not what the machine has
-    if index is None or not torch.cuda.is_available() or "CUDAExecutionProvider" not in built:
+    if cuda_index(device) is None or not torch.cuda.is_available():
+        return False
+    try:
+        import onnxruntime
+    except ImportError:
+        return False
+    # What the package was built with, not what the machine has.
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def _providers(device: object) -> list:
+    if not can_use_cuda(device):
         return ["CPUExecutionProvider"]
+    index = cuda_index(device)
     # TF32 rounds to 10 bits and would move scores away from the published CPU numbers.
     options = {"device_id": index, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}
     return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]

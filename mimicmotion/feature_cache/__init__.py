@@ -1,6 +1,7 @@
 """What is costly to find out about inputs, kept on disk for later runs, and what that saves.
 
 store            the folder: keys, locks, entries, pruning, verifying; knows nothing of videos
+size             how many bytes the folder holds, known without looking at every entry
 safe_pt          one entry's file: pickle-free .pt, read with suspicion
 cached_features  which features are kept under which key; stands in for animation's inputs
 benchmark        cold and warm passes, timed

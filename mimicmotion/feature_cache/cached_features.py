@@ -7,9 +7,11 @@ that a copy is found again and an edited file with its old date is not mistaken;
 import functools
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from PIL import Image
 
 from mimicmotion.animation import Animator, InputFeatures, Models, animate_folder
 from mimicmotion.config import Config, TestCase
-from mimicmotion.dwpose import arrays_from_pose, pose_from_arrays, stack_poses, unstack_poses
+from mimicmotion.dwpose import arrays_from_pose, detector_device, pose_from_arrays, stack_poses, unstack_poses
 from mimicmotion.feature_cache.store import FeatureCache, Value, statistics_lines
 from mimicmotion.features import DetectedPoses, Frame, Geometry, Reference
 from mimicmotion.files import content_sha256
@@ -63,7 +65,7 @@ class CachedFeatures:
 
     def __init__(self, found: InputFeatures, cache: FeatureCache):
         self.found, self.cache = found, cache
-        self.models, self.config = found.models, found.models.config
+        self.models, self.config, self.stop = found.models, found.models.config, found.stop
 
     def open_video(self, path: Path) -> VideoSource:
         """A driving video; a file that was decoded once to count its frames is not decoded again."""
@@ -109,7 +111,7 @@ class CachedFeatures:
             "batch_size": self.config.pose.batch_size,
             **self._detector_key(),
         }
-        return self.cache.get_or_compute(
+        return self._poses(
             "driving_pose",
             key,
             lambda: self.found.driving_poses(video, sample_stride),
@@ -121,9 +123,19 @@ class CachedFeatures:
     def pose_in_picture(self, pixels: np.ndarray) -> dict:
         """The poses in a reference picture."""
         key = {"pixels": pixels_sha256(pixels), **self._detector_key()}
-        return self.cache.get_or_compute(
+        return self._poses(
             "reference_pose", key, lambda: self.found.pose_in_picture(pixels), pack=pack_pose, unpack=unpack_pose
         )
+
+    def _poses(self, level: str, key: dict, compute: Callable[[], Any], *, unpack, **options) -> Any:
+        """As `FeatureCache.get_or_compute`. Former keys named the device of the networks for the detector's, too."""
+        former = {**key, "device": hardware_name(self.models.device)}
+
+        def find() -> Any:
+            known = self.cache.peek(level, former, unpack) if self.models.backend == "mediapipe" else None
+            return compute() if known is None else known
+
+        return self.cache.get_or_compute(level, key, find, unpack=unpack, **options)
 
     def of_reference(self, reference: Reference, case: TestCase) -> dict[str, torch.Tensor]:
         """The reference's CLIP embedding and VAE latents, as arguments of the pipeline."""
@@ -165,7 +177,10 @@ class CachedFeatures:
 
     def _detector_key(self) -> dict:
         made, models = made_by(READERS + DETECTORS), self.models
-        return {"detector": models.detector_fingerprint, "device": hardware_name(models.device), "made_by": made}
+        device = torch.device(detector_device(models.backend, models.device))
+        # MediaPipe has threads of its own, so that torch's are of no account.
+        hardware = "cpu" if models.backend == "mediapipe" else hardware_name(device)
+        return {"detector": models.detector_fingerprint, "device": hardware, "made_by": made}
 
     def _network_key(self, network: str) -> dict:
         hashes = {name: self.models.weights[name] for name in (network, "configs")}

@@ -6,6 +6,7 @@ not at all and trusted only after it was checked; whatever is wrong with the fol
 """
 
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -21,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from mimicmotion.errors import InputError, MimicMotionError, SetupError
 from mimicmotion.feature_cache.safe_pt import load_pt, to_pt
+from mimicmotion.feature_cache.size import add_bytes, forget_size, note_count
 from mimicmotion.files import remove_stale_temporaries, sha256_json, write_bytes
 
 logger = logging.getLogger(__name__)
@@ -94,6 +96,7 @@ class FeatureCache:
         self._started = time.time() - CLOCK_SLACK
         self._refreshed: set[Path] = set()
         self._can_write = True
+        self._prune_above = 0.0  # bytes; below, this object has removed all that it may
         for level in level_folders(self.folder):
             remove_stale_temporaries(level)
 
@@ -129,6 +132,16 @@ class FeatureCache:
                 if found is None:
                     found = (self._make(path, level, key, compute, pack, unpack, source, statistics),)
         return found[0]
+
+    def peek(self, level: str, key: dict, unpack: Callable[[Value], Any] = dict) -> Any:
+        """The value of `key` where a sound entry has it, else None, with `force_refresh` always; counts nowhere."""
+        if self.force_refresh:
+            return None
+        try:
+            entry, _ = load_entry(entry_path(self.folder, level, key))
+            return unpack_entry(entry, unpack) if entry["key"] == key else None
+        except (OSError, CacheCorrupt):
+            return None
 
     def _look_up(self, path: Path, key: dict, unpack, statistics: LevelStatistics, set_aside=False) -> tuple | None:
         """The value in a tuple, or None. Damaged entries are set aside under the lock only, where nobody repairs them
@@ -183,13 +196,27 @@ class FeatureCache:
             logger.warning("%s is not kept: %s", path.parent.name, error)
             return 0
         try:
+            before = _size_of(path)
             write_bytes(path, content)
-            if self.max_gb is not None:
-                prune(self.folder, self.max_gb, unused_since=self._started)
+            self._make_room(len(content) - before)
         except (SetupError, OSError) as error:
             self._go_on_without(error)
             return 0
         return len(content)
+
+    def _make_room(self, change: int) -> None:
+        """Prunes where the entries, `change` bytes more than before, exceed the limit. Raises: OSError."""
+        try:
+            total = add_bytes(self.folder, change, functools.partial(count_entries, self.folder))
+        except (OSError, RuntimeError):  # no locks, or a stuck one
+            total = count_entries(self.folder)[0] if self.max_gb is not None else 0
+        if self.max_gb is None or total <= max(self.max_gb * 1e9, self._prune_above):
+            return
+        prune(self.folder, self.max_gb, unused_since=self._started)
+        total = count_entries(self.folder)[0]
+        if total > self.max_gb * 1e9:
+            # The rest is the run's own. Looking again pays when there is a good deal more.
+            self._prune_above = total / PRUNE_TO
 
     def _set_aside(self, path: Path, reason: CacheCorrupt) -> None:
         logger.warning("Cache entry %s is set aside and computed again: %s", path, reason)
@@ -226,6 +253,13 @@ def _acquire(lock: FileLock) -> None:
             return
         logger.info("Waiting for another process that computes %s", Path(lock.lock_file).parent.name)
     logger.warning("%s has been locked for %.0f s; it is passed over", lock.lock_file, LOCK_TIMEOUT)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
 
 
 def _detached(item):
@@ -304,6 +338,12 @@ def stored_files(folder: Path, levels: list[str] | None = None) -> list[StoredFi
     return sorted(found, key=lambda stored: (stored.last_used, stored.path))
 
 
+def count_entries(folder: Path) -> tuple[int, int]:
+    """Bytes and number of all entries, those set aside included."""
+    stored = stored_files(folder)
+    return sum(file.size for file in stored), len(stored)
+
+
 def _own_files(folder: Path, levels: list[str] | None) -> list[Path]:
     names = [level for level in level_folders(folder) if levels is None or level.name in levels]
     return [path for level in names for path in level.iterdir() if OWN_FILE.fullmatch(path.name)]
@@ -321,6 +361,8 @@ def prune(
     stored = stored_files(folder)
     total, removed = sum(file.size for file in stored), []
     if total <= max_gb * 1e9:
+        if not dry_run:
+            note_count(folder, total, len(stored))
         return []
     for file in sorted(stored, key=lambda file: not file.set_aside):
         if total <= PRUNE_TO * max_gb * 1e9:
@@ -330,6 +372,8 @@ def prune(
         if dry_run or _remove_unlocked(file.path):
             removed.append(file)
             total -= file.size
+    if not dry_run:
+        note_count(folder, total, len(stored) - len(removed))
     return removed
 
 
@@ -358,6 +402,7 @@ def clear(folder: Path, levels: list[str] | None = None, *, dry_run: bool = Fals
             if levels is None or level.name in levels:
                 with contextlib.suppress(OSError):  # something else lies there
                     level.rmdir()
+        forget_size(folder)
     return removed
 
 

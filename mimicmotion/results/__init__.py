@@ -4,6 +4,7 @@ jobs        which results a run makes, and their names
 shards      the part of a run's results that one of several machines makes
 belongings  the files of a result by size and hash: are they what was written
 sidecar     the JSON record beside a result: recipe, facts, versions, is it finished
+manifest    manifest.jsonl: seals of finished results, which need not be read again while nothing was touched
 replacing   finished results that a run would replace, and in what they differ
 metrics     how near a clip is to another: pixels, gradients, motion
 sheets      how labelled rows of frames become a picture, whatever the rows are
@@ -33,6 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "jobs": [
             "Job",
+            "Plan",
             "distinct_names",
             "left_out",
             "plan_jobs",
@@ -40,6 +42,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "require_reference",
             "tell_other_names",
         ],
+        "manifest": ["Manifest", "Seal", "seal_result"],
         "replacing": ["differences", "made_differently", "require_kept"],
         "run_log": ["LOG_NAME", "RunLog", "recorded"],
         "shards": ["Shard", "choose_shard"],

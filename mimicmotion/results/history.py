@@ -19,7 +19,8 @@ FINISHED = ("done", "skipped")
 @dataclass
 class Run:
     """One run. `begun` and `ended` are its first and last line, empty where it has none; `items` those between, if
-    they were asked for; `counts` how many of them ended in which way.
+    they were asked for; `counts` how many results ended in which way; `unlisted` how many of them were skipped and
+    have no line.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Run:
     begun: dict = field(default_factory=dict)
     ended: dict = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    unlisted: int = 0
     items: list[dict] = field(default_factory=list)
 
     @property
@@ -58,6 +60,7 @@ class Summary:
 
     Attributes:
         items: of each result that was begun the last line about it, sorted by its place.
+        unlisted: how many more were finished before, of which no line is there.
         planned: how many results the largest of them was to make, the other shards included; at least those begun.
         without_end: which shards of the newest run in shards have no end, and why; "1/1" is an ordinary run.
     """
@@ -65,11 +68,12 @@ class Summary:
     items: list[dict]
     planned: int
     without_end: dict[str, str]
+    unlisted: int = 0
 
     @property
     def finished(self) -> int:
         """How many results were there when a run last looked."""
-        return sum(item.get("status") in FINISHED for item in self.items)
+        return sum(item.get("status") in FINISHED for item in self.items) + self.unlisted
 
 
 def read_history(folder: str | Path, items: bool = False) -> tuple[list[Run], dict[Path, int]]:
@@ -96,6 +100,9 @@ def read_history(folder: str | Path, items: bool = False) -> tuple[list[Run], di
                 run.counts[status] = run.counts.get(status, 0) + 1
                 if items:
                     run.items.append(record)
+            elif record["kind"] == "skipped" and isinstance(record.get("count"), int):
+                run.unlisted += record["count"]
+                run.counts["skipped"] = run.counts.get("skipped", 0) + record["count"]
     if not runs and not damaged:
         raise UsageError(f"no {LOG_NAME} in or below {folder}: nothing was run there yet, or it is another folder")
     return sorted(runs.values(), key=lambda run: run.time), damaged
@@ -105,8 +112,16 @@ def sum_up(log: Path, runs: Sequence[Run]) -> Summary:
     """What `runs`, oldest first, came to that wrote into `log`."""
     last = _last_items(log, runs)
     planned = (run.begun.get("planned_in_all", run.begun.get("planned")) for run in runs)
-    whole = max([len(last), *(count for count in planned if isinstance(count, int))])
-    return Summary(last, whole, _parts_without_end(runs))
+    unlisted = _without_line(last, runs)
+    whole = max([len(last) + unlisted, *(count for count in planned if isinstance(count, int))])
+    return Summary(last, whole, _parts_without_end(runs), unlisted)
+
+
+def _without_line(last: list[dict], runs: Sequence[Run]) -> int:
+    """How many results the newest runs found finished of which no run has a line; at least so many."""
+    newest = {str(run.begun.get("shard")): run for run in runs}.values()
+    earlier = sum(item["run"] not in {run.id for run in newest} for item in last)
+    return max(0, sum(run.unlisted for run in newest) - earlier)
 
 
 def _last_items(log: Path, runs: Sequence[Run]) -> list[dict]:

@@ -1,19 +1,23 @@
 """Which results a run makes: every test case on every driving video, each under a name of its own."""
 
+import functools
 import hashlib
 import logging
 import os
 import re
+from array import array
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from mimicmotion.config import Config, TestCase
 from mimicmotion.errors import UsageError
 from mimicmotion.files import name_key, printable, why_no_file, writable_name, writable_stem
 from mimicmotion.places import looked_for
-from mimicmotion.video import find_videos, not_videos, video_stem
+from mimicmotion.video import not_videos, video_paths, video_stem
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +56,48 @@ class Job:
         return Path(folder) / f"{self.stem or video_stem(self.video)}.npz"
 
 
-def plan_jobs(config: Config) -> list[Job]:
+@dataclass(frozen=True)
+class _Case:
+    """The jobs of one test case. `names` are the results' paths without their suffix, `stems` as `Job.stem`, None where
+    that is how the result is called.
+    """
+
+    case: TestCase
+    index: int
+    videos: list[str]
+    names: list[str]
+    stems: list[str | None]
+
+    def job(self, place: int) -> Job:
+        name, stem = self.names[place], self.stems[place]
+        return Job(Path(self.videos[place]), self.case, self.index, Path(f"{name}.mp4"), stem or os.path.basename(name))
+
+
+class Plan(Sequence):
+    """The jobs of a run, each made when it is asked for: of a million only texts are kept."""
+
+    def __init__(self, cases: list[_Case], places: Sequence[int] | None = None):
+        self._cases = cases
+        self._ends = list(accumulate(len(case.videos) for case in cases))
+        self._places = range(self._ends[-1]) if places is None else places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, place: int | slice):
+        if isinstance(place, slice):
+            return Plan(self._cases, self._places[place])
+        place = self._places[place]
+        number = bisect_right(self._ends, place)
+        return self._cases[number].job(place - (self._ends[number - 1] if number else 0))
+
+    def where(self, wanted: Callable[[Job], bool]) -> "Plan":
+        """Those of the jobs that are `wanted`, in order."""
+        mine = (place for place, job in zip(self._places, self, strict=True) if wanted(job))
+        return Plan(self._cases, array("q", mine))
+
+
+def plan_jobs(config: Config) -> Plan:
     """All jobs of a run, in order: `<output_dir>/<folder name>/<video stem>.mp4`.
 
     With several test cases each has a folder `case_00`, `case_01`, ... of its own below the folder name. Of videos
@@ -61,32 +106,42 @@ def plan_jobs(config: Config) -> list[Job]:
     Raises: UsageError when a reference, the videos or the folder of saved poses are not there.
     """
     require_pose_folder(config)
-    jobs = []
+    cases, renamed = [], False
     for index, case in enumerate(config.test_case):
         require_reference(case, index)
         videos = _videos(config, case, index)
-        stems = distinct_names(videos, [video_stem(video) for video in videos])
-        wanted = [str(_result_folder(config, video, index) / _result_stem(config, video)) for video in videos]
+        stems = [video_stem(Path(video)) for video in videos]
+        renamed = renamed or any(s not in os.path.basename(v) for v, s in zip(videos, stems, strict=True))
+        stems = distinct_names(videos, stems)
+        folder_of = functools.cache(functools.partial(_result_folder, config, index))
+        wanted = [os.path.join(folder_of(_place(video)), _result_stem(config, Path(video))) for video in videos]
         names = distinct_names(videos, wanted, lambda name: name.casefold().endswith(COMPARISON))
-        for video, stem, name, plain in zip(videos, stems, names, wanted, strict=True):
+        for video, name, plain in zip(videos, names, wanted, strict=True):
             if name != plain:
                 logger.info("%s: its results are called %s, since %s is another file's name", video, name, plain)
-            jobs.append(Job(video, case, index, Path(f"{name}.mp4"), stem))
-    tell_other_names(jobs)
+        called = zip(stems, names, strict=True)
+        stems = [None if stem == os.path.basename(name) else stem for stem, name in called]
+        cases.append(_Case(case, index, videos, names, stems))
+    jobs = Plan(cases)
+    if renamed:
+        tell_other_names(jobs)
     return jobs
 
 
-def tell_other_names(jobs: list[Job]) -> None:
+def tell_other_names(jobs: Iterable[Job]) -> None:
     """Logs what results are called whose video has a name that cannot be written, or is too long."""
     for job in {job.video: job for job in jobs if job.renamed}.values():
         logger.warning("%s cannot name its results: they are called %s", job.name, job.output.stem)
 
 
-def _result_folder(config: Config, video: Path, case_index: int) -> Path:
-    # As the user sees it, links unfollowed.
-    name = os.path.basename(os.path.dirname(os.path.abspath(video)))
-    folder = Path(config.output.output_dir) / writable_name(name)
-    return folder / f"case_{case_index:02d}" if len(config.test_case) > 1 else folder
+def _place(video: str) -> str:
+    """The folder of a video as the user sees it, links unfollowed."""
+    return os.path.dirname(os.path.abspath(video))
+
+
+def _result_folder(config: Config, case_index: int, place: str) -> str:
+    folder = Path(config.output.output_dir) / writable_name(os.path.basename(place))
+    return str(folder / f"case_{case_index:02d}" if len(config.test_case) > 1 else folder)
 
 
 def _result_stem(config: Config, video: Path) -> str:
@@ -95,7 +150,7 @@ def _result_stem(config: Config, video: Path) -> str:
 
 
 def distinct_names(
-    videos: Sequence[Path], names: Sequence[str], unfit: Callable[[str], bool] = lambda name: False
+    videos: Sequence[Path | str], names: Sequence[str], unfit: Callable[[str], bool] = lambda name: False
 ) -> list[str]:
     """The names of videos, so changed that no two are alike, where no file system takes two of them for one.
 
@@ -109,6 +164,7 @@ def distinct_names(
     distinct = []
     for video, name, keep in zip(videos, names, kept, strict=True):
         if not keep:
+            video = Path(video)
             name = f"{name}_{re.sub('[^A-Za-z0-9]', '', video.suffix) or 'frames'}"
             if name_key(name) in taken:
                 name += "-" + hashlib.sha256(os.fsencode(video.absolute())).hexdigest()[:8]
@@ -152,7 +208,7 @@ def require_pose_folder(config: Config) -> None:
         )
 
 
-def _videos(config: Config, case: TestCase, index: int) -> list[Path]:
+def _videos(config: Config, case: TestCase, index: int) -> list[str]:
     folder = config.batch.video_folder
     if folder:
         if not os.path.exists(folder):
@@ -160,7 +216,7 @@ def _videos(config: Config, case: TestCase, index: int) -> list[Path]:
                 f"no such folder of driving videos: {looked_for(folder)} (batch.video_folder); pass --batch_folder, or "
                 "make the demo's clip with: python -m mimicmotion demo"
             )
-        return find_videos(folder, config.batch.videos)
+        return video_paths(folder, config.batch.videos)
     if case.ref_video_path:
-        return [Path(case.ref_video_path)]
+        return [str(Path(case.ref_video_path))]
     raise UsageError(f"test_case[{index}] has no driving video: pass --batch_folder or set its ref_video_path")

@@ -2,6 +2,7 @@
 
     {"kind": "run", "run": ID, "time": ..., ...}      when a run begins, with its command and settings
     {"kind": "item", "run": ID, "time": ..., ...}     as each of its results ends
+    {"kind": "skipped", "run": ID, "time": ..., "count": ...}   of very many, how many were finished and have no line
     {"kind": "end", "run": ID, "time": ..., "exit_code": ...}
 
 A run that was killed has no end. Many processes may write at the same time: a line is appended in one piece under a
@@ -48,8 +49,12 @@ class RunLog:
         """One of its results has ended; `facts` are plain values, among them its `status`."""
         self.write("item", facts)
 
+    def skipped(self, count: int) -> None:
+        """So many of its results were finished before and have no line."""
+        self.write("skipped", {"count": count})
+
     def write(self, kind: str, facts: dict) -> None:
-        """A line of `kind` "run", "item" or "end"."""
+        """A line of `kind` "run", "item", "skipped" or "end"."""
         try:
             append_line(self.path, {"kind": kind, "run": self.run, "time": now()} | facts)
         except OSError as error:
@@ -79,7 +84,11 @@ def recorded(folder: str | Path, config: Config, planned: int = 1, **facts: obje
 
 def append_line(path: Path, record: dict) -> None:
     """Appends `record` as one line of JSON, whole or not at all. Raises: OSError."""
-    line = json.dumps(record).encode() + b"\n"
+    append_lines(path, json.dumps(record).encode() + b"\n")
+
+
+def append_lines(path: Path, lines: bytes) -> None:
+    """Appends whole lines, all or none, however many processes do so at the same time. Raises: OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -88,9 +97,9 @@ def append_line(path: Path, record: dict) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            line = b"\n" + line
+            lines = b"\n" + lines
         try:
-            _write_all(descriptor, line)
+            _write_all(descriptor, lines)
         except OSError:
             os.ftruncate(descriptor, size)
             raise

@@ -9,7 +9,7 @@ from pathlib import Path
 from mimicmotion.cli import say
 from mimicmotion.config import Config, shard_numbers
 from mimicmotion.errors import UsageError
-from mimicmotion.results.jobs import Job
+from mimicmotion.results.jobs import Job, Plan
 from mimicmotion.results.run_log import recorded
 
 ARRAY = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
@@ -27,8 +27,17 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
-    def jobs_of(self, jobs: Sequence[Job], folder: str | Path) -> list[Job]:
+    @property
+    def part(self) -> str:
+        """What the name of a file says that is the shard's own: ".2-of-4"; nothing for the whole."""
+        return f".{self.number}-of-{self.count}" if self.count > 1 else ""
+
+    def jobs_of(self, jobs: Sequence[Job], folder: str | Path) -> Sequence[Job]:
         """Those of a run's planned jobs that are this shard's, in order; `folder` is the run's output folder."""
+        if self.count == 1:
+            return jobs
+        if isinstance(jobs, Plan):
+            return jobs.where(lambda job: _number_of(job, folder, self.count) == self.number)
         return [job for job in jobs if _number_of(job, folder, self.count) == self.number]
 
     def facts(self, planned: int) -> dict:

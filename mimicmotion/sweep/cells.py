@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class Cell:
     name: str
     values: dict[str, Any]
     config: Config
-    jobs: list[Job]
+    jobs: Sequence[Job]
 
     @property
     def title(self) -> str:

@@ -23,8 +23,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "ffmpeg": ["as_fps"],
-        "listing": ["VIDEO_SUFFIXES", "find_videos", "not_videos", "video_stem"],
+        "listing": ["VIDEO_SUFFIXES", "find_videos", "not_videos", "video_paths", "video_stem"],
         "picture_file": ["read_picture"],
+        "process": ["end_reading_of"],
         "probe": ["VideoInfo", "probe_video", "require_file"],
         "source": ["VideoSource", "effective_stride", "open_video", "playback_speed"],
         "stills": ["as_rgb"],

@@ -48,6 +48,16 @@ def _is_webp(path: Path) -> bool:
     return head[:4] == b"RIFF" and head[8:] == b"WEBP"
 
 
+# The process that reads for a thread, while there is one.
+_reading: dict[int, subprocess.Popen] = {}
+
+
+def end_reading_of(thread: int) -> None:
+    """Kills the process that reads a video for the thread of that number, if there is one: its reader then fails."""
+    if process := _reading.get(thread):
+        end(process)
+
+
 @contextlib.contextmanager
 def started(command: list[str], request: dict | None = None) -> Iterator[tuple[subprocess.Popen, Callable[[], str]]]:
     """A running process and what it last said on standard error; it is gone at the end of the block.
@@ -75,8 +85,10 @@ def started(command: list[str], request: dict | None = None) -> Iterator[tuple[s
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.write(json.dumps(request).encode() + b"\n")
                     process.stdin.flush()
+            _reading[threading.get_ident()] = process
             yield process, last_words
         finally:
+            _reading.pop(threading.get_ident(), None)
             process.kill()
             process.stdout.close()
             with contextlib.suppress(BrokenPipeError):

@@ -9,8 +9,9 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ FRAME_FOLDER_FPS = 30
 DECORD_WORKER = Path(__file__).with_name("decord_worker.py")
 # The table that tone mapping looks colours up in takes libswscale 7 s of a processor before the first frame.
 HDR_PATIENCE = 5
+FRAMES_IN_SILENCE = 500  # that any machine decodes before it counts as hanging
 # Of these decord, with libraries of 2018, makes the same colours as PyAV. Of 10-bit 4:2:0, for one, it does not.
 DECORD_PIX_FMTS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "gray", "rgb24", "bgr0"}
 
@@ -39,7 +41,7 @@ class VideoSource:
 
     `fps` is the frame rate, `height` and `width` are the picture's as shown, `num_frames` counts frames that really
     decode, `duration` is in seconds (None: the container does not say). A video whose frames come unevenly appears as
-    one of 30 frames a second, each the nearest in time. `read` yields the frames (uint8 (H, W, 3), RGB) of a range of
+    one of 30 frames a second, each the nearest in time. `read` yields the frames (uint8 (H, W, 3), RGB) of growing
     indices. `notes` say in words what is done to the frames, and what is wrong with them; `info` is what was found in a
     video file, None for a folder of frames.
     """
@@ -51,7 +53,7 @@ class VideoSource:
     num_frames: int
     duration: float | None
     has_audio: bool
-    read: Callable[[range], Iterator[np.ndarray]] = field(repr=False)
+    read: Callable[[Sequence[int]], Iterator[np.ndarray]] = field(repr=False)
     notes: tuple[str, ...] = ()
     info: VideoInfo | None = None
 
@@ -68,6 +70,31 @@ class VideoSource:
             raise ValueError(f"stride is {stride} and start is {start}; they begin at 1 and 0")
         indices = range(start, self.num_frames, stride)[:max_frames]
         yield from zip(indices, self.read(indices), strict=True)
+
+    def remembering(self, indices: Sequence[int], max_bytes: int) -> "VideoSource":
+        """The same video, which keeps these frames when it is read, unless they take more than `max_bytes`: to read
+        nothing but some of them again costs nothing then.
+        """
+        if len(indices) * self.height * self.width * 3 > max_bytes:
+            return self
+        return replace(self, read=_Remembering(self.read, indices))
+
+
+class _Remembering:
+    """The `read` of a video that keeps some frames."""
+
+    def __init__(self, read: Callable[[Sequence[int]], Iterator[np.ndarray]], wanted: Sequence[int]):
+        self._read, self._kept = read, dict.fromkeys(wanted)
+
+    def __call__(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        kept = [self._kept.get(index) for index in indices]
+        if all(frame is not None for frame in kept):
+            yield from (frame.copy() for frame in kept)
+            return
+        for index, frame in zip(indices, self._read(indices), strict=True):
+            if index in self._kept:
+                self._kept[index] = frame.copy()
+            yield frame
 
 
 def open_video(
@@ -165,7 +192,7 @@ def _read_instants(path: Path, info: VideoInfo, settings: VideoSettings, indices
 def _read_file(path: Path, info: VideoInfo, settings: VideoSettings, indices: Sequence[int]) -> Iterator[np.ndarray]:
     """Frames of growing indices: from decord where it is asked for and fits, and from PyAV what that does not give."""
     shape, done = (info.height, info.width, 3), 0
-    if settings.reader == "decord" and decord_suits(path, info):
+    if settings.reader == "decord" and isinstance(indices, range) and decord_suits(path, info):
         command = _decord_command(path, info, indices)
         for frame in pipe_frames(command, None, shape, len(indices), logger.info):
             yield frame
@@ -176,7 +203,9 @@ def _read_file(path: Path, info: VideoInfo, settings: VideoSettings, indices: Se
     rest = indices[done:]
     words: list[str] = []
     request = _request(path, info, settings, rest)
-    patience = HDR_PATIENCE if info.transfer else 1
+    # What lies between two of them is decoded in silence.
+    gap = max((after - before for before, after in pairwise((0, *rest))), default=0)
+    patience = (HDR_PATIENCE if info.transfer else 1) * (1 + gap // FRAMES_IN_SILENCE)
     for frame in pipe_frames(worker_command(path), request, shape, len(rest), words.append, patience):
         yield frame
         done += 1

@@ -265,6 +265,34 @@ def test_weights_detector_hardware_and_versions_count(dancers, monkeypatch):
     assert found == PROGRAM_CHANGES
 
 
+def test_poses_of_mediapipe_are_found_wherever_the_networks_run(dancers, monkeypatch):
+    """It runs on the CPU: what one process found with networks on a CPU counts for those with a GPU."""
+    monkeypatch.setattr(models, "choose_backend", lambda *_: ("mediapipe", "for the test"))
+    poses = {"driving_pose", "reference_pose"}
+
+    def missed(hardware):
+        with monkeypatch.context() as patch:
+            patch.setattr(cached_animate, "hardware_name", lambda device: hardware)
+            return misses(settings(dancers)) & poses
+
+    assert [missed(name) for name in ("cpu, 1 threads", "cpu, 8 threads", "a GPU")] == [poses, set(), set()]
+
+
+def test_poses_found_by_an_earlier_version_are_taken_over(dancers, monkeypatch):
+    monkeypatch.setattr(models, "choose_backend", lambda *_: ("mediapipe", "for the test"))
+    config = settings(dancers)
+    first = cached(config).prepare(plan_jobs(config)[0])
+    cache = FeatureCache(dancers / "cache")
+    for file in stored_files(dancers / "cache", ["driving_pose", "reference_pose"]):
+        entry = load_entry(file.path)[0]
+        former = entry["key"] | {"device": f"cpu, {torch.get_num_threads()} threads"}
+        cache.get_or_compute(file.level, former, lambda value=entry["value"]: value)
+        file.path.unlink()
+    monkeypatch.setattr(FakeDetector, "__call__", lambda *_: pytest.fail("it was detected again"))
+    second = cached(config).prepare(plan_jobs(config)[0])
+    assert [str(pose) for pose in first.drawn.poses] == [str(pose) for pose in second.drawn.poses]
+
+
 def leaves(value, path=()):
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if items is None:

@@ -1,6 +1,7 @@
 """The cache by itself: what was stored comes back, or is computed, whatever happens to the folder and its files."""
 
 import errno
+import json
 import logging
 import multiprocessing
 import os
@@ -487,6 +488,118 @@ def test_an_entry_in_use_is_neither_pruned_nor_cleared(tmp_path):
         assert ages_left(tmp_path) == {20}
     clear(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def pretend_entries(folder, count):
+    """Files that look like entries from outside, of one byte each."""
+    (folder / "level").mkdir(parents=True)
+    for number in range(count):
+        (folder / "level" / f"{number:064x}.pt").write_bytes(b"x")
+
+
+def count_looks(monkeypatch, work):
+    """How often `work` asks the system about a file, and how many names it is told."""
+    calls, real = [], {name: getattr(os, name) for name in ("stat", "lstat", "listdir", "scandir")}
+
+    def counted(name):
+        def call(*given, **options):
+            found = real[name](*given, **options)
+            calls.extend(found if name == "listdir" else [name])
+            return found
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in real:
+            patch.setattr(os, name, counted(name))
+        work()
+    return len(calls)
+
+
+def test_a_store_looks_at_as_many_files_whatever_the_cache_holds(tmp_path, monkeypatch):
+    looks = {}
+    for entries in (10, 1000):
+        folder = tmp_path / str(entries)
+        pretend_entries(folder, entries)
+        cache = FeatureCache(folder, max_gb=1)
+        cache.get_or_compute("level", {"a": 0}, value_of)  # counts once
+        looks[entries] = count_looks(monkeypatch, lambda cache=cache: cache.get_or_compute("level", {"a": 1}, value_of))
+        assert kept_size(folder) == sum(file.size for file in stored_files(folder))
+    assert looks[10] == looks[1000] < 60
+
+
+def test_a_run_above_the_limit_by_its_own_entries_does_not_look_again_at_each(tmp_path, monkeypatch):
+    pruned = []
+    monkeypatch.setattr(feature_cache, "prune", lambda *a, **k: pruned.append(1) or prune(*a, **k))
+    cache = FeatureCache(tmp_path, max_gb=1e-9)
+    for number in range(60):
+        cache.get_or_compute("level", {"a": number}, value_of)
+    assert len(stored_files(tmp_path)) == 60
+    assert len(pruned) < 35  # each time a tenth more than the last
+
+
+def kept_size(folder):
+    return json.loads((folder / "size.json").read_text())["bytes"]
+
+
+def test_a_value_that_is_stored_again_counts_once(tmp_path):
+    for number in range(3):
+        cache = FeatureCache(tmp_path, max_gb=1, force_refresh=True)
+        cache.get_or_compute("level", KEY, lambda number=number: {"tensor": torch.zeros(1000 * (3 - number))})
+        assert kept_size(tmp_path) == stored_files(tmp_path)[0].size
+
+
+@pytest.mark.parametrize("damage", ["absent", "torn", "empty", "changed", "of_another_kind", "a_folder"])
+def test_a_size_that_is_damaged_is_counted_anew(tmp_path, damage):
+    fill(tmp_path, key={"a": 1})
+    path = tmp_path / "size.json"
+    if damage in ("absent", "a_folder"):
+        path.unlink()
+    if damage == "a_folder":
+        path.mkdir()
+    elif damage != "absent":
+        whole = path.read_text()
+        changed = whole.replace('"bytes": ', '"bytes": 9')
+        path.write_text({"torn": whole[:20], "empty": "", "changed": changed, "of_another_kind": "[1]"}[damage])
+    FeatureCache(tmp_path, max_gb=1).get_or_compute("level", {"a": 2}, value_of)
+    assert len(stored_files(tmp_path)) == 2
+    if damage != "a_folder":
+        assert kept_size(tmp_path) == sum(file.size for file in stored_files(tmp_path))
+
+
+def test_what_others_bring_and_take_away_is_found_after_some_stores(tmp_path, monkeypatch):
+    monkeypatch.setattr("mimicmotion.feature_cache.size.LEAST_STORES", 3)
+    cache = FeatureCache(tmp_path, max_gb=1)
+    cache.get_or_compute("level", {"a": 0}, value_of)
+    entry_path(tmp_path, "level", {"a": 0}).unlink()
+    (tmp_path / "level" / f"{1:064x}.pt").write_bytes(b"x" * 1000)
+    for number in range(1, 6):
+        cache.get_or_compute("level", {"a": number}, value_of)
+    assert kept_size(tmp_path) == sum(file.size for file in stored_files(tmp_path))
+
+
+def store_many(folder, writer):
+    cache = FeatureCache(folder, max_gb=1)
+    for number in range(10):
+        cache.get_or_compute("level", {"writer": writer, "number": number}, value_of)
+
+
+def test_several_processes_lose_no_byte_of_the_size(tmp_path):
+    fill(tmp_path, key={"a": 1})  # counted, before they add
+    writers = [FORK.Process(target=store_many, args=(tmp_path, writer)) for writer in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(stored_files(tmp_path)) == 41
+    assert kept_size(tmp_path) == sum(file.size for file in stored_files(tmp_path))
+
+
+def test_pruning_by_the_script_corrects_the_size(tmp_path):
+    size = fill_with_ages(tmp_path, [20, 30, 40])
+    (tmp_path / "level" / f"{1:064x}.pt").write_bytes(b"x" * 50)  # nobody added it
+    prune(tmp_path, 2.5 * size / 1e9)
+    assert kept_size(tmp_path) == sum(file.size for file in stored_files(tmp_path))
 
 
 def test_no_limit_prunes_nothing_and_files_set_aside_go_first(tmp_path):

@@ -1,0 +1,115 @@
+"""The clips of the next results, made ready while one is sampled and written. They are the same clips, only sooner."""
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mimicmotion.errors import InputError, tells_of_memory
+from mimicmotion.results import Job
+from mimicmotion.video import end_reading_of
+
+if TYPE_CHECKING:
+    from mimicmotion.animation.clip import Clip
+
+LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What became of a job: a clip, or why there is none; `seconds` is how long that took."""
+
+    job: Job
+    clip: "Clip | None"
+    error: Exception | None
+    seconds: float
+
+
+class Ahead:
+    """Prepares clips in one thread, which all preparing goes through: detectors remember what they saw before.
+
+    Args:
+        prepare: makes a clip; called in that thread.
+        jobs: all jobs of the run in their order.
+        is_finished: which of them need no clip; asked there too.
+        depth: how many clips may wait for their turn.
+        stop: is set when the run ends before its jobs; `prepare` then gives up as soon as it can.
+    """
+
+    def __init__(
+        self,
+        prepare: Callable[[Job], "Clip"],
+        jobs: Iterable[Job],
+        is_finished: Callable[[Job], bool],
+        depth: int,
+        stop: threading.Event,
+    ):
+        self._prepare, self._depth, self._stop = prepare, depth, stop
+        self._left = (job for job in jobs if not is_finished(job))
+        self._begun: deque[Future[_Ready | None]] = deque()
+        self._worker = ThreadPoolExecutor(1, "prepares clips")
+        self._thread = self._worker.submit(threading.get_ident).result()
+
+    def take(self, job: Job) -> tuple["Clip", float]:
+        """The clip of a job and the seconds that making it took; those of the next jobs are begun.
+
+        Jobs are to come in their order; some may be left out.
+
+        Raises: what `prepare` raises. A failure that may come of two results at a time, such as too little memory, is
+            none before the job was prepared once more in its turn.
+        """
+        ready = self._found(job)
+        if ready is None or _may_pass(ready.error):
+            self._begin(self._make, job)
+            ready = self._begun[-1].result()
+            self._begun.pop()
+        while len(self._begun) < self._depth:
+            self._begin(self._next)
+        if ready.error:
+            raise ready.error
+        return ready.clip, ready.seconds
+
+    def close(self) -> None:
+        """Ends what is begun; no process that reads a video is left."""
+        self._stop.set()
+        self._worker.shutdown(wait=False, cancel_futures=True)
+        while wait(self._begun, LOOK_SECONDS).not_done:
+            end_reading_of(self._thread)
+        self._worker.shutdown()
+
+    def _found(self, job: Job) -> _Ready | None:
+        """What was begun for the job. Clips before it go: somebody else has finished their results meanwhile."""
+        if not self._begun:
+            self._begin(self._next)
+        while self._begun:
+            # What is waited for stays among them, for `close` to end it.
+            ready = self._begun[0].result()
+            self._begun.popleft()
+            if ready is not None and ready.job.output == job.output:
+                return ready
+        return None
+
+    def _begin(self, work: Callable[..., _Ready | None], *given: Job) -> None:
+        self._begun.append(self._worker.submit(work, *given))
+
+    def _next(self) -> _Ready | None:
+        with contextlib.suppress(Exception):  # what cannot be looked at fails in its turn
+            job = None if self._stop.is_set() else next(self._left, None)
+            return None if job is None else self._make(job)
+        return None
+
+    def _make(self, job: Job) -> _Ready:
+        start = time.perf_counter()
+        try:
+            clip, error = self._prepare(job), None
+        except Exception as raised:
+            clip, error = None, raised
+        return _Ready(job, clip, error, time.perf_counter() - start)
+
+
+def _may_pass(error: Exception | None) -> bool:
+    return error is not None and (not isinstance(error, InputError) or tells_of_memory(str(error)))
