@@ -1,6 +1,7 @@
 """How far a long stage is: a bar on a terminal, a line in the log every ten seconds elsewhere."""
 
 import contextlib
+import contextvars
 import logging
 import sys
 import threading
@@ -15,6 +16,7 @@ EVERY_SECONDS = 10.0
 _QUIETLY = contextlib.suppress(OSError, ValueError)
 
 Item = TypeVar("Item")
+_hearing: contextvars.ContextVar[Callable[[str], None] | None] = contextvars.ContextVar("hearing", default=None)
 
 
 class Progress:
@@ -49,6 +51,9 @@ class Progress:
         self._bar = self._teller = None
 
     def __enter__(self) -> "Progress":
+        hear = _hearing.get()
+        if hear:
+            hear(self.about)
         if self._on_terminal:
             from tqdm import tqdm
 
@@ -81,11 +86,21 @@ class Progress:
         if not self.done:
             return text
         seconds = (self._clock() - self._start) / self.done * max(self.total - self.done, 0)
-        return f"{text}, {_duration(seconds)} left"
+        return f"{text}, {duration(seconds)} left"
 
     def _tell(self) -> None:
         while not self._wait(EVERY_SECONDS):
             logger.info("%s", self.line())
+
+
+@contextlib.contextmanager
+def stages_told(hear: Callable[[str], None]) -> Iterator[None]:
+    """Within, `hear` is told what each stage that begins is about."""
+    token = _hearing.set(hear)
+    try:
+        yield
+    finally:
+        _hearing.reset(token)
 
 
 def track(items: Iterable[Item], about: str, total: int, unit: str = "it", **options) -> Iterator[Item]:
@@ -96,6 +111,7 @@ def track(items: Iterable[Item], about: str, total: int, unit: str = "it", **opt
             progress.update()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words: "2 min 05 s"."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.recording import check_recording, experiment_name
+from mimicmotion.animation.workers import AnimatorWork, batch_work, run_all_on_workers, uses_workers, video_bytes
 from mimicmotion.cli import say
 from mimicmotion.config import Config, TestCase
-from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, is_lasting, machine_message
+from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, explain, is_lasting, machine_message
 from mimicmotion.features import Geometry, frame_geometry
 from mimicmotion.files import printable, require_possible, require_writable
 from mimicmotion.gallery import refresh_page
@@ -25,10 +26,16 @@ NAME_COLUMN = 60
 CANNOT_RUN = "cannot run"
 
 
-def animate_folder(config: Config, animator: Animator | None = None) -> int:
+def animate_folder(
+    config: Config,
+    animator: Animator | None = None,
+    make_work: Callable[[Config], AnimatorWork] = batch_work,
+) -> int:
     """Runs every job of the configuration; the exit code: 0 all done, 1 some failed, 3 machine, 130 interrupted.
 
-    animator: makes the results, one of this configuration; by default a plain one.
+    Args:
+        animator: makes the results, one of this configuration; by default a plain one.
+        make_work: makes its like in each Ray worker, where the configuration asks for some; a function of a module.
 
     A finished result with the same recipe is skipped. One failing video leaves its reason in the summary and the
     others go on; a full disk or missing weights end the run, since later jobs would fail the same way. Of a shard
@@ -36,6 +43,7 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
 
     Raises: UsageError and SetupError for what can be known before the first job.
     """
+    on_workers = uses_workers(config)
     shard, planned = choose_shard(config), plan_jobs(config)
     jobs = shard.jobs_of(planned, config.output.output_dir)
     if not jobs:
@@ -49,16 +57,35 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
         require_writable(folder)
     check_recording(config)
     outcomes, work = [Outcome(job) for job in jobs], Outcome.skip
-    if not all(animator.is_finished(job) for job in jobs):
+    # Devices and networks are the workers' matter: this machine may have none.
+    if not on_workers and not all(animator.is_finished(job) for job in jobs):
         animator.models.resolve()
         animator.models.check_lcm()
         work = animator.animate
     with recorded(config.output.output_dir, config, len(jobs), **shard.facts(len(planned))) as log:
-        log.exit_code = run_all(outcomes, work, log)
+        if on_workers:
+            log.exit_code = _run_on_workers(animator, outcomes, make_work, log)
+        else:
+            log.exit_code = run_all(outcomes, work, log)
     if config.output.page:
         refresh_page(config.output.output_dir)
     say(summary_table(outcomes, left_out(config)))
     return log.exit_code
+
+
+def _run_on_workers(
+    animator: Animator, outcomes: list[Outcome], make_work: Callable[[Config], AnimatorWork], log: RunLog
+) -> int:
+    """As `run_all`; the longest videos come first, so that none is left alone at the end."""
+    config = animator.config
+    for outcome in outcomes:
+        if animator.is_finished(outcome.job):
+            outcome.skip()
+    ordered = sorted(outcomes, key=lambda outcome: video_bytes(outcome.job), reverse=True)
+    folders = {outcome.job.output.parent for outcome in outcomes}
+    return run_all_on_workers(
+        config, ordered, [animator], make_work, (config,), lambda outcome: log.item(**outcome_facts(outcome)), folders
+    )
 
 
 def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None], log: RunLog | None = None) -> int:
@@ -84,19 +111,12 @@ def run_all(outcomes: list[Outcome], work: Callable[[Outcome], None], log: RunLo
         finally:
             outcome.seconds = time.perf_counter() - start
             if log:
-                log.item(**_facts(outcome))
+                log.item(**outcome_facts(outcome))
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 
-def explain(error: Exception) -> str:
-    """What went wrong, in one line for the user."""
-    if isinstance(error, MimicMotionError):
-        return str(error)
-    return machine_message(error) or f"{type(error).__name__}: {error}"
-
-
-def _facts(outcome: Outcome) -> dict:
-    """How a video ended, as plain values."""
+def outcome_facts(outcome: Outcome) -> dict:
+    """How a video ended, as plain values for the history."""
     return {
         "video": str(outcome.job.video),
         "test_case": outcome.job.case_index,
@@ -106,6 +126,7 @@ def _facts(outcome: Outcome) -> dict:
         "frames": outcome.frames,
         "seconds": round(outcome.seconds, 3),
         "stage_seconds": outcome.stages,
+        **outcome.where,
     }
 
 
@@ -144,7 +165,7 @@ def dry_run(animator: Animator, jobs: list[Job]) -> int:
     # These are there on every machine; whether others are needs torch, and seconds.
     runtime = config.runtime
     plain = runtime.device in ("auto", "cpu") and {runtime.dtype, runtime.vae_dtype} <= {"auto", "fp32"}
-    if not plain and not all(animator.is_finished(job) for job in jobs):
+    if not plain and not uses_workers(config) and not all(animator.is_finished(job) for job in jobs):
         animator.models.resolve()
     rows = [_dry_run_row(animator, job) for job in jobs]
     if not say(dry_run_table(rows, left_out(config))):

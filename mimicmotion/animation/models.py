@@ -141,6 +141,11 @@ class Models:
             networks.pipeline.scheduler, networks.used_by = self._scheduler(networks.scheduler), self
         return networks.pipeline
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether `pipeline` would load nothing; asks no torch."""
+        return "networks_key" in vars(self) and self.opened.holds(self.networks_key)
+
     @cached_property
     def networks_key(self) -> str:
         """All that the loaded networks depend on, as a hash: where it is equal, they are."""

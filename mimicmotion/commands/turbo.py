@@ -10,11 +10,19 @@ Each result is <output_dir>/<folder>/<video>.mp4 with a contact sheet (.jpg) and
 A second run skips what is finished. Where no input is named and the demo's are absent, they are made first.
 """
 
-from mimicmotion.cli import DEVICE, MODEL, POSE, RECORDING, RUN, TURBO, run_script
+from mimicmotion.cli import CLUSTER, DEVICE, MODEL, POSE, RECORDING, RUN, TURBO, run_script
 from mimicmotion.config import Config
 from mimicmotion.demo import provide_inputs
 
-GROUPS = {"run": RUN, "model": MODEL, "device": DEVICE, "pose": POSE, "turbo": TURBO, "recording": RECORDING}
+GROUPS = {
+    "run": RUN,
+    "model": MODEL,
+    "device": DEVICE,
+    "pose": POSE,
+    "turbo": TURBO,
+    "recording": RECORDING,
+    "workers": CLUSTER,
+}
 
 
 def work(config: Config) -> int:

@@ -60,6 +60,7 @@ def value_for(flag):
         "runtime.offload": "model",
         "video.reader": "decord",
         "batch.shard": "2/3",
+        "cluster.workers": "3",
         "pose.backend": "mediapipe",
         "pose.align": "linear",
         "sampling.pose_start": "0.25",
