@@ -45,6 +45,7 @@ class AnimatorWork:
     ):
         self.animators, self.do = animators, do
         self._animator_of, self._is_finished = animator_of, is_finished
+        self._loaded = animators[0].models
 
     @classmethod
     def of_batch(cls, animator: Animator) -> "AnimatorWork":
@@ -63,13 +64,14 @@ class AnimatorWork:
         """Loads the outcome's networks. Raises: SetupError or UsageError where that cannot be done."""
         models = self._animator_of(outcome).models
         models.resolve()
+        self._loaded = models
         _ = models.pipeline
 
     def device(self) -> str:
-        """What the networks compute on."""
+        """What the networks that were loaded last compute on."""
         from mimicmotion.device import describe_device
 
-        return describe_device(self.animators[0].models.device)
+        return describe_device(self._loaded.device)
 
 
 def fingerprint(animators: Sequence[Animator]) -> dict[str, str]:
