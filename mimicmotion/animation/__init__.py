@@ -35,7 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "opened": ["Opened"],
         "record": ["write_record"],
         "recording": ["check_recording"],
-        "workers": ["AnimatorWork", "run_all_on_workers", "uses_workers", "video_bytes"],
+        "workers": ["AnimatorWork", "fingerprint", "run_all_on_workers", "uses_workers", "video_bytes"],
         "writer": ["decode_frames"],
     },
 )

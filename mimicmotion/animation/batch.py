@@ -7,7 +7,14 @@ from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.recording import check_recording, experiment_name
-from mimicmotion.animation.workers import AnimatorWork, batch_work, run_all_on_workers, uses_workers, video_bytes
+from mimicmotion.animation.workers import (
+    AnimatorWork,
+    batch_work,
+    fingerprint,
+    run_all_on_workers,
+    uses_workers,
+    video_bytes,
+)
 from mimicmotion.cli import say
 from mimicmotion.config import Config, TestCase
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, explain, is_lasting, machine_message
@@ -77,14 +84,17 @@ def _run_on_workers(
     animator: Animator, outcomes: list[Outcome], make_work: Callable[[Config], AnimatorWork], log: RunLog
 ) -> int:
     """As `run_all`; the longest videos come first, so that none is left alone at the end."""
-    config = animator.config
     for outcome in outcomes:
         if animator.is_finished(outcome.job):
             outcome.skip()
-    ordered = sorted(outcomes, key=lambda outcome: video_bytes(outcome.job), reverse=True)
-    folders = {outcome.job.output.parent for outcome in outcomes}
     return run_all_on_workers(
-        config, ordered, [animator], make_work, (config,), lambda outcome: log.item(**outcome_facts(outcome)), folders
+        animator.config,
+        sorted(outcomes, key=lambda outcome: video_bytes(outcome.job), reverse=True),
+        fingerprint([animator]),
+        make_work,
+        (animator.config,),
+        lambda outcome: log.item(**outcome_facts(outcome)),
+        {outcome.job.output.parent for outcome in outcomes},
     )
 
 

@@ -101,7 +101,7 @@ def batch_work(config: Config) -> AnimatorWork:
 def run_all_on_workers(
     config: Config,
     outcomes: Sequence[Outcome],
-    animators: Sequence[Animator],
+    agreed: dict[str, str],
     make: Callable[..., AnimatorWork],
     arguments: tuple,
     settled: Callable[[Outcome], None],
@@ -111,7 +111,7 @@ def run_all_on_workers(
     are; without others Ray is not started.
 
     Args:
-        animators: those of this process, for what workers must agree in; none of them loads anything.
+        agreed: the `fingerprint` of this process, which workers must have too.
         make, arguments: what each worker makes its work with; `make` is a function of a module.
         settled: told of each outcome that has ended.
         folders: where results are written, for what workers that were killed left there.
@@ -131,7 +131,7 @@ def run_all_on_workers(
         settled(outcome)
 
     try:
-        code = run_on_workers(config, left, make, arguments, fingerprint(animators), tell) if left else 0
+        code = run_on_workers(config, left, make, arguments, agreed, tell) if left else 0
     finally:
         for folder in folders:
             remove_stale_temporaries(folder)

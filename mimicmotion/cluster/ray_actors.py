@@ -15,6 +15,7 @@ from mimicmotion.cluster.performer import Answer, Performer
 from mimicmotion.cluster.pool import WorkerLost
 from mimicmotion.config import ClusterSettings
 from mimicmotion.errors import SetupError
+from mimicmotion.places import PACKAGE
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +28,8 @@ ENVIRONMENT = {
     # Ray's own 15 starves workers on machines that others use.
     "RAY_worker_niceness": "0",
 }
-# On this machine alone: ports on 127.0.0.1 only, with a token.
-LOCAL_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+# Ports on 127.0.0.1 only; that they want a token is Ray's own default there.
+LOCAL_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 @contextlib.contextmanager
@@ -71,7 +72,9 @@ def _connect(ray: Any, settings: ClusterSettings) -> None:
     address = settings.address
     if address and address != "auto":
         _require_listener(address)
-    options = {"log_to_driver": False, "configure_logging": False}
+    # Ray's own list for workers has the folders of the script and of the process; the package may lie elsewhere.
+    job = ray.job_config.JobConfig(_py_driver_sys_path=[str(PACKAGE.parent)])
+    options = {"log_to_driver": False, "configure_logging": False, "job_config": job}
     if not address:
         cpus = os.cpu_count() or 1
         if settings.workers != "auto":
@@ -79,6 +82,8 @@ def _connect(ray: Any, settings: ClusterSettings) -> None:
             cpus = max(cpus, int(settings.workers) * settings.cpus_per_worker)
         options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": cpus}
     logging.getLogger("ray").setLevel(logging.WARNING)
+    # It warns that tokens are wanted.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     try:
         with _signals_kept():
             ray.init(address or "local", **options)

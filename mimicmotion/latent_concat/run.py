@@ -17,6 +17,7 @@ from mimicmotion.animation import (
     Clip,
     Outcome,
     check_recording,
+    fingerprint,
     outcome_facts,
     run_all,
     run_all_on_workers,
@@ -128,7 +129,7 @@ def encode_videos(config: Config) -> int:
             log.exit_code = run_all_on_workers(
                 config,
                 sorted(outcomes, key=lambda outcome: video_bytes(outcome.job), reverse=True),
-                [animator],
+                fingerprint([animator]),
                 encode_work,
                 (config,),
                 lambda outcome: log.item(**outcome_facts(outcome)),

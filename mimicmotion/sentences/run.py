@@ -15,6 +15,7 @@ from mimicmotion.animation import (
     Animator,
     AnimatorWork,
     Models,
+    fingerprint,
     outcome_facts,
     run_all,
     run_all_on_workers,
@@ -96,7 +97,7 @@ def _run_on_workers(maker: SentenceMaker, outcomes: list[SentenceOutcome], log: 
     return run_all_on_workers(
         maker.config,
         sorted(outcomes, key=lambda outcome: len(outcome.sentence.words), reverse=True),
-        [maker.animator],
+        fingerprint([maker.animator]),
         sentence_work,
         (maker.config,),
         lambda outcome: log.item(**outcome_facts(outcome)),

@@ -18,6 +18,7 @@ from mimicmotion.animation import (
     Models,
     Opened,
     Outcome,
+    fingerprint,
     outcome_facts,
     run_all,
     run_all_on_workers,
@@ -72,7 +73,7 @@ def run_sweep(origin: Origin) -> int:
             outcomes = sweep.outcomes_for_workers()
             folders = {outcome.job.output.parent for outcome in outcomes}
             log.exit_code = run_all_on_workers(
-                config, outcomes, sweep.animators, sweep_work, (config, cells),
+                config, outcomes, fingerprint(sweep.animators), sweep_work, (config, cells),
                 lambda outcome: log.item(**outcome_facts(outcome)), folders,
             )  # fmt: skip
         else:

@@ -1,4 +1,4 @@
-"""Workers without processes: time is a number that grows when the pool waits, and a script says what each call gives."""
+"""Workers without processes: time is a number that grows while the pool waits; a script says what each call gives."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -74,7 +74,7 @@ def test_an_item_that_ends_workers_fails_alone_after_its_attempts_each_on_anothe
 def test_what_fails_by_its_own_fault_is_tried_once_by_a_worker_that_stays():
     outcomes = outcomes_of(*"abc")
     script = scripted(lambda _, outcome: (1.0, ended(outcome, "failed", "no person")))
-    code, _, actors = run(script, outcomes, workers="1", attempts=5)
+    _, _, actors = run(script, outcomes, workers="1", attempts=5)
     assert set(statuses(outcomes).values()) == {"failed"} and len(actors.workers) == 1 and len(actors.runs()) == 3
 
 
