@@ -100,6 +100,13 @@ def machine_message(error: BaseException) -> str | None:
     return f"{file}: {reason}" if reason and file else reason
 
 
+def explain(error: BaseException) -> str:
+    """What went wrong, in one line for the user."""
+    if isinstance(error, MimicMotionError):
+        return str(error)
+    return machine_message(error) or f"{type(error).__name__}: {error}"
+
+
 def is_lasting(error: BaseException) -> bool:
     """Whether all further work would fail the same way, as on a full disk; memory that one input takes is not."""
     # Of a library that did not fit into memory a half stays imported, and the next try fails in other ways.

@@ -1,6 +1,7 @@
 """How far a long stage is: a bar on a terminal, a line in the log every ten seconds elsewhere."""
 
 import contextlib
+import contextvars
 import logging
 import sys
 import threading
@@ -15,6 +16,7 @@ EVERY_SECONDS = 10.0
 _QUIETLY = contextlib.suppress(OSError, ValueError)
 
 Item = TypeVar("Item")
+_hearing: contextvars.ContextVar[Callable[[str], None] | None] = contextvars.ContextVar("hearing", default=None)
 
 
 class Progress:
@@ -52,6 +54,9 @@ class Progress:
         self._bar = self._teller = None
 
     def __enter__(self) -> "Progress":
+        hear = _hearing.get()
+        if hear:
+            hear(self.about)
         if self._on_terminal:
             from tqdm import tqdm
 
@@ -86,12 +91,22 @@ class Progress:
         if self.done == self.initial:
             return text
         each = (self._clock() - self._start) / (self.done - self.initial)
-        left = _duration(each * max(self.total - self.done, 0))
+        left = duration(each * max(self.total - self.done, 0))
         return ", ".join(part for part in (text, f"{left} left", self.note) if part)
 
     def _tell(self) -> None:
         while not self._wait(EVERY_SECONDS):
             logger.info("%s", self.line())
+
+
+@contextlib.contextmanager
+def stages_told(hear: Callable[[str], None]) -> Iterator[None]:
+    """Within, `hear` is told what each stage that begins is about."""
+    token = _hearing.set(hear)
+    try:
+        yield
+    finally:
+        _hearing.reset(token)
 
 
 def track(items: Iterable[Item], about: str, total: int, unit: str = "it", **options) -> Iterator[Item]:
@@ -102,7 +117,8 @@ def track(items: Iterable[Item], about: str, total: int, unit: str = "it", **opt
             progress.update()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words: "2 min 05 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes_of_hour = divmod(minutes, 60)
     if hours:

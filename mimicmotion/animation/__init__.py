@@ -2,6 +2,7 @@
 
 animator   one result, from these parts: models, inputs -> clip -> sampler -> writer, record
 batch      many results: one bad video among good ones, the table, the dry run
+workers    jobs on Ray workers: what each makes them with, and what all must agree in
 models     networks and detector that the results of a run share, opened when first needed
 opened     what is open, for runs of different settings to share; how many networks stay loaded
 inputs     what is found out about a picture or a video, one method each; a cache may stand in
@@ -22,7 +23,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "animator": ["Animator", "Outcome"],
-        "batch": ["NOT_A_VIDEO", "animate_folder", "count_passes", "planned", "run_all", "summary_table", "text_table"],
+        "batch": [
+            "NOT_A_VIDEO",
+            "animate_folder",
+            "count_passes",
+            "outcome_facts",
+            "planned",
+            "run_all",
+            "summary_table",
+            "text_table",
+        ],
         "clip": ["Clip"],
         "inputs": ["InputFeatures"],
         "models": ["Models"],
@@ -30,6 +40,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "record": ["write_record"],
         "recording": ["check_recording"],
         "seals": ["Seals"],
+        "workers": ["AnimatorWork", "fingerprint", "run_all_on_workers", "uses_workers", "video_bytes"],
         "writer": ["decode_frames"],
     },
 )

@@ -40,7 +40,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Outcome:
-    """How a job ended: status "done", "skipped", "failed", "interrupted" or "not run"; the rest is for the summary."""
+    """How a job ended: status "done", "skipped", "failed", "interrupted" or "not run"; the rest is for the summary.
+
+    where: of a job that a worker did, the host, process, GPU and attempt, for the history.
+    """
 
     job: Job
     status: str = "not run"
@@ -48,6 +51,7 @@ class Outcome:
     frames: int = 0
     message: str = ""
     stages: dict[str, float] = field(default_factory=dict)
+    where: dict = field(default_factory=dict)
 
     def is_finished(self, missing: dict[Path, str]) -> bool:
         """Whether no file of the result is `missing`; it is skipped then. What is odd about missing ones is logged."""

@@ -13,9 +13,17 @@ from mimicmotion.animation.memory import plan_for_card, prepare_for_card, shape_
 from mimicmotion.animation.record import job_inputs
 from mimicmotion.animation.recording import check_recording, experiment_name
 from mimicmotion.animation.seals import Seals
+from mimicmotion.animation.workers import (
+    AnimatorWork,
+    batch_work,
+    fingerprint,
+    run_all_on_workers,
+    uses_workers,
+    video_bytes,
+)
 from mimicmotion.cli import say
 from mimicmotion.config import Config, TestCase, vram_limit
-from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, is_lasting, machine_message
+from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, explain, is_lasting, machine_message
 from mimicmotion.features import Geometry, frame_geometry
 from mimicmotion.files import printable, require_possible, require_writable
 from mimicmotion.gallery import refresh_page
@@ -32,10 +40,16 @@ MANY = 10_000  # jobs; more are counted rather than listed, and no page shows th
 CANNOT_RUN = "cannot run"
 
 
-def animate_folder(config: Config, animator: Animator | None = None) -> int:
+def animate_folder(
+    config: Config,
+    animator: Animator | None = None,
+    make_work: Callable[[Config], AnimatorWork] = batch_work,
+) -> int:
     """Runs every job of the configuration; the exit code: 0 all done, 1 some failed, 3 machine, 130 interrupted.
 
-    animator: makes the results, one of this configuration; by default a plain one.
+    Args:
+        animator: makes the results, one of this configuration; by default a plain one.
+        make_work: makes its like in each Ray worker, where the configuration asks for some; a function of a module.
 
     A finished result with the same recipe is skipped, known by its seal in the folder's manifest or by its content.
     One failing video leaves its reason in the summary and the others go on; a full disk or missing weights end the
@@ -43,6 +57,7 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
 
     Raises: UsageError and SetupError for what can be known before the first job.
     """
+    on_workers = uses_workers(config)
     shard, planned = choose_shard(config), plan_jobs(config)
     jobs = shard.jobs_of(planned, config.output.output_dir)
     if not jobs:
@@ -57,16 +72,20 @@ def animate_folder(config: Config, animator: Animator | None = None) -> int:
         require_writable(folder)
     check_recording(config)
     outcomes, work, ahead = Outcomes(jobs, animator.seals.holds), Outcome.skip, contextlib.nullcontext()
-    if not finished:
+    if finished:
+        outcomes.skip_all()
+    # Devices and networks are the workers' matter: this machine may have none.
+    elif not on_workers:
         animator.models.resolve()
         animator.models.check_lcm()
         prepare_for_card(animator.models, lambda: shapes(animator, jobs, animator.models.device.type == "cpu"))
         work, ahead = animator.animate, animator.preparing(jobs)
-    else:
-        outcomes.skip_all()
     facts = shard.facts(len(planned))
     with recorded(config.output.output_dir, config, len(jobs), **facts) as log, animator.seals.written(), ahead:
-        log.exit_code = run_all(outcomes, work, log)
+        if on_workers and not finished:
+            log.exit_code = _run_on_workers(animator, outcomes, make_work, log)
+        else:
+            log.exit_code = run_all(outcomes, work, log)
         if outcomes.no_turn:
             log.skipped(outcomes.no_turn)
     if config.output.page and not outcomes.many:
@@ -140,6 +159,31 @@ class Outcomes:
         return counts + Counter({"not run": len(self.jobs) - counts.total()})
 
 
+def _run_on_workers(
+    animator: Animator, outcomes: Outcomes, make_work: Callable[[Config], AnimatorWork], log: RunLog
+) -> int:
+    """As `run_all`; the longest videos come first, so that none is left alone at the end."""
+    turns = [outcome for _, outcome in outcomes.numbered()]
+    for outcome in turns:
+        if animator.is_finished(outcome.job):
+            outcome.skip()
+
+    def settled(outcome: Outcome) -> None:
+        log.item(**outcome_facts(outcome))
+        if outcome.status == "done":
+            animator.seals.note(outcome.job)
+
+    return run_all_on_workers(
+        animator.config,
+        sorted(turns, key=lambda outcome: video_bytes(outcome.job), reverse=True),
+        fingerprint([animator]),
+        make_work,
+        (animator.config,),
+        settled,
+        {outcome.job.output.parent for outcome in turns},
+    )
+
+
 def run_all(outcomes: Sequence[Outcome] | Outcomes, work: Callable[[Outcome], None], log: RunLog | None = None) -> int:
     """Does `work` on one outcome after the other and notes how each ended, in the history `log` too; the exit code as
     `animate_folder`.
@@ -163,19 +207,12 @@ def run_all(outcomes: Sequence[Outcome] | Outcomes, work: Callable[[Outcome], No
         finally:
             outcome.seconds = time.perf_counter() - start
             if log:
-                log.item(**_facts(outcome))
+                log.item(**outcome_facts(outcome))
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 
-def explain(error: Exception) -> str:
-    """What went wrong, in one line for the user."""
-    if isinstance(error, MimicMotionError):
-        return str(error)
-    return machine_message(error) or f"{type(error).__name__}: {error}"
-
-
-def _facts(outcome: Outcome) -> dict:
-    """How a video ended, as plain values."""
+def outcome_facts(outcome: Outcome) -> dict:
+    """How a video ended, as plain values for the history."""
     return {
         "video": str(outcome.job.video),
         "test_case": outcome.job.case_index,
@@ -185,6 +222,7 @@ def _facts(outcome: Outcome) -> dict:
         "frames": outcome.frames,
         "seconds": round(outcome.seconds, 3),
         "stage_seconds": outcome.stages,
+        **outcome.where,
     }
 
 
@@ -224,7 +262,7 @@ def dry_run(animator: Animator, jobs: list[Job]) -> int:
     runtime = config.runtime
     plain = runtime.device in ("auto", "cpu") and {runtime.dtype, runtime.vae_dtype} <= {"auto", "fp32"}
     plain = plain and runtime.offload == "none" and config.sampling.decoder == FULL
-    plain = plain and config.speed.attention == "native"
+    plain = (plain and config.speed.attention == "native") or uses_workers(config)
     if not plain and not all(animator.is_finished(job) for job in jobs):
         animator.models.resolve()
     rows = [_dry_run_row(animator, job) for job in jobs]

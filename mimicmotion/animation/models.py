@@ -232,6 +232,11 @@ class Models:
         """As `sampling.cfg_batch`, or one pass after the other where the plan for the card needs that."""
         return "off" if self.rung and not self.rung.batched else self.config.sampling.cfg_batch
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether `pipeline` would load nothing; asks no torch."""
+        return "networks_key" in vars(self) and self.opened.holds(self.networks_key)
+
     @cached_property
     def networks_key(self) -> str:
         """All that the loaded networks depend on, as a hash: where it is equal, they are."""

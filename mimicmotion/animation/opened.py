@@ -45,6 +45,10 @@ class Opened:
         self._networks[key] = found  # the last is the one that was used last
         return found
 
+    def holds(self, key: str) -> bool:
+        """Whether the networks of `key` are loaded, or are known not to load."""
+        return key in self._networks or key in self.failed
+
     def _loaded(self, key: str, load: Callable[[], Networks]) -> Networks:
         try:
             return load()

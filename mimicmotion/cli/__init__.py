@@ -10,7 +10,7 @@ typed   what was typed, for records
 Nothing heavy is imported here: `--help` and a mistyped flag answer at once.
 """
 
-from mimicmotion.cli.flags import AHEAD, DEVICE, MODEL, POSE, RECORDING, RUN, STREAMING, TURBO, Flag
+from mimicmotion.cli.flags import AHEAD, CLUSTER, DEVICE, MODEL, POSE, RECORDING, RUN, STREAMING, TURBO, Flag
 from mimicmotion.cli.interrupts import ignore_interrupts, interrupts_deferred, interrupts_noted, interrupts_raised
 from mimicmotion.cli.output import ask, guarded_console, say
 from mimicmotion.cli.parser import (
@@ -24,10 +24,11 @@ from mimicmotion.cli.parser import (
     settings_by_flag,
 )
 from mimicmotion.cli.run import exit_code_of, run_script, run_traced, setup_logging
-from mimicmotion.cli.typed import command_line, started_by
+from mimicmotion.cli.typed import command_line, started_as, started_by
 
 __all__ = [
     "AHEAD",
+    "CLUSTER",
     "DEVICE",
     "MODEL",
     "POSE",
@@ -56,5 +57,6 @@ __all__ = [
     "setting_of_flag",
     "settings_by_flag",
     "setup_logging",
+    "started_as",
     "started_by",
 ]

@@ -127,6 +127,16 @@ RECORDING = (
     Flag("--experiment_name", "latent_steps.experiment_name", str, "name of that recording; null: that of the videos"),
 )
 
+CLUSTER = (
+    Flag("--workers", "cluster.workers", str, "make results on so many Ray workers, each on a GPU; auto: on all"),
+    Flag("--ray_address", "cluster.address", str, "Ray cluster to work on: auto or host:port; else this machine"),
+    Flag("--gpus_per_worker", "cluster.gpus_per_worker", float, "0.5: two share a GPU; null: 1 where there are any"),
+    Flag("--cpus_per_worker", "cluster.cpus_per_worker", int, "cores of each worker"),
+    Flag("--item_timeout", "cluster.item_timeout", float, "seconds for one result, loading not counted"),
+    Flag("--start_timeout", "cluster.start_timeout", float, "seconds for a worker to find a place, or to load"),
+    Flag("--attempts", "cluster.attempts", int, "tries of a result that ends its worker"),
+)
+
 STREAMING = (
     Flag("--config_path", "streaming.config_path", str, "world model: a file of configs/streaming"),
     Flag("--checkpoint_path", "streaming.checkpoint_path", str, "weights of the transformer"),

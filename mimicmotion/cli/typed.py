@@ -31,6 +31,16 @@ def started_by(program: str | None, argv: Sequence[str] | None) -> Iterator[None
         _typed.reset(token)
 
 
+@contextlib.contextmanager
+def started_as(words: Sequence[str]) -> Iterator[None]:
+    """Within, `command_line` tells of these words, which it told in the process that this one works for."""
+    token = _typed.set(tuple(words))
+    try:
+        yield
+    finally:
+        _typed.reset(token)
+
+
 def command_line() -> list[str]:
     """The words of the command that runs, secrets in its arguments hidden; empty where Python code called."""
     hidden, follows = [], False

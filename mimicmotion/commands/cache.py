@@ -9,7 +9,7 @@ Results are those of {turbo} bit for bit, and finished ones are skipped in the s
 may share one cache. scripts/feature_cache.py lists, checks and empties it.
 """
 
-from mimicmotion.cli import AHEAD, DEVICE, MODEL, POSE, RECORDING, RUN, TURBO, Flag, run_script
+from mimicmotion.cli import AHEAD, CLUSTER, DEVICE, MODEL, POSE, RECORDING, RUN, TURBO, Flag, run_script
 from mimicmotion.config import Config
 from mimicmotion.demo import provide_inputs
 
@@ -28,6 +28,7 @@ GROUPS = {
     "device": DEVICE,
     "pose": POSE,
     "turbo": TURBO,
+    "workers": CLUSTER,
     "recording": RECORDING,
     "cache": CACHE,
 }

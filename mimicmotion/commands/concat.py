@@ -9,7 +9,7 @@ encode samples each clip as the turbo run does and writes <cache_dir>/<video>.pt
 doc/latent_concat_experiment.md shows what comes of it.
 """
 
-from mimicmotion.cli import DEVICE, MODEL, POSE, RECORDING, RUN, TURBO, Flag, run_script
+from mimicmotion.cli import CLUSTER, DEVICE, MODEL, POSE, RECORDING, RUN, TURBO, Flag, run_script
 from mimicmotion.config import Config, Origin
 from mimicmotion.demo import provide_inputs
 
@@ -43,6 +43,7 @@ GROUPS = {
     "device": DEVICE,
     "pose": POSE,
     "turbo": TURBO,
+    "workers": CLUSTER,
 }
 
 

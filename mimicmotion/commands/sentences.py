@@ -10,7 +10,7 @@ with its record, subtitles (.srt, .vtt) and a picture of its joins. A second run
 doc/sentences.md tells more.
 """
 
-from mimicmotion.cli import DEVICE, MODEL, POSE, RUN, TURBO, Flag, run_script
+from mimicmotion.cli import CLUSTER, DEVICE, MODEL, POSE, RUN, TURBO, Flag, run_script
 from mimicmotion.config import Config
 
 SENTENCES = (
@@ -30,7 +30,7 @@ SENTENCES = (
         or flag.path in ("output.variant", "output.overwrite", "output.dry_run")
     ),
 )
-GROUPS = {"sentences": SENTENCES, "model": MODEL, "device": DEVICE, "pose": POSE, "turbo": TURBO}
+GROUPS = {"sentences": SENTENCES, "model": MODEL, "device": DEVICE, "pose": POSE, "turbo": TURBO, "workers": CLUSTER}
 
 
 def work(config: Config) -> int:

@@ -15,7 +15,7 @@ clip with the same seed and reference, and draws quality over seconds.
 
 import sys
 
-from mimicmotion.cli import DEVICE, MODEL, POSE, RUN, TURBO, Flag, run_traced
+from mimicmotion.cli import CLUSTER, DEVICE, MODEL, POSE, RUN, TURBO, Flag, run_traced
 from mimicmotion.config import Origin
 from mimicmotion.demo import provide_inputs
 
@@ -27,7 +27,15 @@ SWEEP = (
     Flag("--truth", "sweep.truth", str, "folder of true videos, <video stem>.mp4, to measure against as well"),
     Flag("--keep_models", "sweep.keep_models", int, "sets of networks (LoRAs, scales) that stay loaded"),
 )
-GROUPS = {"sweep": SWEEP, "run": RUN, "model": MODEL, "device": DEVICE, "pose": POSE, "turbo": TURBO}
+GROUPS = {
+    "sweep": SWEEP,
+    "run": RUN,
+    "model": MODEL,
+    "device": DEVICE,
+    "pose": POSE,
+    "turbo": TURBO,
+    "workers": CLUSTER,
+}
 
 
 def work(origin: Origin) -> int:

@@ -10,7 +10,7 @@ Each result is <output_dir>/<folder>/<video>.mp4 with a contact sheet (.jpg) and
 A second run skips what is finished. Where no input is named and the demo's are absent, they are made first.
 """
 
-from mimicmotion.cli import AHEAD, DEVICE, MODEL, POSE, RECORDING, RUN, TURBO, run_script
+from mimicmotion.cli import AHEAD, CLUSTER, DEVICE, MODEL, POSE, RECORDING, RUN, TURBO, run_script
 from mimicmotion.config import Config
 from mimicmotion.demo import provide_inputs
 
@@ -21,6 +21,7 @@ GROUPS = {
     "pose": POSE,
     "turbo": TURBO,
     "recording": RECORDING,
+    "workers": CLUSTER,
 }
 
 

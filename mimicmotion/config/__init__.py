@@ -30,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "paths": ["describe_setting", "lookup", "split_path", "walk"],
         "settings": [
             "ASPECT_RATIO",
+            "ClusterSettings",
             "Config",
             "FeatureCacheSettings",
             "LARGEST_SEED",

@@ -64,6 +64,7 @@ def check_config(config: Config) -> None:
     aspect_ratio(config.reference.aspect)
     parse_color(config.reference.background)
     transition_length(config.sentences.transition_frames)
+    _check_cluster(config)
     vram_limit(config.runtime.vram)
 
 
@@ -129,6 +130,31 @@ def parse_color(text: str) -> tuple[int, int, int]:
     if max(color) > 255:
         raise UsageError(f"reference.background is {text!r}; give a colour such as white, grey or '#7f7f7f'")
     return color
+
+
+def _check_cluster(config: Config) -> None:
+    cluster, device = config.cluster, config.runtime.device
+    if cluster.workers is None:
+        return
+    workers, address = cluster.workers, cluster.address
+    if workers != "auto" and not re.fullmatch(r"[1-9][0-9]{0,5}", workers):
+        raise UsageError(f"cluster.workers is {shortened(repr(workers))}; it must be auto or a number from 1 on")
+    if address not in (None, "auto") and not re.fullmatch(r"([^\s/:]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}", address):
+        raise UsageError(
+            f"cluster.address is {shortened(repr(address))}; it must be auto or host:port of Ray's head, such as "
+            "node1:6379"
+        )
+    gpus = cluster.gpus_per_worker
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        raise UsageError(f"cluster.gpus_per_worker is {gpus}; above 1 it must be a whole number")
+    if gpus and device == "cpu":
+        raise UsageError(f"cluster.gpus_per_worker is {gpus:g}, but --device cpu (runtime.device) uses none; drop one")
+    if gpus == 0 and device.startswith("cuda"):
+        raise UsageError(f"cluster.gpus_per_worker is 0, but --device {device} (runtime.device) needs one; drop one")
+    if re.fullmatch(r"cuda:\d+", device):
+        raise UsageError(f"--device {device} names one GPU, but Ray chooses those of workers; pass --device cuda")
+    if config.latent_steps.folder is not None:
+        raise UsageError("workers record no steps: drop latent_steps.folder (--save_step_latents) or --workers")
 
 
 def _check_more_loras(turbo: TurboSettings) -> None:

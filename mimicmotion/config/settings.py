@@ -297,6 +297,20 @@ class LatentStepSettings:
 
 
 @dataclass
+class ClusterSettings:
+    """Workers on Ray; see doc/scale_out.md."""
+
+    workers: str | None = None  # a number, or "auto": as many as there is room for; null: this process does all
+    address: str | None = None  # of a Ray cluster, "auto" or host:port; null: workers on this machine
+    # 0.5: two share a GPU; null: 1 where there are GPUs, else 0
+    gpus_per_worker: float | None = setting(None, low=0, most=1000)
+    cpus_per_worker: int = setting(1, low=1, most=10_000)
+    item_timeout: float | None = setting(None, low=0.001, most=1e9)  # seconds for one result; null: no end
+    start_timeout: float = setting(900.0, low=0.001, most=1e9)  # seconds to find a place and to get ready, or to load
+    attempts: int = setting(2, low=1, most=1000)  # of a result that ends its worker
+
+
+@dataclass
 class Config:
     """All settings. `base_model_path` is a diffusers folder or hub id, `ckpt_path` MimicMotion's own weights
     (null: the folder holds the whole model).
@@ -321,3 +335,4 @@ class Config:
     latent_concat: LatentConcatSettings = field(default_factory=LatentConcatSettings)
     sweep: SweepSettings = field(default_factory=SweepSettings)
     sentences: SentenceSettings = field(default_factory=SentenceSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)

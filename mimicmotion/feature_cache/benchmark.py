@@ -54,6 +54,8 @@ def benchmark_cache(config: Config) -> int:
         logger.info("--disable_feature_cache is ignored by --benchmark_cache")
     if config.batch.shard is not None:
         logger.info("--shard is ignored by --benchmark_cache, which measures the first result of all")
+    if config.cluster.workers is not None:
+        logger.info("--workers is ignored by --benchmark_cache, which measures this process")
     job, folder = plan_jobs(config)[0], Path(config.output.output_dir)
     require_writable(job.output.parent)
     require_writable(config.feature_cache.folder)

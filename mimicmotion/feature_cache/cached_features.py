@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mimicmotion.animation import Animator, InputFeatures, Models, animate_folder
+from mimicmotion.animation import Animator, AnimatorWork, InputFeatures, Models, animate_folder
 from mimicmotion.config import Config, TestCase
 from mimicmotion.dwpose import arrays_from_pose, detector_device, pose_from_arrays, stack_poses, unstack_poses
 from mimicmotion.feature_cache.store import FeatureCache, Value, statistics_lines
@@ -43,12 +43,24 @@ def animate_folder_cached(config: Config) -> int:
     settings = config.feature_cache
     if not settings.enabled:
         return animate_folder(config)
-    cache = FeatureCache(Path(settings.folder), settings.max_gb, settings.force_refresh)
+    if config.cluster.workers is not None:
+        return animate_folder(config, _animator_of(config), cached_work)
+    animator = _animator_of(config)
     try:
-        return animate_folder(config, cached_animator(Models(config), cache))
+        return animate_folder(config, animator)
     finally:
-        for line in statistics_lines(cache.statistics):
+        for line in statistics_lines(animator.features.cache.statistics):
             logger.info("Feature cache, %s", line)
+
+
+def cached_work(config: Config) -> AnimatorWork:
+    """What a worker of the run with a feature cache does; all workers share the folder."""
+    return AnimatorWork.of_batch(_animator_of(config))
+
+
+def _animator_of(config: Config) -> Animator:
+    settings = config.feature_cache
+    return cached_animator(Models(config), FeatureCache(Path(settings.folder), settings.max_gb, settings.force_refresh))
 
 
 def cached_animator(models: Models, cache: FeatureCache) -> Animator:

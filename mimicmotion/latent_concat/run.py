@@ -11,7 +11,20 @@ import os
 from functools import cached_property
 from pathlib import Path
 
-from mimicmotion.animation import Animator, Clip, Outcome, check_recording, run_all, summary_table
+from mimicmotion.animation import (
+    Animator,
+    AnimatorWork,
+    Clip,
+    Outcome,
+    check_recording,
+    fingerprint,
+    outcome_facts,
+    run_all,
+    run_all_on_workers,
+    summary_table,
+    uses_workers,
+    video_bytes,
+)
 from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.device import resolve_device, resolve_dtype
@@ -88,7 +101,7 @@ def encode_videos(config: Config) -> int:
 
     Raises: UsageError before anything is sampled, when an entry was made differently or from another video.
     """
-    settings, case = config.latent_concat, config.test_case[0]
+    settings, case, on_workers = config.latent_concat, config.test_case[0], uses_workers(config)
     require_reference(case, 0)
     require_pose_folder(config)
     folder = Path(settings.output_dir) / "individual"
@@ -105,17 +118,36 @@ def encode_videos(config: Config) -> int:
     check_recording(config)
     animator = Animator(config)
     animator.models.check()
-    animator.models.resolve()
-    animator.models.check_lcm()
+    if not on_workers:
+        animator.models.resolve()
+        animator.models.check_lcm()
     encoder = Encoder(animator)
     encoder.check_entries(jobs)
     outcomes = [Outcome(job) for job in jobs]
     with recorded(settings.output_dir, config, len(jobs), **shard.facts(planned)) as log:
-        log.exit_code = run_all(outcomes, encoder.encode, log)
+        if on_workers:
+            log.exit_code = run_all_on_workers(
+                config,
+                sorted(outcomes, key=lambda outcome: video_bytes(outcome.job), reverse=True),
+                fingerprint([animator]),
+                encode_work,
+                (config,),
+                lambda outcome: log.item(**outcome_facts(outcome)),
+                (settings.cache_dir, folder),
+            )
+        else:
+            log.exit_code = run_all(outcomes, encoder.encode, log)
     if config.output.page:
         refresh_page(settings.output_dir)
     say(summary_table(outcomes))
     return log.exit_code
+
+
+def encode_work(config: Config) -> AnimatorWork:
+    """What a worker that encodes does."""
+    animator = Animator(config)
+    encoder = Encoder(animator)
+    return AnimatorWork([animator], encoder.encode, lambda _: animator, lambda outcome: encoder.keeps(outcome.job))
 
 
 class Encoder:
@@ -165,7 +197,7 @@ class Encoder:
         """Samples one clip and keeps its latents, its poses and, if wanted, its mp4. Raises: as `Animator.animate`."""
         job, entry = outcome.job, self._entry(outcome.job)
         require_places(entry, poses_path(entry), job.output, sidecar_path(job.output))
-        kept = entry.exists() and not self.settings.overwrite_cache
+        kept = self.keeps(job)
         if not kept:
             job.output.unlink(missing_ok=True)  # of other latents
             self._sample(job, entry)
@@ -236,6 +268,10 @@ class Encoder:
             source=job.video.name, detector="fitted to the reference",
         )  # fmt: skip
         return sha256_file(path)
+
+    def keeps(self, job: Job) -> bool:
+        """Whether the job's latents are there and stay."""
+        return self._entry(job).exists() and not self.settings.overwrite_cache
 
     def _entry(self, job: Job) -> Path:
         return entry_path(self.settings.cache_dir, job.output.stem)
@@ -329,6 +365,8 @@ def _check_options(config: Config) -> None:
     settings = config.latent_concat
     if config.batch.shard is not None:
         raise UsageError("--mode decode makes one video of all clips, which has no parts; drop --shard (batch.shard)")
+    if config.cluster.workers is not None:
+        raise UsageError("--mode decode makes one video of all clips in this process; drop --workers (cluster.workers)")
     if settings.bridge_frames and settings.interp_frames:
         raise UsageError("--bridge_frames and --interp_frames both fill the gap between clips; choose one")
     if settings.bridge_frames and not settings.bridge_strength:

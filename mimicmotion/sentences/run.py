@@ -11,7 +11,17 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from mimicmotion.animation import Animator, Models, run_all, text_table
+from mimicmotion.animation import (
+    Animator,
+    AnimatorWork,
+    Models,
+    fingerprint,
+    outcome_facts,
+    run_all,
+    run_all_on_workers,
+    text_table,
+    uses_workers,
+)
 from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.errors import MimicMotionError, SetupError, UsageError
@@ -19,7 +29,7 @@ from mimicmotion.feature_cache import FeatureCache, cached_animator, statistics_
 from mimicmotion.files import printable, require_possible, require_writable
 from mimicmotion.gallery import refresh_page
 from mimicmotion.places import looked_for
-from mimicmotion.results import recorded, require_kept, require_pose_folder, require_reference
+from mimicmotion.results import RunLog, recorded, require_kept, require_pose_folder, require_reference
 from mimicmotion.sentences.maker import SentenceMaker, SentenceOutcome
 from mimicmotion.sentences.table import Sentence, read_table
 
@@ -34,32 +44,65 @@ def make_sentences(config: Config) -> int:
 
     Raises: UsageError and SetupError for what can be known before the first sentence.
     """
+    on_workers = uses_workers(config)
     _check(config)
-    features = config.feature_cache
     sentences = read_table(config.sentences.table, config.sentences.csv_encoding)
-    cache = FeatureCache(Path(features.folder), features.max_gb, features.force_refresh) if features.enabled else None
-    models = Models(config)
-    maker = SentenceMaker(cached_animator(models, cache) if cache else Animator(config, models))
+    maker, cache = _maker(config)
+    models = maker.animator.models
     models.check()
     if not config.output.overwrite:
         require_kept(_recipes(maker, sentences))
     if config.output.dry_run:
         return dry_run(maker, sentences)
     folder = require_writable(config.sentences.output_dir)
-    if not all(map(maker.is_finished, sentences)):
+    if not on_workers and not all(map(maker.is_finished, sentences)):
         models.resolve()
         models.check_lcm()
     outcomes = [SentenceOutcome(maker.job(sentence), sentence=sentence) for sentence in sentences]
     try:
         with recorded(folder, config, len(outcomes)) as log:
-            log.exit_code = run_all(outcomes, maker.make, log)
+            if on_workers:
+                log.exit_code = _run_on_workers(maker, outcomes, log)
+            else:
+                log.exit_code = run_all(outcomes, maker.make, log)
     finally:
-        for line in statistics_lines(cache.statistics) if cache else ():
+        for line in statistics_lines(cache.statistics) if cache and not on_workers else ():
             logger.info("Feature cache, %s", line)
     if config.output.page:
         refresh_page(folder)
     say(summary(outcomes))
     return log.exit_code
+
+
+def _maker(config: Config) -> tuple[SentenceMaker, FeatureCache | None]:
+    settings, models = config.feature_cache, Models(config)
+    if not settings.enabled:
+        return SentenceMaker(Animator(config, models)), None
+    cache = FeatureCache(Path(settings.folder), settings.max_gb, settings.force_refresh)
+    return SentenceMaker(cached_animator(models, cache)), cache
+
+
+def sentence_work(config: Config) -> AnimatorWork:
+    """What a worker that makes sentences does."""
+    maker, _ = _maker(config)
+    animator = maker.animator
+    return AnimatorWork([animator], maker.make, lambda _: animator, lambda outcome: maker.is_finished(outcome.sentence))
+
+
+def _run_on_workers(maker: SentenceMaker, outcomes: list[SentenceOutcome], log: RunLog) -> int:
+    """As `run_all`; sentences of many words come first."""
+    for outcome in outcomes:
+        if maker.is_finished(outcome.sentence):
+            maker.make(outcome)
+    return run_all_on_workers(
+        maker.config,
+        sorted(outcomes, key=lambda outcome: len(outcome.sentence.words), reverse=True),
+        fingerprint([maker.animator]),
+        sentence_work,
+        (maker.config,),
+        lambda outcome: log.item(**outcome_facts(outcome)),
+        {maker.config.sentences.output_dir},
+    )
 
 
 def _check(config: Config) -> None:

@@ -17,7 +17,7 @@ GROUPS = {"run": RUN, "model": MODEL, "device": DEVICE, "pose": POSE, "turbo": T
 EXAMPLE = "for example --set num_inference_steps=2,4,8 --set seed=1,2"
 MOST_CELLS = 10_000
 # What a result does not depend on, or what a sweep is about itself.
-NOT_SWEPT = ("batch", "feature_cache", "latent_steps", "latent_concat", "streaming", "sweep", "output")
+NOT_SWEPT = ("batch", "feature_cache", "latent_steps", "latent_concat", "streaming", "sweep", "output", "cluster")
 NOT_SWEPT = (*NOT_SWEPT, "pose.save_folder", "test_case.ref_video_path")
 SWEPT_OUTPUT = ("output.audio", "output.crf")
 

@@ -6,12 +6,25 @@
     <output_dir>/sweep.png                       quality over seconds, with --metrics
 """
 
+import contextlib
 import dataclasses
 import functools
 import logging
 from pathlib import Path
 
-from mimicmotion.animation import Animator, Models, Opened, Outcome, run_all
+from mimicmotion.animation import (
+    Animator,
+    AnimatorWork,
+    Models,
+    Opened,
+    Outcome,
+    fingerprint,
+    outcome_facts,
+    run_all,
+    run_all_on_workers,
+    uses_workers,
+    video_bytes,
+)
 from mimicmotion.cli import say
 from mimicmotion.config import Config, Origin
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, UsageError
@@ -38,6 +51,7 @@ def run_sweep(origin: Origin) -> int:
     Raises: UsageError and SetupError for what can be known before the first result.
     """
     config = origin.config
+    on_workers = uses_workers(config)
     shard, cells = choose_shard(config), make_cells(origin)
     planned = sum(len(cell.jobs) for cell in cells)
     cells = cells_of(shard, cells, config.sweep.output_dir)
@@ -46,7 +60,8 @@ def run_sweep(origin: Origin) -> int:
     sweep = Sweep(config, cells)
     sweep.check()
     if config.output.dry_run:
-        sweep.resolve()
+        if not on_workers:
+            sweep.resolve()
         plan, failing = plan_table(sweep.animators, sweep.cells)
         return (1 if failing else 0) if say(plan) else SetupError.exit_code
     folder = require_writable(config.sweep.output_dir)
@@ -54,8 +69,16 @@ def run_sweep(origin: Origin) -> int:
         require_writable(place)
     mine = sum(len(cell.jobs) for cell in sweep.cells)
     with recorded(folder, config, mine, **shard.facts(planned)) as log:
-        outcomes = sweep.outcomes()
-        log.exit_code = run_all(outcomes, sweep.work, log)
+        if on_workers:
+            outcomes = sweep.outcomes_for_workers()
+            folders = {outcome.job.output.parent for outcome in outcomes}
+            log.exit_code = run_all_on_workers(
+                config, outcomes, fingerprint(sweep.animators), sweep_work, (config, cells),
+                lambda outcome: log.item(**outcome_facts(outcome)), folders,
+            )  # fmt: skip
+        else:
+            outcomes = sweep.outcomes()
+            log.exit_code = run_all(outcomes, sweep.work, log)
     for line in sweep.cache_lines():
         logger.info("Feature cache, %s", line)
     rows = sweep.rows(outcomes)
@@ -150,6 +173,26 @@ class Sweep:
         order = [(jobs[variant], clips[clip]) for variant, clip in in_turns(networks, len(clips), self.opened.keep)]
         return [Outcome(of_cell[clip]) for of_cell, clip in order if clip in of_cell]
 
+    def outcomes_for_workers(self) -> list[Outcome]:
+        """All results, those of cells with the same networks together, the longest clips first; finished ones are
+        skipped already.
+        """
+        outcomes = [
+            (_networks(cell.config), Outcome(job), animator.is_finished(job))
+            for cell, animator in self._pairs()
+            for job in cell.jobs
+        ]
+        places = {networks: place for place, networks in enumerate(dict.fromkeys(key for key, _, _ in outcomes))}
+        outcomes.sort(key=lambda one: (places[one[0]], -video_bytes(one[1].job)))
+        for _, outcome, finished in outcomes:
+            if finished:
+                outcome.skip()
+        return [outcome for _, outcome, _ in outcomes]
+
+    def animator_of(self, outcome: Outcome) -> Animator:
+        """What makes it."""
+        return self.animators[self._cell_of[outcome.job.output]]
+
     def work(self, outcome: Outcome) -> None:
         """Makes one result. Raises: as `Animator.animate`; SetupError only for what the next cell would meet too."""
         place = self._cell_of[outcome.job.output]
@@ -174,6 +217,37 @@ class Sweep:
 
     def _pairs(self) -> list[tuple[Cell, Animator]]:
         return list(zip(self.cells, self.animators, strict=True))
+
+
+class SweepWork(AnimatorWork):
+    """What a worker of a sweep does."""
+
+    def __init__(self, sweep: Sweep):
+        self._sweep = sweep
+        super().__init__(
+            sweep.animators,
+            sweep.work,
+            sweep.animator_of,
+            lambda outcome: sweep.animator_of(outcome).is_finished(outcome.job),
+        )
+
+    def load(self, outcome: Outcome) -> None:
+        """As `AnimatorWork.load`; networks that cannot be loaded are the matter of the cells that name them."""
+        models = self._sweep.animator_of(outcome).models
+        models.resolve()
+        with contextlib.suppress(MimicMotionError):
+            super().load(outcome)
+
+
+def sweep_work(config: Config, cells: list[Cell]) -> SweepWork:
+    """What a worker makes of a sweep."""
+    return SweepWork(Sweep(config, cells))
+
+
+def _networks(config: Config) -> str:
+    """What decides which networks a cell needs, on whatever device."""
+    turbo, files = config.turbo, _files(config)
+    return repr((files, turbo.lcm_lora_scale, turbo.more_lora_scales, turbo.fuse_lcm_lora, config.runtime))
 
 
 def _files(config: Config) -> tuple:

@@ -64,6 +64,7 @@ def value_for(flag):
         "sampling.decode_tile": "256",
         "video.reader": "decord",
         "batch.shard": "2/3",
+        "cluster.workers": "3",
         "pose.backend": "mediapipe",
         "pose.align": "linear",
         "sampling.pose_start": "0.25",

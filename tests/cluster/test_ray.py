@@ -1,0 +1,200 @@
+"""Workers that are processes: true deaths, true GPUs' numbers, an interrupt, a driver that is killed, a lost machine.
+
+No torch in them, and one Ray for most; where Ray is not installed they are skipped. None decides by the clock: limits
+of time are for what hangs for good, or so long that nobody's machine is that slow.
+"""
+
+import contextlib
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mimicmotion.cluster import ray_actors, run_on_workers
+from mimicmotion.config import load_config
+from mimicmotion.errors import SetupError
+from tests.cluster import stubs
+from tests.conftest import HANG_SECONDS, last_items, wait_for_line
+
+ROOT = Path(__file__).resolve().parents[2]
+# Not imported here: Ray reads its environment when it is.
+HAS_RAY = importlib.util.find_spec("ray") is not None
+needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed (requirements-cluster.txt)")
+
+
+@pytest.fixture(scope="module")
+def ray_here():
+    """A Ray of two cores with two GPUs that are none."""
+    if not HAS_RAY:
+        pytest.skip("Ray is not installed (requirements-cluster.txt)")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (ray_actors.ENVIRONMENT | ray_actors.LOCAL_ENVIRONMENT).items():
+            patch.setenv(name, value)
+        import ray
+
+        options = {"num_cpus": 4, "num_gpus": 2, "object_store_memory": ray_actors.STORE_BYTES}
+        ray.init("local", include_dashboard=False, log_to_driver=False, configure_logging=False, **options)
+        yield ray
+        ray.shutdown()
+
+
+@pytest.fixture
+def do(ray_here, monkeypatch, tmp_path):
+    """`do(names, make, **settings)`: (exit code, outcomes by name, lines of the stub's log)"""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("mimicmotion.cluster.run.ray_session", lambda settings: contextlib.nullcontext(ray_here))
+
+    def run(names, make=stubs.make, device="cpu", **settings):
+        given = {"workers": "2", "start_timeout": HANG_SECONDS, "cpus_per_worker": 1} | settings
+        config = load_config(overrides=[f"cluster.{name}={value}" for name, value in given.items()])
+        config.runtime.device = device
+        outcomes, settled = stubs.outcomes_of(tmp_path, *names), []
+        code = run_on_workers(config, outcomes, make, (), stubs.fingerprint(), settled.append)
+        assert len({id(one) for one in settled}) == len(settled)
+        log = tmp_path / "log.txt"
+        lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+        return code, {one.job.name: one for one in outcomes}, lines
+
+    return run
+
+
+def test_each_way_to_end_a_worker_fails_its_item_alone(do, tmp_path, caplog):
+    bad = ["kill", "segfault", "exit", "raise", "memory"]
+    once = ["kill-once", "segfault-once"]
+    code, outcomes, lines = do(["a", *bad, "b", *once, "warn", "clock", "c"])
+    assert code == 0
+    assert {name for name, one in outcomes.items() if one.status == "failed"} == set(bad)
+    assert {name for name, one in outcomes.items() if one.status == "done"} == {"a", "b", *once, "warn", "clock", "c"}
+    counts = {name: sum(line[0] == name for line in lines) for name in outcomes}
+    assert all(counts[name] == (2 if name in [*bad, *once] else 1) for name in outcomes), counts
+    assert "killed or crashed, 2 times" in outcomes["kill"].message
+    assert "ValueError: an odd frame" in outcomes["raise"].message and "memory" in outcomes["memory"].message
+    assert outcomes["kill-once"].where["attempt"] == 2 and outcomes["a"].where["host"] == socket.gethostname()
+    assert "a third of its rows is cut" in caplog.text
+    assert all((tmp_path / f"{name}.mp4").read_text() == name for name, one in outcomes.items() if one.status == "done")
+    # As nice as whoever started them, and without the GPUs, which they were not given.
+    assert {tuple(line[2:]) for line in lines} == {(str(os.nice(0)),)}
+
+
+def test_a_bad_input_leaves_its_worker_alone(do):
+    code, outcomes, lines = do(["input", "a", "b"], workers=1, attempts=3)
+    assert code == 0 and outcomes["input"].status == "failed" and outcomes["input"].message == "no person in it"
+    assert len({line[1] for line in lines}) == 1, "the process stayed"
+
+
+def test_a_hang_ends_with_its_time(do):
+    code, outcomes, _ = do(["hang"], attempts=1, item_timeout=0.5)
+    assert code == 0 and outcomes["hang"].status == "failed"
+    assert outcomes["hang"].message == "took more than 0.5 s (--item_timeout)"
+
+
+def test_what_lacks_everywhere_ends_the_run_with_nothing_failed(do):
+    code, outcomes, _ = do(["full-1", "full-2", "full-3"])
+    assert code == 3 and {one.status for one in outcomes.values()} == {"not run"}
+
+
+def test_other_weights_are_refused(do, caplog):
+    code, _, lines = do(["a"], make=stubs.make_other)
+    assert code == 3 and not lines
+    assert f"{socket.gethostname()}" in caplog.text and "weights: here w, there other" in caplog.text
+
+
+def gpu_stub():
+    return stubs.StubWork("cuda:0, none really")
+
+
+def test_two_workers_share_each_gpu_where_half_a_one_is_asked_for(do):
+    names = [f"meet-{number}" for number in range(4)]
+    _, outcomes, lines = do(names, gpu_stub, "cuda", workers="auto", gpus_per_worker=0.5)
+    assert {one.status for one in outcomes.values()} == {"done"}
+    assert sorted(line[2] for line in lines) == sorted(one.where["gpu"] for one in outcomes.values()) == [*"0011"]
+
+
+def test_a_worker_that_was_given_a_gpu_does_not_fall_back_to_the_processor(do, caplog):
+    code, _, lines = do(["a"], device="auto", workers=1)
+    assert code == 3 and not lines and "torch finds none" in caplog.text
+
+
+def test_more_gpus_than_there_are_is_told_at_once(do):
+    with pytest.raises(SetupError, match=r"needs 3 GPU.*finds 2"):
+        do(["a"], gpu_stub, "cuda", gpus_per_worker=3)
+
+
+def test_ray_that_is_absent_is_told_with_its_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    config = load_config(overrides=["cluster.workers=2"])
+    with pytest.raises(SetupError, match=r"requirements-cluster\.txt"):
+        run_on_workers(config, [], stubs.make, (), {}, print)
+
+
+# ----------------------------------------------------------------------------------------------------
+# A driver as a process of its own
+
+
+def start(folder, *names):
+    """A run of stubs that hangs at `hang`, which has begun."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.cluster.driver", str(folder), *names],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    if "hang" in names:
+        wait_for_line(process, "a: done")
+        while not (folder / "hang.once").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+    return process
+
+
+def wait_for_the_end_of(session):
+    """Waits until no process of the session is left."""
+    while any(fields(path)[3:4] == [str(session)] for path in Path("/proc").glob("[0-9]*/stat")):
+        time.sleep(0.05)
+
+
+def fields(path):
+    """State, parent, group and session of a process."""
+    with contextlib.suppress(OSError):
+        found = path.read_text().rpartition(")")[2].split()
+        return found if found[0] not in "ZX" else []
+    return []
+
+
+@needs_ray
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_ends_everything_and_tells_what_was_under_way(tmp_path, name):
+    process = start(tmp_path, "a", "hang", "hang-2", "b")
+    # Ctrl-C reaches the whole group, a scheduler's signal the script.
+    os.killpg(process.pid, signal.SIGINT) if name == "SIGINT" else process.terminate()
+    output, _ = process.communicate(timeout=HANG_SECONDS)
+    assert process.returncode == 130 and "Traceback" not in output, output
+    wait_for_the_end_of(process.pid)
+    counts = {one["video"]: one["status"] for one in last_items(tmp_path)}
+    assert counts["a"] == "done" and counts["hang"] == "interrupted" and "b" not in counts
+    assert " not run" in output
+    assert {path.name for path in tmp_path.glob("*.mp4")} == {"a.mp4"}
+
+
+@needs_ray
+def test_what_a_killed_driver_left_is_done_by_the_next(tmp_path):
+    process = start(tmp_path, "a", "hang", "hang-2")
+    process.kill()
+    process.communicate()
+    wait_for_the_end_of(process.pid)
+    process = start(tmp_path, "a", "b")
+    output, _ = process.communicate(timeout=HANG_SECONDS)
+    assert process.returncode == 0, output
+    assert {one["video"]: one["status"] for one in last_items(tmp_path)} == {"a": "skipped", "b": "done"}
+
+
+@needs_ray
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379"])
+def test_an_address_where_nobody_answers(address):
+    config = load_config(overrides=["cluster.workers=2", f"cluster.address={address}"])
+    with pytest.raises(SetupError, match=r"nobody answers at .*--ray_address"):
+        run_on_workers(config, [], stubs.make, (), {}, print)
