@@ -16,7 +16,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "checks": ["aspect_ratio", "check_config", "parse_color", "shard_numbers", "transition_length"],
+        "checks": [
+            "aspect_ratio",
+            "check_config",
+            "parse_color",
+            "random_sentences",
+            "shard_numbers",
+            "transition_length",
+        ],
         "layers": [
             "DEFAULT_CONFIG",
             "Origin",
@@ -32,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "ASPECT_RATIO",
             "Config",
             "FeatureCacheSettings",
+            "JOINS",
             "LARGEST_SEED",
             "LARGEST_STRENGTH",
             "LatentConcatSettings",

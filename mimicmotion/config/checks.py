@@ -11,6 +11,7 @@ from mimicmotion.config.paths import fields_of
 from mimicmotion.config.settings import (
     ASPECTS,
     MOST_TRANSITION,
+    MOST_WORDS,
     POSE_PARTS,
     SIZE_MULTIPLE,
     WIDEST,
@@ -55,6 +56,19 @@ def check_config(config: Config) -> None:
     aspect_ratio(config.reference.aspect)
     parse_color(config.reference.background)
     transition_length(config.sentences.transition_frames)
+    if config.sentences.random is not None:
+        random_sentences(config.sentences.random)
+
+
+def random_sentences(values: list[str]) -> tuple[int, int]:
+    """Words of each sentence and number of sentences that `sentences.random` asks for. Raises: UsageError."""
+    numbers = [int(value) for value in map(str, values) if re.fullmatch(r"[0-9]{1,6}", value) and int(value)]
+    if len(values) != 2 or len(numbers) != 2 or numbers[0] > MOST_WORDS:
+        raise UsageError(
+            f"sentences.random is {shortened(' '.join(map(str, values)))}; it must be two numbers: words of each "
+            f"sentence, 1 to {MOST_WORDS}, and how many sentences, 1 to 999999"
+        )
+    return numbers[0], numbers[1]
 
 
 def transition_length(text: str) -> int | None:

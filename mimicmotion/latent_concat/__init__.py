@@ -14,6 +14,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "run": ["run_latent_concat"],
-        "bridge": ["PosedFrames"],
+        "bridge": ["PosedFrames", "bridge_reach", "sample_bridge"],
+        "join": ["Part", "join_clips", "transition"],
+        "joined_video": ["joined_frames"],
     },
 )

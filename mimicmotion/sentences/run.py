@@ -1,11 +1,12 @@
 """Sentences from settings to files.
 
-<output_dir>/<sentence>.mp4            all words, sampled as one clip
+<output_dir>/<sentence>.mp4            all words, one behind the other
 <output_dir>/<sentence>.srt, .vtt      the words at their times
 <output_dir>/<sentence>.jpg            the sentence and the frames around each join
 <output_dir>/<sentence>.json           its record, written last
 """
 
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -13,21 +14,23 @@ from pathlib import Path
 
 from mimicmotion.animation import Animator, Models, run_all, text_table
 from mimicmotion.cli import say
-from mimicmotion.config import Config
+from mimicmotion.config import JOINS, Config
 from mimicmotion.errors import MimicMotionError, SetupError, UsageError
-from mimicmotion.feature_cache import FeatureCache, cached_animator, statistics_lines
 from mimicmotion.files import printable, require_possible, require_writable
 from mimicmotion.gallery import refresh_page
+from mimicmotion.pipelines import check_steps
 from mimicmotion.places import looked_for
-from mimicmotion.results import recorded, require_kept, require_pose_folder, require_reference
+from mimicmotion.results import choose_shard, recorded, require_kept, require_pose_folder, require_reference
+from mimicmotion.sentences.clips import WordClips
 from mimicmotion.sentences.maker import SentenceMaker, SentenceOutcome
+from mimicmotion.sentences.random_words import draw_sentences, table_path
 from mimicmotion.sentences.table import Sentence, read_table
 
 logger = logging.getLogger(__name__)
 
 
 def make_sentences(config: Config) -> int:
-    """Makes every sentence of the table; the exit code as `animate_folder`.
+    """Makes every sentence of the table, or of a shard of it; the exit code as `animate_folder`.
 
     A finished sentence with the same recipe is skipped. A sentence that cannot be made leaves its reason in the table
     at the end and the others go on.
@@ -35,26 +38,30 @@ def make_sentences(config: Config) -> int:
     Raises: UsageError and SetupError for what can be known before the first sentence.
     """
     _check(config)
-    features = config.feature_cache
-    sentences = read_table(config.sentences.table, config.sentences.csv_encoding)
-    cache = FeatureCache(Path(features.folder), features.max_gb, features.force_refresh) if features.enabled else None
-    models = Models(config)
-    maker = SentenceMaker(cached_animator(models, cache) if cache else Animator(config, models))
+    shard, clips = choose_shard(config), WordClips(config.sentences.words)
+    config, sentences = _sentences(config, clips)
+    models, output_dir = Models(config), config.sentences.output_dir
+    features, told = (None, list) if config.output.dry_run else _cached(models)
+    makers = _makers(Animator(config, models, features), clips)
+    planned = len(sentences) * len(makers)
+    sentences = [sentence for sentence in sentences if shard.jobs_of([makers[0].job(sentence)], output_dir)]
+    if not sentences:
+        return shard.run_empty(config, output_dir, planned)
     models.check()
     if not config.output.overwrite:
-        require_kept(_recipes(maker, sentences))
+        require_kept(result for maker in makers for result in _recipes(maker, sentences))
     if config.output.dry_run:
-        return dry_run(maker, sentences)
-    folder = require_writable(config.sentences.output_dir)
-    if not all(map(maker.is_finished, sentences)):
+        return dry_run(makers[0], sentences)
+    folder = require_writable(output_dir)
+    if not all(maker.is_finished(sentence) for sentence in sentences for maker in makers):
         models.resolve()
         models.check_lcm()
-    outcomes = [SentenceOutcome(maker.job(sentence), sentence=sentence) for sentence in sentences]
+    outcomes = [maker.outcome(sentence) for sentence in sentences for maker in makers]
     try:
-        with recorded(folder, config, len(outcomes)) as log:
-            log.exit_code = run_all(outcomes, maker.make, log)
+        with recorded(folder, config, len(outcomes), **shard.facts(planned)) as log:
+            log.exit_code = run_all(outcomes, lambda outcome: outcome.maker.make(outcome), log)
     finally:
-        for line in statistics_lines(cache.statistics) if cache else ():
+        for line in told():
             logger.info("Feature cache, %s", line)
     if config.output.page:
         refresh_page(folder)
@@ -65,20 +72,68 @@ def make_sentences(config: Config) -> int:
 def _check(config: Config) -> None:
     """Raises: UsageError for settings that no sentence can be made with."""
     settings = config.sentences
-    if not settings.table:
-        raise UsageError("which sentences? pass --sentences, a CSV with the columns sentence and words")
+    if settings.table and settings.random:
+        raise UsageError("--sentences names a table and --random draws one; choose one")
+    if not settings.table and not settings.random:
+        raise UsageError(
+            "which sentences? pass --sentences, a CSV with the columns sentence and words, or --random K N"
+        )
     if not settings.words:
         raise UsageError("no folder of word clips is named; pass --words")
     if not Path(settings.words).is_dir():
         raise UsageError(f"no such folder of word clips: {looked_for(settings.words)} (sentences.words); pass --words")
     if len(config.test_case) != 1:
         raise UsageError(f"a sentence has one reference, but test_case has {len(config.test_case)} entries")
-    if config.batch.shard:
-        raise UsageError("sentences are made by one machine: drop batch.shard")
     if config.latent_steps.folder:
         raise UsageError("sentences record no steps: drop latent_steps.folder")
+    if "bridge" in _joins(config):
+        if not config.latent_concat.bridge_strength:
+            raise UsageError("--bridge_strength 0 samples nothing between words; give more, or pass --join slerp")
+        check_steps(config)
     require_reference(config.test_case[0], 0)
     require_pose_folder(config)
+
+
+def _joins(config: Config) -> tuple[str, ...]:
+    """The ways in which each sentence is made."""
+    return JOINS if config.sentences.compare else (config.sentences.join,)
+
+
+def _sentences(config: Config, clips: WordClips) -> tuple[Config, list[Sentence]]:
+    """The settings with the table that is made, and its sentences."""
+    settings = config.sentences
+    if not settings.random:
+        return config, read_table(settings.table, settings.csv_encoding)
+    seed = config.test_case[0].seed
+    path = table_path(settings.output_dir, settings.random, seed)
+    if not config.output.dry_run:
+        require_writable(settings.output_dir)
+    sentences = draw_sentences(clips, path, settings.random, seed, not config.output.dry_run)
+    return dataclasses.replace(config, sentences=dataclasses.replace(settings, table=str(path))), sentences
+
+
+def _cached(models: Models):
+    """What finds out about the inputs, with the feature cache of the settings, and a function that gives what it did,
+    in lines.
+    """
+    settings = models.config.feature_cache
+    if not settings.enabled:
+        return None, list
+    from mimicmotion.feature_cache import FeatureCache, cached_animator, statistics_lines
+
+    cache = FeatureCache(Path(settings.folder), settings.max_gb, settings.force_refresh)
+    return cached_animator(models, cache).features, lambda: statistics_lines(cache.statistics)
+
+
+def _makers(animator: Animator, clips: WordClips) -> list[SentenceMaker]:
+    """One for each way in which the sentences are made."""
+    variant = animator.config.output.variant
+    if not animator.config.sentences.compare:
+        return [SentenceMaker(animator, clips, animator.config.sentences.join, variant)]
+    return [
+        SentenceMaker(animator, clips, join, f"{variant}.{join}" if variant else join)
+        for join in _joins(animator.config)
+    ]
 
 
 def _recipes(maker: SentenceMaker, sentences: list[Sentence]) -> Iterator[tuple[Path, dict]]:
@@ -104,7 +159,7 @@ def _summary_row(outcome: SentenceOutcome) -> tuple[str, ...]:
     if left_out and outcome.status in ("done", "skipped"):
         message += f"; without {', '.join(map(printable, outcome.left_out))}"
     return (
-        outcome.job.name,
+        outcome.job.name if outcome.job.output.stem == outcome.sentence.name else printable(outcome.job.output.stem),
         str(outcome.sentence.row),
         outcome.status,
         f"{total - left_out} of {total}" if left_out else str(total),
