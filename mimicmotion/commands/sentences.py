@@ -24,6 +24,7 @@ SENTENCES = (
     Flag("--trim", "sentences.trim", True, "cut rest pose and stillness off both ends of each word"),
     Flag("--join", "sentences.join", str, "from word to word; latents, linear, slerp, bridge join clips of the words"),
     Flag("--compare", "sentences.compare", True, "make every sentence in all these ways, and measure its joins"),
+    Flag("--truth", "sentences.truth", str, "with --compare: folder of true sentences, <sentence>.mp4 and .npz"),
     Flag("--bridge_strength", "latent_concat.bridge_strength", float, "share of the steps that sample a bridge, 0..1"),
     Flag("--transition_frames", "sentences.transition_frames", str, "frames between two words: auto or a number"),
     Flag("--speed_limit", "sentences.speed_limit", float, "of the hands between words, body heights per second"),

@@ -261,6 +261,7 @@ class SentenceSettings:
     trim_still: float = setting(0.02, low=0, high=10)  # body heights; hands that stay within it are still
     join: str = setting("poses", choices=JOINS)
     compare: bool = False  # make every sentence in all of these ways, and measure its joins
+    truth: str | None = setting(None, file=True)  # folder of true sentences that joins are measured against
     transition_frames: str = "auto"  # between two words; auto: as many as the way of the hands takes
     speed_limit: float = setting(1.5, low=0.01, high=1000)  # of hands in a transition, body heights per second
 

@@ -13,7 +13,7 @@ import torch
 
 from mimicmotion.animation import Animator
 from mimicmotion.config import TestCase
-from mimicmotion.dwpose import blend_poses, load_poses, num_people
+from mimicmotion.dwpose import Pose, blend_poses, load_poses, num_people
 from mimicmotion.errors import InputError
 from mimicmotion.features import DrawnPoses, Reference
 from mimicmotion.files import sha256_file, sha256_json
@@ -49,7 +49,7 @@ class JoinSampler:
         require_reference(self._job.case, 0)
         for clip in clips:
             self._require_same(clip)
-        self._poses = [load_poses(clip.poses_path).poses for clip in clips]
+        self._poses = [clip_poses(clip) for clip in clips]
         self._reference = animator.clips.reference(self._job)
         self._require_size(clips[0])
 
@@ -68,8 +68,6 @@ class JoinSampler:
         reference = self._job.case.ref_image_path
         if clip.metadata["reference_hash"] != sha256_file(reference):
             raise InputError(f"{clip.path} was made with another reference picture than {reference}")
-        if not clip.poses_path.is_file() or sha256_file(clip.poses_path) != clip.metadata.get("poses_hash"):
-            raise InputError(f"{clip.poses_path} does not hold the poses of {clip.path}; encode the clip again")
 
     def noise_level(self, strength: float) -> tuple[int, float]:
         """As `noise_level`."""
@@ -107,17 +105,28 @@ class JoinSampler:
         return self._poses[i][1 : 1 + reach]
 
     def _between(self, i: int, frames: int) -> list[dict]:
-        before, after = self._poses[i][-1], self._poses[i + 1][1]
-        shares = [(k + 1) / (frames + 1) for k in range(frames)]
-        if num_people(before) != num_people(after):  # somebody leaves or comes: there is no way between
-            return [before if share < 0.5 else after for share in shares]
-        return [blend_poses(before, after, share) for share in shares]
+        return poses_between(self._poses[i][-1], self._poses[i + 1][1], frames)
 
     def _frames(self, poses: list[dict], seed: int) -> PosedFrames:
         """The reference's frame and one for each of `poses`."""
         job = dataclasses.replace(self._job, case=dataclasses.replace(self._job.case, seed=seed))
         drawn = self._animator.clips.draw([self._poses[0][0], *poses], self._reference)
         return PosedFrames(job, self._reference, drawn)
+
+
+def clip_poses(clip: ClipLatents) -> list[Pose]:
+    """The poses that a clip was sampled with, the reference's first. Raises: InputError where its file has others."""
+    if not clip.poses_path.is_file() or sha256_file(clip.poses_path) != clip.metadata.get("poses_hash"):
+        raise InputError(f"{clip.poses_path} does not hold the poses of {clip.path}; encode the clip again")
+    return load_poses(clip.poses_path).poses
+
+
+def poses_between(before: Pose, after: Pose, frames: int) -> list[Pose]:
+    """The poses on the way from one to the other, evenly spaced."""
+    shares = [(k + 1) / (frames + 1) for k in range(frames)]
+    if num_people(before) != num_people(after):  # somebody leaves or comes: there is no way between
+        return [before if share < 0.5 else after for share in shares]
+    return [blend_poses(before, after, share) for share in shares]
 
 
 def sample_bridge(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from mimicmotion.animation import Animator, Outcome
 from mimicmotion.errors import InputError, MimicMotionError
@@ -21,12 +22,19 @@ logger = logging.getLogger(__name__)
 TRIMMING = ("trim_hand_score", "trim_lowest", "trim_still")
 
 
+class Maker(Protocol):
+    """What makes something of a sentence."""
+
+    def make(self, outcome: "SentenceOutcome") -> None:
+        """Makes it, or skips what is finished. Raises: MimicMotionError."""
+
+
 @dataclass
 class SentenceOutcome(Outcome):
     """How a sentence ended, who makes it, and its words without a clip."""
 
     sentence: Sentence = field(kw_only=True)
-    maker: "SentenceMaker" = field(kw_only=True)
+    maker: "Maker" = field(kw_only=True)
     left_out: list[str] = field(default_factory=list)
 
 

@@ -8,6 +8,7 @@ from mimicmotion.sentences.subtitles import SUBTITLES
 from mimicmotion.sentences.table import Sentence
 
 SHEET = ".jpg"
+TRUE = "true"  # what the true sentence is called among the ways to join it
 
 
 @dataclass(frozen=True)

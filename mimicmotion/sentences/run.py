@@ -22,6 +22,7 @@ from mimicmotion.pipelines import check_steps
 from mimicmotion.places import looked_for
 from mimicmotion.results import choose_shard, recorded, require_kept, require_pose_folder, require_reference
 from mimicmotion.sentences.clips import WordClips
+from mimicmotion.sentences.comparer import Comparer, means
 from mimicmotion.sentences.maker import SentenceMaker, SentenceOutcome
 from mimicmotion.sentences.random_words import draw_sentences, table_path
 from mimicmotion.sentences.table import Sentence, read_table
@@ -43,7 +44,8 @@ def make_sentences(config: Config) -> int:
     models, output_dir = Models(config), config.sentences.output_dir
     features, told = (None, list) if config.output.dry_run else _cached(models)
     makers = _makers(Animator(config, models, features), clips)
-    planned = len(sentences) * len(makers)
+    comparers = [Comparer(makers, config.sentences.truth)] if config.sentences.compare else []
+    planned = len(sentences) * len(makers + comparers)
     sentences = [sentence for sentence in sentences if shard.jobs_of([makers[0].job(sentence)], output_dir)]
     if not sentences:
         return shard.run_empty(config, output_dir, planned)
@@ -56,7 +58,7 @@ def make_sentences(config: Config) -> int:
     if not all(maker.is_finished(sentence) for sentence in sentences for maker in makers):
         models.resolve()
         models.check_lcm()
-    outcomes = [maker.outcome(sentence) for sentence in sentences for maker in makers]
+    outcomes = [maker.outcome(sentence) for sentence in sentences for maker in (*makers, *comparers)]
     try:
         with recorded(folder, config, len(outcomes), **shard.facts(planned)) as log:
             log.exit_code = run_all(outcomes, lambda outcome: outcome.maker.make(outcome), log)
@@ -66,6 +68,10 @@ def make_sentences(config: Config) -> int:
     if config.output.page:
         refresh_page(folder)
     say(summary(outcomes))
+    for comparer in comparers:
+        rows = comparer.figures(sentences)
+        if rows and shard.count == 1:
+            say(f"\n{means(rows)}\n{comparer.write_table(rows)}")
     return log.exit_code
 
 
@@ -90,6 +96,10 @@ def _check(config: Config) -> None:
         if not config.latent_concat.bridge_strength:
             raise UsageError("--bridge_strength 0 samples nothing between words; give more, or pass --join slerp")
         check_steps(config)
+    if settings.truth and not settings.compare:
+        raise UsageError("--truth is what --compare measures against; pass --compare too")
+    if settings.truth and not Path(settings.truth).is_dir():
+        raise UsageError(f"no such folder of true sentences: {looked_for(settings.truth)} (sentences.truth)")
     require_reference(config.test_case[0], 0)
     require_pose_folder(config)
 
@@ -159,7 +169,7 @@ def _summary_row(outcome: SentenceOutcome) -> tuple[str, ...]:
     if left_out and outcome.status in ("done", "skipped"):
         message += f"; without {', '.join(map(printable, outcome.left_out))}"
     return (
-        outcome.job.name if outcome.job.output.stem == outcome.sentence.name else printable(outcome.job.output.stem),
+        _name(outcome),
         str(outcome.sentence.row),
         outcome.status,
         f"{total - left_out} of {total}" if left_out else str(total),
@@ -167,6 +177,13 @@ def _summary_row(outcome: SentenceOutcome) -> tuple[str, ...]:
         f"{outcome.seconds:.1f}",
         message,
     )
+
+
+def _name(outcome: SentenceOutcome) -> str:
+    """What the table calls it: the sentence, with the way where there are several."""
+    if isinstance(outcome.maker, Comparer):
+        return f"{outcome.job.name}, all ways"
+    return f"{outcome.job.name}, {outcome.maker.join}" if outcome.maker.config.sentences.compare else outcome.job.name
 
 
 def dry_run(maker: SentenceMaker, sentences: list[Sentence]) -> int:

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mimicmotion.config import SentenceSettings, transition_length
-from mimicmotion.dwpose import Pose
+from mimicmotion.dwpose import Pose, body_height
 from mimicmotion.sentences.join import Pace, fastest, transition
 from mimicmotion.sentences.subtitles import Spoken
-from mimicmotion.sentences.trim import body_height
 from mimicmotion.sentences.words import Word
 
 AT_ONCE = ("latents", "cut")  # ways to join that put no frames between words

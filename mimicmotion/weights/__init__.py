@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "TINY_VERSION",
             "build_tiny_model",
             "is_default_path",
+            "read_marker",
             "require_embedded_model",
         ],
         "tensors": ["Tensors", "assign_weights", "open_tensors", "quiet_transformers"],
