@@ -5,6 +5,7 @@ examples:
   python scripts/draw_puppets.py --count 12 --kinds   # people only
   python scripts/draw_puppets.py --kinds wave dance --seconds 8 --sheet puppets.jpg   # needs minutes
   python scripts/draw_puppets.py --count 1 --kinds --words 4   # for scripts/animate_sentences.py
+  python scripts/draw_puppets.py --count 0 --kinds --sentences 3   # sentences to measure joins against
   python inference_raw_batch_turbo.py --batch_folder assets/demo/puppets/driving --pose_backend file \\
       --pose_folder assets/demo/puppets/driving --sample_stride 1
 
@@ -44,6 +45,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("width", int, "pixels")
     add("seed", int, "number of the first person")
     add("words", int, "how many word clips of one signer, from rest into a sign and back")
+    add("sentences", int, "how many sentences of four signs in one movement, and the signs cut out of them")
     add("sheet", Path, "also write a contact sheet (.jpg) of people and drawn poses")
     return parser.parse_args(argv)
 

@@ -15,12 +15,17 @@ from mimicmotion.config import Config
 
 SENTENCES = (
     Flag("--sentences", "sentences.table", str, "CSV with the columns sentence and words"),
+    Flag("--random", "sentences.random", "list", "K N: instead, N sentences of K words at random, by --seed"),
+    Flag("--shard", "batch.shard", str, "make this part of the sentences: 1/N to N/N, or auto for SLURM, torchrun"),
     Flag("--words", "sentences.words", str, "folder of word clips"),
     Flag("--csv_encoding", "sentences.csv_encoding", str, "encoding of the CSV, such as gbk"),
     Flag("--output_dir", "sentences.output_dir", str, "folder for the sentences"),
     Flag("--missing", "sentences.missing", str, "words without a clip: leave them out, or fail their sentence"),
     Flag("--trim", "sentences.trim", True, "cut rest pose and stillness off both ends of each word"),
-    Flag("--join", "sentences.join", str, "poses: transitions between the words; cut: one word behind the other"),
+    Flag("--join", "sentences.join", str, "from word to word; latents, linear, slerp, bridge join clips of the words"),
+    Flag("--compare", "sentences.compare", True, "make every sentence in all these ways, and measure its joins"),
+    Flag("--truth", "sentences.truth", str, "with --compare: folder of true sentences, <sentence>.mp4 and .npz"),
+    Flag("--bridge_strength", "latent_concat.bridge_strength", float, "share of the steps that sample a bridge, 0..1"),
     Flag("--transition_frames", "sentences.transition_frames", str, "frames between two words: auto or a number"),
     Flag("--speed_limit", "sentences.speed_limit", float, "of the hands between words, body heights per second"),
     *(

@@ -16,7 +16,15 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "checks": ["aspect_ratio", "check_config", "parse_color", "shard_numbers", "transition_length", "vram_limit"],
+        "checks": [
+            "aspect_ratio",
+            "check_config",
+            "parse_color",
+            "random_sentences",
+            "shard_numbers",
+            "transition_length",
+            "vram_limit",
+        ],
         "layers": [
             "DEFAULT_CONFIG",
             "Origin",
@@ -33,6 +41,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "ClusterSettings",
             "Config",
             "FeatureCacheSettings",
+            "JOINS",
             "LARGEST_SEED",
             "LARGEST_STRENGTH",
             "LatentConcatSettings",

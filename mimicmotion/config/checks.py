@@ -11,6 +11,7 @@ from mimicmotion.config.paths import fields_of
 from mimicmotion.config.settings import (
     ASPECTS,
     MOST_TRANSITION,
+    MOST_WORDS,
     POSE_PARTS,
     SIZE_MULTIPLE,
     WIDEST,
@@ -66,6 +67,8 @@ def check_config(config: Config) -> None:
     transition_length(config.sentences.transition_frames)
     _check_cluster(config)
     vram_limit(config.runtime.vram)
+    if config.sentences.random is not None:
+        random_sentences(config.sentences.random)
 
 
 def vram_limit(text: str) -> int | None:
@@ -75,6 +78,17 @@ def vram_limit(text: str) -> int | None:
     if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4})?", text, re.ASCII) and float(text) > 0:
         return int(float(text) * 2**30)
     raise UsageError(f"runtime.vram is {shortened(repr(text))}; it must be auto or a number of GiB, for example 12")
+
+
+def random_sentences(values: list[str]) -> tuple[int, int]:
+    """Words of each sentence and number of sentences that `sentences.random` asks for. Raises: UsageError."""
+    numbers = [int(value) for value in map(str, values) if re.fullmatch(r"[0-9]{1,6}", value) and int(value)]
+    if len(values) != 2 or len(numbers) != 2 or numbers[0] > MOST_WORDS:
+        raise UsageError(
+            f"sentences.random is {shortened(' '.join(map(str, values)))}; it must be two numbers: words of each "
+            f"sentence, 1 to {MOST_WORDS}, and how many sentences, 1 to 999999"
+        )
+    return numbers[0], numbers[1]
 
 
 def transition_length(text: str) -> int | None:

@@ -8,6 +8,8 @@ ASPECT_RATIO = 9 / 16
 WIDEST = 4  # longest side over shortest of a frame that one may ask for
 LARGEST_SEED = 2**63 - 1
 MOST_TRANSITION = 10_000  # frames between two words
+MOST_WORDS = 1000  # of a sentence of random words
+JOINS = ("poses", "bridge", "slerp", "linear", "latents", "cut")  # ways from word to word
 MOST_LATENTS = 250_000  # of a streaming run: a million frames, 23 hours at 12 a second
 LARGEST_STRENGTH = 10.0  # of the pose and of the image embedding, against 1 of the published model
 POSE_PARTS = ("body", "hands", "face")
@@ -276,6 +278,7 @@ class SentenceSettings:
 
     table: str | None = setting(None, file=True)  # CSV: a sentence's id and its words in order
     words: str | None = setting(None, file=True)  # folder of word clips
+    random: list[str] | None = None  # words of each sentence, and number of sentences, taken at random; no table then
     csv_encoding: str = "utf-8"  # with or without a mark at its beginning; or another name that Python knows
     output_dir: str = "outputs/sentences"
     missing: str = setting("fail", choices=("skip", "fail"))  # words without a clip
@@ -283,7 +286,9 @@ class SentenceSettings:
     trim_hand_score: float = setting(0.8, low=0, high=1)  # median confidence from which on a hand counts as seen
     trim_lowest: float = setting(0.1, low=0, high=1)  # share of the picture in which both hands rest
     trim_still: float = setting(0.02, low=0, high=10)  # body heights; hands that stay within it are still
-    join: str = setting("poses", choices=("poses", "cut"))
+    join: str = setting("poses", choices=JOINS)
+    compare: bool = False  # make every sentence in all of these ways, and measure its joins
+    truth: str | None = setting(None, file=True)  # folder of true sentences that joins are measured against
     transition_frames: str = "auto"  # between two words; auto: as many as the way of the hands takes
     speed_limit: float = setting(1.5, low=0.01, high=1000)  # of hands in a transition, body heights per second
 

@@ -132,9 +132,14 @@ def overlap(tail: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     count = tail.shape[1]
     frames = []
     for i in range(count):
-        share = torch.tensor((1 - math.cos(math.pi * (i + 1) / (count + 1))) / 2)
+        share = torch.tensor(fade_share(i, count))
         frames.append(slerp(tail[:, i : i + 1].float(), head[:, i : i + 1].float(), share))
     return torch.cat(frames, dim=1)
+
+
+def fade_share(frame: int, count: int) -> float:
+    """Share of the next clip in a frame of an overlap of `count` frames."""
+    return (1 - math.cos(math.pi * (frame + 1) / (count + 1))) / 2
 
 
 def slerp(start: torch.Tensor, end: torch.Tensor, share: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,11 @@
 """Which way to join clips shows least: every mode in one picture, with what true continuous sampling would give.
 
-    <stem>_joins.json   frame-to-frame differences of every mode, whole and at each join
+    <stem>_joins.json   how much every join shows in every mode, and frame-to-frame differences
     <stem>_joins.png    for each join and mode the frames around it, and under each frame its difference to the one
                         before
 """
 
+import dataclasses
 import io
 import itertools
 import logging
@@ -16,18 +17,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mimicmotion.animation import Animator, decode_frames
+from mimicmotion.animation import Animator, Models, decode_frames
 from mimicmotion.cli import say
 from mimicmotion.config import Config
+from mimicmotion.dwpose import blend_poses, body_height, num_people
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.files import write_bytes, write_json
-from mimicmotion.latent_concat.bridge import JoinSampler
+from mimicmotion.latent_concat.bridge import JoinSampler, clip_poses, poses_between
 from mimicmotion.latent_concat.entries import ClipLatents
-from mimicmotion.latent_concat.join import Part, join_clips, joins
+from mimicmotion.latent_concat.join import Part, fade_share, join_clips, joins
 from mimicmotion.latent_concat.joined_video import joined_frames
+from mimicmotion.latent_concat.visible_join import BESIDE, Visibility, join_detector, judge_join
 
 logger = logging.getLogger(__name__)
 
+REFERENCES_KEPT = "cut, later references kept"
 TRANSITION_FRAMES = 4  # where no number was asked for
 AROUND = 4  # frames of either clip that the picture shows beside a join
 MAX_JOINS = 6  # that the picture shows
@@ -54,12 +58,15 @@ class Strip:
 
 @dataclass(frozen=True)
 class ModeResult:
-    """A mode, measured: mean absolute frame-to-frame differences in 0..255, and a strip for each join."""
+    """A mode, measured: mean absolute frame-to-frame differences in 0..255, a strip for each join, and how much each
+    join shows; None where that is not known.
+    """
 
     label: str
     frames: int
     differences: list[float]
     strips: list[Strip]
+    shows: list[Visibility] | None = None
 
 
 def report_files(output: Path) -> list[Path]:
@@ -76,7 +83,12 @@ def write_report(config: Config, clips: list[ClipLatents], decoder, output: Path
     if len(clips) < 2:
         logger.warning("one clip has no join to report on")
         return []
-    results, absent = [], {}
+    results, absent, judge = [], {}, None
+    try:
+        judge = Judge(config, clips)
+    except MimicMotionError as error:
+        logger.warning("the report does not say how much a join shows: %s", error)
+        absent["how much a join shows"] = str(error)
     for label, parts, isolate in _plain_modes(config, clips):
         results.append(measure(label, parts, joined_frames(decoder, parts, config.sampling, isolate)))
     try:
@@ -84,6 +96,8 @@ def write_report(config: Config, clips: list[ClipLatents], decoder, output: Path
     except MimicMotionError as error:
         logger.warning("the report goes without bridges and continuous sampling: %s", error)
         absent["bridge, continuous sampling"] = str(error)
+    if judge:
+        results = [dataclasses.replace(result, shows=judge.shows(result)) for result in results]
     numbers, drawn = report_files(output)
     write_json(numbers, summary(results, absent))
     write_bytes(drawn, picture(results))
@@ -102,7 +116,7 @@ def _plain_modes(config: Config, clips: list[ClipLatents]) -> Iterable[tuple[str
     """(label, parts, whether clips are decoded apart) of everything that only needs the VAE."""
     count = transition_frames(config)
     tensors, names = [clip.latents for clip in clips], [clip.name for clip in clips]
-    yield "cut, later references kept", join_clips(tensors, names, drop_first="first"), False
+    yield REFERENCES_KEPT, join_clips(tensors, names, drop_first="first"), False
     yield "cut", join_clips(tensors, names), False
     yield "cut, clips decoded apart", join_clips(tensors, names, isolate=True), True
     for mode in ("linear", "slerp", "smooth"):
@@ -190,13 +204,60 @@ def typical(result: ModeResult) -> float:
     return float(np.median(result.differences))
 
 
+class Judge:
+    """Judges the joins of clips by the poses that they were sampled with.
+
+    Raises: InputError without the poses; SetupError where no detector can be had.
+    """
+
+    def __init__(self, config: Config, clips: list[ClipLatents]):
+        self._poses = [clip_poses(clip)[1:] for clip in clips]
+        self._frames = transition_frames(config)
+        facts = clips[0].metadata
+        self._height = body_height(list(itertools.chain(*self._poses)), facts["width"] / facts["height"])
+        self._detector = join_detector(Models(config))
+
+    def shows(self, result: ModeResult) -> list[Visibility]:
+        """How much each join of a mode shows."""
+        return [self._judged(result.label, i, strip) for i, strip in enumerate(result.strips)]
+
+    def _judged(self, label: str, i: int, strip: Strip) -> Visibility:
+        first = strip.at_join.start
+        # A reference that was kept lies between the clips.
+        stop = first + (1 if label == REFERENCES_KEPT else len(strip.transition))
+        faded = len(strip.transition) if label.startswith("smooth") else 0
+        before, after = self._poses[i], self._poses[i + 1]
+        tail, head = before[: len(before) - faded], after[faded:]
+        beside = min(BESIDE, first, len(tail)), min(BESIDE, len(strip.frames) - stop, len(head))
+        if faded:
+            shares = [fade_share(k, faded) for k in range(faded)]
+            pairs = zip(before[-faded:], after[:faded], shares, strict=True)
+            between = [blend_poses(*pair) if num_people(pair[0]) == num_people(pair[1]) else pair[0] for pair in pairs]
+        else:
+            between = poses_between(before[-1], after[0], self._frames)
+        wanted = [*tail[len(tail) - beside[0] :], *between, *head[: beside[1]]]
+        frames = strip.frames[first - beside[0] : stop + beside[1]]
+        return judge_join(self._detector, frames, wanted, beside, self._height)
+
+
+def shown(result: ModeResult) -> Visibility | None:
+    """How much the joins of a mode show, in the mean; None where that is not known."""
+    if not result.shows:
+        return None
+    names = [field.name for field in dataclasses.fields(Visibility)]
+    return Visibility(*(round(float(np.mean([getattr(one, name) for one in result.shows])), 3) for name in names))
+
+
 def summary(results: list[ModeResult], absent: dict[str, str]) -> dict:
     """What the numbers of a report are."""
     return {
+        "shows": "place and change in percent of the body's height, double in percent of what changes",
         "difference": "mean absolute difference to the frame before, 0..255",
         "modes": [
             {
                 "mode": result.label,
+                "shows": _plain(shown(result)),
+                "shows_at_joins": [_plain(one) for one in result.shows or []],
                 "frames": result.frames,
                 "median": round(typical(result), 3),
                 "peak_at_joins": round(peak_at_joins(result), 3),
@@ -212,13 +273,18 @@ def summary(results: list[ModeResult], absent: dict[str, str]) -> dict:
     }
 
 
+def _plain(one: Visibility | None) -> dict | None:
+    return one and dataclasses.asdict(one) | {"total": round(one.total, 4)}
+
+
 def table(results: list[ModeResult]) -> str:
-    """One line for each mode: the peak at its joins beside what is typical within."""
+    """One line for each mode: how much its joins show, and its median step."""
     width = max(len(result.label) for result in results)
-    lines = [f"{'mode':{width}}  frames  median step  largest step at a join"]
+    lines = [f"{'mode':{width}}  frames  median step  place  change  double  total"]
     for result in results:
-        steps = f"{typical(result):11.2f}  {peak_at_joins(result):10.2f}"
-        lines.append(f"{result.label:{width}}  {result.frames:6}  {steps}")
+        one = shown(result)
+        figures = f"{one.place:5.2f}  {one.change:6.2f}  {one.double:6.2f}  {one.total:5.2f}" if one else "not known"
+        lines.append(f"{result.label:{width}}  {result.frames:6}  {typical(result):11.2f}  {figures}")
     return "\n".join(lines)
 
 
@@ -249,7 +315,7 @@ def picture(results: list[ModeResult]) -> bytes:
         top += head
         for result in results:
             strip = result.strips[join]
-            words = f"{result.label}\nlargest step here: {max(_join_steps(strip)):.1f}\nmedian: {typical(result):.1f}"
+            words = f"{result.label}\n{_shown_here(result, join)}\nlargest step here: {max(_join_steps(strip)):.1f}"
             draw.multiline_text((GAP, top), words, FOREGROUND, font)
             for place, frame in enumerate(strip.frames):
                 left = LABEL_WIDTH + place * (width + GAP)
@@ -262,19 +328,27 @@ def picture(results: list[ModeResult]) -> bytes:
 
 
 def _overview(draw: ImageDraw.ImageDraw, results: list[ModeResult], width: int, top: int) -> None:
-    """One bar for each mode: its largest step at a join, in multiples of its median step; 1 would not be noticed."""
+    """One bar for each mode: how much its joins show."""
     font, title = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(FONT_SIZE + 5)
-    heading = "Largest step at a join / median step of the video (1: no larger than within clips)"
+    heading = "How much the joins show: errors of place and movement of the arms, % of the body's height"
     draw.text((GAP, GAP), heading, FOREGROUND, title)
-    ratios = [peak_at_joins(result) / max(typical(result), 1e-6) for result in results]
-    unit = (width - LABEL_WIDTH - 60) / max(1.5, *ratios)
-    bottom = top + len(results) * (FONT_SIZE + 2 * GAP)
-    for i, (result, ratio) in enumerate(zip(results, ratios, strict=True)):
+    totals = [one.total if (one := shown(result)) else None for result in results]
+    unit = (width - LABEL_WIDTH - 60) / max([1e-6, *filter(None, totals)])
+    for i, (result, total) in enumerate(zip(results, totals, strict=True)):
         y = top + i * (FONT_SIZE + 2 * GAP)
         draw.text((GAP, y), result.label, FOREGROUND, font)
-        draw.rectangle((LABEL_WIDTH, y, LABEL_WIDTH + round(unit * ratio), y + FONT_SIZE), fill=JOIN_BAR)
-        draw.text((LABEL_WIDTH + unit * ratio + GAP, y), f"{ratio:.2f}", FOREGROUND, font)
-    draw.line((LABEL_WIDTH + unit, top, LABEL_WIDTH + unit, bottom), fill=FOREGROUND)
+        if total is None:
+            draw.text((LABEL_WIDTH, y), "not known", FOREGROUND, font)
+            continue
+        draw.rectangle((LABEL_WIDTH, y, LABEL_WIDTH + round(unit * total), y + FONT_SIZE), fill=JOIN_BAR)
+        draw.text((LABEL_WIDTH + unit * total + GAP, y), f"{total:.2f}", FOREGROUND, font)
+
+
+def _shown_here(result: ModeResult, join: int) -> str:
+    if not result.shows:
+        return f"median step: {typical(result):.1f}"
+    one = result.shows[join]
+    return f"shows {one.total:.1f}: place {one.place:.1f},\nchange {one.change:.1f}, double {one.double:.0f} %"
 
 
 def _join_steps(strip: Strip) -> list[float]:

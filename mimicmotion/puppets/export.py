@@ -8,14 +8,15 @@ from PIL import Image
 
 from mimicmotion.dwpose import SMALL_CANVAS_SIDE, Pose, draw_pose, save_poses
 from mimicmotion.errors import UsageError
-from mimicmotion.files import atomic_path, require_writable
+from mimicmotion.files import atomic_path, require_writable, write_bytes
 from mimicmotion.puppets.clips import DEMO_SEEDS, FPS, RENDERER_VERSION, PuppetClip, make_clip, make_still
 from mimicmotion.puppets.motion import KINDS
-from mimicmotion.puppets.words import make_word
+from mimicmotion.puppets.words import make_sentence, make_word
 from mimicmotion.video import VideoWriter
 
 LONGEST_S = 60.0  # all frames of a clip are in memory
 MOST_WORDS = 100
+SENTENCE_WORDS = 4
 SIDES = (64, 2048)  # pixels
 # x264 at this quality is visually without loss, so that detectors see what was drawn.
 CRF = 12
@@ -33,12 +34,17 @@ def draw_puppets(
     seed: int = 0,
     sheet: str | Path | None = None,
     words: int = 0,
+    sentences: int = 0,
 ) -> list[Path]:
     """Writes `count` reference pictures and one driving clip of each kind; equal arguments give equal files.
 
     folder/references/person-00.png    one person, head to feet, standing; its pose in person-00.pose.npz
     folder/driving/wave.mp4            another person, at 15 frames per second; its poses in wave.npz
     folder/words/word-00.mp4           a sign of one signer, from rest to rest; its poses in word-00.npz
+    folder/sentences/true/s0.mp4       four signs of that signer in one movement; its poses in s0.npz
+    folder/sentences/words/s0/         each sign of s0 cut out of it, word-00_cut.mp4; its poses in word-00_cut.npz
+    folder/sentences/sentences.csv     the sentences and their words
+    folder/sentences/signer.png        the signer at rest; the pose in signer.pose.npz
 
     Args:
         kinds: names in `motion.KINDS`; none draws no clip.
@@ -47,13 +53,14 @@ def draw_puppets(
         seed: number of the first person, as in the names; the next ones follow. At most half of `DEMO_SEEDS`.
         sheet: a .jpg that shows everything with the drawn poses.
         words: how many word clips.
+        sentences: how many sentences.
 
     Returns: the pictures and videos written.
 
     Raises: UsageError for a setting that cannot be, before anything is written; SetupError when `folder` or `sheet`
     cannot be written.
     """
-    _check(count, kinds, seconds, height, width, seed, sheet, words)
+    _check(count, kinds, seconds, height, width, seed, sheet, words, sentences)
     folder, numbers = require_writable(folder), range(seed, seed + count)
     stills = [make_still(DEMO_SEEDS[number], height, width) for number in numbers]
     paths = [folder / "references" / f"person-{number:02d}.png" for number in numbers]
@@ -72,9 +79,41 @@ def draw_puppets(
         write_driving(path, clip, signer)
         paths.append(path)
         rows.append((path.stem, clip.frames[1:], clip.poses[1:]))
+    if sentences:
+        paths += write_sentences(folder / "sentences", signer, sentences, height, width)
     if sheet is not None:
         write_sheet(sheet, rows)
     return paths
+
+
+def write_sentences(folder: Path, signer: int, count: int, height: int, width: int) -> list[Path]:
+    """Writes `count` sentences in one movement, their signs cut out of them, their table and the signer; the videos
+    and the picture.
+    """
+    lines, paths = ["sentence,words"], [folder / "signer.png"]
+    for number in range(count):
+        signs = range(number * SENTENCE_WORDS, (number + 1) * SENTENCE_WORDS)
+        name, names = f"s{number}", [f"word-{sign:02d}" for sign in signs]
+        whole = make_sentence(signer, signs, height, width)
+        if not number:
+            write_reference(paths[0], whole.clip, signer)
+        cut = whole.signs[0].start, whole.signs[-1].stop
+        parts = {folder / "true" / f"{name}.mp4": range(*cut)}
+        parts |= {
+            folder / "words" / name / f"{word}_cut.mp4": frames for word, frames in zip(names, whole.signs, strict=True)
+        }
+        for path, frames in parts.items():
+            write_driving(path, _part(whole.clip, frames), signer)
+        paths += parts
+        lines.append(f"{name},{' '.join(names)}")
+    write_bytes(folder / "sentences.csv", "".join(f"{line}\n" for line in lines).encode())
+    return paths
+
+
+def _part(clip: PuppetClip, frames: range) -> PuppetClip:
+    """Some frames of a clip, behind its frame 0."""
+    chosen = [0, *frames]
+    return PuppetClip(clip.frames[chosen], [clip.poses[i] for i in chosen], clip.parts[chosen], clip.person)
 
 
 def write_reference(path: Path, still: PuppetClip, seed: int) -> None:
@@ -121,14 +160,17 @@ def _save_poses(path: Path, source: Path, poses: list[Pose], frames: np.ndarray,
 
 
 def _check(
-    count: int, kinds: Sequence[str], seconds: float, height: int, width: int, seed: int, sheet, words: int
+    count: int, kinds: Sequence[str], seconds: float, height: int, width: int, seed: int, sheet, words: int,
+    sentences: int,
 ) -> None:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise UsageError(f"no such motion: {', '.join(unknown)}; choose among {', '.join(KINDS)}")
     if not 0 <= words <= MOST_WORDS:
         raise UsageError(f"words is {words}; it goes from 0 to {MOST_WORDS}")
-    if count < 0 or (count == 0 and not kinds and not words):
+    if not 0 <= sentences <= MOST_WORDS:
+        raise UsageError(f"sentences is {sentences}; it goes from 0 to {MOST_WORDS}")
+    if count < 0 or (count == 0 and not kinds and not words and not sentences):
         raise UsageError(f"count is {count}; ask for at least one picture, one kind of clip or one word")
     if not 0 < seconds <= LONGEST_S:
         raise UsageError(f"seconds is {seconds}; clips last up to {LONGEST_S:g} s")

@@ -23,6 +23,10 @@ class WordClips:
         self._common = _videos(self.folder)
         self._told: set[tuple[Path, str]] = set()
 
+    def words(self) -> list[str]:
+        """Ids of the words that have a clip for all sentences, sorted."""
+        return sorted(word for word in self._common if not word.startswith(PLACEHOLDER))
+
     def find(self, sentence: Sentence) -> list[Path | None]:
         """A clip for each of the sentence's words, in order; None where there is none.
 

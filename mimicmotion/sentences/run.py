@@ -1,14 +1,15 @@
 """Sentences from settings to files.
 
-<output_dir>/<sentence>.mp4            all words, sampled as one clip
+<output_dir>/<sentence>.mp4            all words, one behind the other
 <output_dir>/<sentence>.srt, .vtt      the words at their times
 <output_dir>/<sentence>.jpg            the sentence and the frames around each join
 <output_dir>/<sentence>.json           its record, written last
 """
 
+import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mimicmotion.animation import (
@@ -23,21 +24,24 @@ from mimicmotion.animation import (
     uses_workers,
 )
 from mimicmotion.cli import say
-from mimicmotion.config import Config
+from mimicmotion.config import JOINS, Config
 from mimicmotion.errors import MimicMotionError, SetupError, UsageError
-from mimicmotion.feature_cache import FeatureCache, cached_animator, statistics_lines
 from mimicmotion.files import printable, require_possible, require_writable
 from mimicmotion.gallery import refresh_page
+from mimicmotion.pipelines import check_steps
 from mimicmotion.places import looked_for
-from mimicmotion.results import RunLog, recorded, require_kept, require_pose_folder, require_reference
-from mimicmotion.sentences.maker import SentenceMaker, SentenceOutcome
+from mimicmotion.results import RunLog, choose_shard, recorded, require_kept, require_pose_folder, require_reference
+from mimicmotion.sentences.clips import WordClips
+from mimicmotion.sentences.comparer import Comparer, means
+from mimicmotion.sentences.maker import ALL_WAYS, Maker, SentenceMaker, SentenceOutcome
+from mimicmotion.sentences.random_words import draw_sentences, table_path
 from mimicmotion.sentences.table import Sentence, read_table
 
 logger = logging.getLogger(__name__)
 
 
 def make_sentences(config: Config) -> int:
-    """Makes every sentence of the table; the exit code as `animate_folder`.
+    """Makes every sentence of the table, or of a shard of it; the exit code as `animate_folder`.
 
     A finished sentence with the same recipe is skipped. A sentence that cannot be made leaves its reason in the table
     at the end and the others go on.
@@ -46,82 +50,149 @@ def make_sentences(config: Config) -> int:
     """
     on_workers = uses_workers(config)
     _check(config)
-    sentences = read_table(config.sentences.table, config.sentences.csv_encoding)
-    maker, cache = _maker(config)
-    models = maker.animator.models
+    shard, clips = choose_shard(config), WordClips(config.sentences.words)
+    config, sentences = _sentences(config, clips)
+    output_dir = config.sentences.output_dir
+    animator, by_way, told = _makers_of(config, clips)
+    models, makers = animator.models, [maker for way, maker in by_way.items() if way != ALL_WAYS]
+    planned = len(sentences) * len(by_way)
+    sentences = [sentence for sentence in sentences if shard.jobs_of([makers[0].job(sentence)], output_dir)]
+    if not sentences:
+        return shard.run_empty(config, output_dir, planned)
     models.check()
     if not config.output.overwrite:
-        require_kept(_recipes(maker, sentences))
+        require_kept(result for maker in makers for result in _recipes(maker, sentences))
     if config.output.dry_run:
-        return dry_run(maker, sentences)
-    folder = require_writable(config.sentences.output_dir)
-    if not on_workers and not all(map(maker.is_finished, sentences)):
+        return dry_run(makers[0], sentences)
+    folder = require_writable(output_dir)
+    if not on_workers and not all(maker.is_finished(sentence) for sentence in sentences for maker in makers):
         models.resolve()
         models.check_lcm()
-    outcomes = [SentenceOutcome(maker.job(sentence), sentence=sentence) for sentence in sentences]
+    outcomes = [maker.outcome(sentence) for sentence in sentences for maker in by_way.values()]
     try:
-        with recorded(folder, config, len(outcomes)) as log:
+        with recorded(folder, config, len(outcomes), **shard.facts(planned)) as log:
             if on_workers:
-                log.exit_code = _run_on_workers(maker, outcomes, log)
+                log.exit_code = _run_on_workers(animator, by_way, outcomes, log)
             else:
-                log.exit_code = run_all(outcomes, maker.make, log)
+                log.exit_code = run_all(outcomes, lambda outcome: by_way[outcome.way].make(outcome), log)
     finally:
-        for line in statistics_lines(cache.statistics) if cache and not on_workers else ():
+        for line in told() if not on_workers else ():
             logger.info("Feature cache, %s", line)
     if config.output.page:
         refresh_page(folder)
     say(summary(outcomes))
+    if ALL_WAYS in by_way and shard.count == 1:
+        rows = by_way[ALL_WAYS].figures(sentences)
+        if rows:
+            say(f"\n{means(rows)}\n{by_way[ALL_WAYS].write_table(rows)}")
     return log.exit_code
 
 
-def _maker(config: Config) -> tuple[SentenceMaker, FeatureCache | None]:
-    settings, models = config.feature_cache, Models(config)
-    if not settings.enabled:
-        return SentenceMaker(Animator(config, models)), None
-    cache = FeatureCache(Path(settings.folder), settings.max_gb, settings.force_refresh)
-    return SentenceMaker(cached_animator(models, cache)), cache
+def _makers_of(config: Config, clips: WordClips) -> tuple[Animator, dict[str, Maker], Callable[[], list[str]]]:
+    """What makes the sentences in each way, all with one animator; and what the feature cache did, in lines."""
+    models = Models(config)
+    features, told = (None, list) if config.output.dry_run else _cached(models)
+    animator, settings, variant = Animator(config, models, features), config.sentences, config.output.variant
+    if not settings.compare:
+        return animator, {settings.join: SentenceMaker(animator, clips, settings.join, variant)}, told
+    makers = {
+        join: SentenceMaker(animator, clips, join, f"{variant}.{join}" if variant else join) for join in _joins(config)
+    }
+    return animator, makers | {ALL_WAYS: Comparer(list(makers.values()), settings.truth)}, told
 
 
 def sentence_work(config: Config) -> AnimatorWork:
     """What a worker that makes sentences does."""
-    maker, _ = _maker(config)
-    animator = maker.animator
-    return AnimatorWork([animator], maker.make, lambda _: animator, lambda outcome: maker.is_finished(outcome.sentence))
-
-
-def _run_on_workers(maker: SentenceMaker, outcomes: list[SentenceOutcome], log: RunLog) -> int:
-    """As `run_all`; sentences of many words come first."""
-    for outcome in outcomes:
-        if maker.is_finished(outcome.sentence):
-            maker.make(outcome)
-    return run_all_on_workers(
-        maker.config,
-        sorted(outcomes, key=lambda outcome: len(outcome.sentence.words), reverse=True),
-        fingerprint([maker.animator]),
-        sentence_work,
-        (maker.config,),
-        lambda outcome: log.item(**outcome_facts(outcome)),
-        {maker.config.sentences.output_dir},
+    animator, makers, _ = _makers_of(config, WordClips(config.sentences.words))
+    return AnimatorWork(
+        [animator],
+        lambda outcome: makers[outcome.way].make(outcome),
+        lambda _: animator,
+        lambda outcome: outcome.way == ALL_WAYS or makers[outcome.way].is_finished(outcome.sentence),
     )
+
+
+def _run_on_workers(animator: Animator, makers: dict[str, Maker], outcomes: list[SentenceOutcome], log: RunLog) -> int:
+    """As `run_all`; sentences of many words come first, and comparisons when all that they compare is made."""
+    config, code = animator.config, 0
+    for comparing in (False, True):
+        some = [outcome for outcome in outcomes if (outcome.way == ALL_WAYS) == comparing]
+        for outcome in some:
+            if makers[outcome.way].is_finished(outcome.sentence):
+                makers[outcome.way].make(outcome)
+        if code not in (0, 1):
+            return code
+        ended = run_all_on_workers(
+            config,
+            sorted(some, key=lambda outcome: len(outcome.sentence.words), reverse=True),
+            fingerprint([animator]),
+            sentence_work,
+            (config,),
+            lambda outcome: log.item(**outcome_facts(outcome)),
+            {config.sentences.output_dir},
+        )
+        code = max(code, ended)
+    return code
 
 
 def _check(config: Config) -> None:
     """Raises: UsageError for settings that no sentence can be made with."""
     settings = config.sentences
-    if not settings.table:
-        raise UsageError("which sentences? pass --sentences, a CSV with the columns sentence and words")
+    if settings.table and settings.random:
+        raise UsageError("--sentences names a table and --random draws one; choose one")
+    if not settings.table and not settings.random:
+        raise UsageError(
+            "which sentences? pass --sentences, a CSV with the columns sentence and words, or --random K N"
+        )
     if not settings.words:
         raise UsageError("no folder of word clips is named; pass --words")
     if not Path(settings.words).is_dir():
         raise UsageError(f"no such folder of word clips: {looked_for(settings.words)} (sentences.words); pass --words")
     if len(config.test_case) != 1:
         raise UsageError(f"a sentence has one reference, but test_case has {len(config.test_case)} entries")
-    if config.batch.shard:
-        raise UsageError("sentences are made by one machine: drop batch.shard")
     if config.latent_steps.folder:
         raise UsageError("sentences record no steps: drop latent_steps.folder")
+    if "bridge" in _joins(config):
+        if not config.latent_concat.bridge_strength:
+            raise UsageError("--bridge_strength 0 samples nothing between words; give more, or pass --join slerp")
+        check_steps(config)
+    if settings.truth and not settings.compare:
+        raise UsageError("--truth is what --compare measures against; pass --compare too")
+    if settings.truth and not Path(settings.truth).is_dir():
+        raise UsageError(f"no such folder of true sentences: {looked_for(settings.truth)} (sentences.truth)")
     require_reference(config.test_case[0], 0)
     require_pose_folder(config)
+
+
+def _joins(config: Config) -> tuple[str, ...]:
+    """The ways in which each sentence is made."""
+    return JOINS if config.sentences.compare else (config.sentences.join,)
+
+
+def _sentences(config: Config, clips: WordClips) -> tuple[Config, list[Sentence]]:
+    """The settings with the table that is made, and its sentences."""
+    settings = config.sentences
+    if not settings.random:
+        return config, read_table(settings.table, settings.csv_encoding)
+    seed = config.test_case[0].seed
+    path = table_path(settings.output_dir, settings.random, seed)
+    if not config.output.dry_run:
+        require_writable(settings.output_dir)
+    sentences = draw_sentences(clips, path, settings.random, seed, not config.output.dry_run)
+    return dataclasses.replace(config, sentences=dataclasses.replace(settings, table=str(path))), sentences
+
+
+def _cached(models: Models):
+    """What finds out about the inputs, with the feature cache of the settings, and a function that gives what it did,
+    in lines.
+    """
+    settings = models.config.feature_cache
+    if not settings.enabled:
+        return None, list
+    from mimicmotion.feature_cache import FeatureCache, cached_animator, statistics_lines
+
+    cache = FeatureCache(Path(settings.folder), settings.max_gb, settings.force_refresh)
+    return cached_animator(models, cache).features, lambda: statistics_lines(cache.statistics)
 
 
 def _recipes(maker: SentenceMaker, sentences: list[Sentence]) -> Iterator[tuple[Path, dict]]:
@@ -139,15 +210,16 @@ def summary(outcomes: list[SentenceOutcome]) -> str:
     header = ("sentence", "row", "status", "words", "frames", "seconds", "result or reason")
     counts = Counter(outcome.status for outcome in outcomes)
     total = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return f"{text_table(header, list(map(_summary_row, outcomes)))}\n{total}"
+    compared = any(outcome.way == ALL_WAYS for outcome in outcomes)
+    return f"{text_table(header, [_summary_row(outcome, compared) for outcome in outcomes])}\n{total}"
 
 
-def _summary_row(outcome: SentenceOutcome) -> tuple[str, ...]:
+def _summary_row(outcome: SentenceOutcome, compared: bool) -> tuple[str, ...]:
     total, left_out, message = len(outcome.sentence.words), len(outcome.left_out), printable(outcome.message)
     if left_out and outcome.status in ("done", "skipped"):
         message += f"; without {', '.join(map(printable, outcome.left_out))}"
     return (
-        outcome.job.name,
+        f"{outcome.job.name}, {outcome.way}" if compared else outcome.job.name,
         str(outcome.sentence.row),
         outcome.status,
         f"{total - left_out} of {total}" if left_out else str(total),

@@ -36,3 +36,6 @@ def vtt(words: Sequence[Spoken], fps: float) -> str:
 def _time(seconds: float, separator: str) -> str:
     whole, milliseconds = divmod(round(seconds * 1000), 1000)
     return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{separator}{milliseconds:03}"
+
+
+SUBTITLES = {".srt": srt, ".vtt": vtt}  # by their endings

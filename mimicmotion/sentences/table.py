@@ -44,7 +44,11 @@ def read_table(path: str | Path, encoding: str = "utf-8") -> list[Sentence]:
 
     Raises: UsageError for a file that cannot be read, other columns, another encoding, no sentence at all.
     """
-    text = _decoded(Path(path), encoding)
+    return parse_table(_decoded(Path(path), encoding), path)
+
+
+def parse_table(text: str, path: str | Path) -> list[Sentence]:
+    """As `read_table`, of the text of the file at `path`."""
     first = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=first.count)
     try:
@@ -113,6 +117,11 @@ def _sentence(cells: list[str], row: int, columns: int, id_place: int, word_plac
         bad = [printable(word) for word in words if not _is_name(word)]
         problem = f"{bad[0]} cannot be a word's id: it would lead to another folder" if bad else ""
     return Sentence(name if _is_name(name) else f"row_{row}", words, row, problem)
+
+
+def can_be_listed(word: str) -> bool:
+    """Whether a word's id can stand in a table among others."""
+    return _is_name(word) and not BETWEEN_WORDS.search(word) and word.isprintable()
 
 
 def _is_name(text: str) -> bool:

@@ -1,46 +1,36 @@
 """A sentence's latents -> mp4, and a picture: the whole, and the frames around each join."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from mimicmotion.animation import Models, decode_frames
+from mimicmotion.animation import Models
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.features import DrawnPoses
+from mimicmotion.latent_concat import Part, joined_frames
 from mimicmotion.progress import Progress
 from mimicmotion.results import Job, Row, contact_sheet, evenly_spaced, recipe_tag
+from mimicmotion.sentences.plan import SHEET
 from mimicmotion.sentences.subtitles import Spoken
+from mimicmotion.sentences.timeline import Join
 from mimicmotion.video import VideoWriter
 
-SHEET = ".jpg"
 COLUMNS = 8
 BESIDE = 2  # frames of both words that are shown beside a transition
 
 
-@dataclass(frozen=True)
-class Join:
-    """Frames `first` to `stop` (excluded) lie between two words; `fastest`: body heights per second of the hands."""
-
-    between: str
-    first: int
-    stop: int
-    fastest: float
-
-
-def write_video(models: Models, job: Job, latents: torch.Tensor, wanted: set[int], made_from: dict) -> dict:
-    """Writes the mp4 while the VAE decodes; returns the frames with the numbers `wanted`.
+def write_video(models: Models, job: Job, parts: list[Part], wanted: set[int], made_from: dict) -> dict:
+    """Writes the mp4 of joined latents while the VAE decodes; returns the frames with the numbers `wanted`.
 
     Raises: NumericalError for frames that are not finite, SetupError for a full disk.
     """
-    total, position, kept = latents.shape[1] - 1, 0, {}
+    total, position, kept = sum(part.shown for part in parts), 0, {}
     tags, crf = {"comment": recipe_tag(made_from)}, models.config.output.crf
     with (
         VideoWriter(job.output, job.case.fps, crf=crf, metadata=tags) as writer,
         Progress("decoding", total, "frame") as bar,
     ):
-        for frames in decode_frames(models.decoder, latents, models.config.sampling):
+        for frames in joined_frames(models.decoder, parts, models.config.sampling):
             writer.write(frames)
             bar.update(len(frames))
             kept |= {position + i: frame for i, frame in enumerate(frames) if position + i in wanted}

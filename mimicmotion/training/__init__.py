@@ -13,7 +13,6 @@ unet_stage           stage: UNet and PoseNet
 lcm_stage            stage: the LoRA for few steps
 decoder_stage        stage: the autoencoder's decoder once more
 reader               stage: the pose reader
-pose_reader          the pose reader itself: a network that finds joints in pictures
 evaluation           clips made in several ways, and measured
 evaluation_options   its settings
 evaluation_page      doc/embedded_model.md, its text and tables

@@ -25,7 +25,7 @@ from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.features import Reference
 from mimicmotion.files import require_writable, sha256_file, sha256_json, write_json
 from mimicmotion.latent_concat import PosedFrames
-from mimicmotion.puppets import RENDERER_VERSION, VALIDATION_SEEDS, make_clip
+from mimicmotion.puppets import RENDERER_VERSION, VALIDATION_SEEDS, load_reader, make_clip, pose_error
 from mimicmotion.results import Job, person_box, psnr, sharpness, ssim, temporal_difference_error, versions
 from mimicmotion.training.evaluation_options import EvaluateOptions
 from mimicmotion.training.evaluation_page import write_page
@@ -33,7 +33,6 @@ from mimicmotion.training.evaluation_pictures import draw_sheet, draw_steps, she
 from mimicmotion.training.kept_results import KeptResults
 from mimicmotion.training.model_facts import model_facts
 from mimicmotion.training.perceptual import StLpips, find_weights, gradient_histogram_distance
-from mimicmotion.training.pose_reader import load_reader, pose_error
 from mimicmotion.weights import pose_canvas
 
 log = logging.getLogger(__name__)

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from mimicmotion.puppets import READER_PATH
 from mimicmotion.training.options import RunOptions, option
-
-READER_PATH = Path("assets/models/puppet_pose_reader.safetensors")
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ as `inference_raw_batch_turbo.py` with seed {seed}. Means over the clips of all 
 * **sharpness**: gradient energy in the person's box over the truth's. 1 is right, less is blurred, more is noise.
 * **pose**: distance of body joints to those of the driving pose, over the joints that are seen, in % of the height of
   the standing person, also where the frame shows half of it. The joints are found by a small network that reads drawn
-  people (`mimicmotion/training/pose_reader.py`). {validity}
+  people (`mimicmotion/puppets/pose_reader.py`). {validity}
 * **s / clip**: seconds for one clip on {device}, decoding included, with {torch_version}.
 
 PSNR and SSIM reward blur: where a model is unsure, the mean of all possibilities scores best. Turbo is therefore judged

@@ -11,10 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mimicmotion.training.evaluation_options import ReaderOptions
-from mimicmotion.training.loop import make_accelerator, train
-from mimicmotion.training.model_facts import LOCAL
-from mimicmotion.training.pose_reader import (
+from mimicmotion.puppets import (
     STRIDE,
     PoseReader,
     ReaderConfig,
@@ -24,6 +21,9 @@ from mimicmotion.training.pose_reader import (
     save_reader,
     true_joints,
 )
+from mimicmotion.training.evaluation_options import ReaderOptions
+from mimicmotion.training.loop import make_accelerator, train
+from mimicmotion.training.model_facts import LOCAL
 from mimicmotion.weights import note_weights
 
 SPREAD = 1.2  # cells, of the wanted heat around a joint

@@ -29,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "TINY_VERSION",
             "build_tiny_model",
             "is_default_path",
+            "read_marker",
             "require_embedded_model",
         ],
         "decoder_files": ["FULL", "SVD_DECODERS", "TINY", "WAN_DECODERS", "decoder_sha256", "find_decoder"],

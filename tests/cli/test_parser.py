@@ -74,9 +74,11 @@ def value_for(flag):
         "test_case[*].num_frames": "12",
         "reference.aspect": "auto",
         "reference.background": "black",
+        "sentences.join": "bridge",
     }
     if flag.kind == "list":
-        return ["hands", "body"] if flag.path == "pose.draw" else ["a.mp4", "b.mp4"]
+        lists = {"pose.draw": ["hands", "body"], "sentences.random": ["4", "10"]}
+        return lists.get(flag.path, ["a.mp4", "b.mp4"])
     if not isinstance(flag.kind, type):
         return []
     return [special.get(flag.path, {int: "3", float: "2.5", str: "words"}[flag.kind])]

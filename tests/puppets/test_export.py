@@ -121,6 +121,21 @@ def test_whole_bodies_change_nobody_else():
     assert np.array_equal(make_clip(whole, 2).frames, make_clip(whole, 2, whole_body=True).frames)
 
 
+def test_signs_are_cut_out_of_true_sentences(tmp_path):
+    draw_puppets(tmp_path, count=0, kinds=(), sentences=2, height=96, width=64)
+    folder = tmp_path / "sentences"
+    rows = [line.split(",") for line in (folder / "sentences.csv").read_text().splitlines()[1:]]
+    assert [name for name, _ in rows] == ["s0", "s1"]
+    whole = load_poses(folder / "true" / "s1.npz").poses
+    for place, word in enumerate(rows[1][1].split()):
+        cut = folder / "words" / "s1" / f"{word}_cut.npz"
+        poses = load_poses(cut).poses
+        assert open_video(cut.with_suffix(".mp4")).num_frames == len(poses) == 16
+        assert all(same(one, other) for one, other in zip(poses, whole[21 * place :], strict=False))
+    assert len(whole) == 4 * 16 + 3 * 5 == open_video(folder / "true" / "s1.mp4").num_frames
+    assert load_reference(folder / "signer.png", 64, no_detector).pose is not None
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
@@ -134,6 +149,7 @@ def test_whole_bodies_change_nobody_else():
         ({"seed": len(DEMO_SEEDS)}, "seed"),
         ({"sheet": "sheet.png"}, "jpg"),
         ({"words": -1}, "words"),
+        ({"sentences": 101}, "sentences"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_written(tmp_path, changed, words):

@@ -2,15 +2,18 @@
 
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from mimicmotion.animation.sampler import Sampler
-from mimicmotion.config import load_config
+from mimicmotion.config import JOINS, load_config
 from mimicmotion.dwpose import load_poses
 from mimicmotion.errors import UsageError
 from mimicmotion.sentences import make_sentences
+from mimicmotion.sentences.perform import read_timeline
+from mimicmotion.sentences.table import read_table
 from mimicmotion.video import open_video
 from tests.conftest import last_items, write_clip, write_pose_file
 from tests.sentences.signing import signer
@@ -92,7 +95,7 @@ def test_sentences_are_made_told_and_kept(words, sampled, capsys):
 
     before, count = (words / "out" / "s1.mp4").read_bytes(), len(sampled)
     (words / "out" / "s5.vtt").unlink()
-    assert run(words) == 1 and len(sampled) == count + 1, "finished sentences are skipped, one is made whole"
+    assert run(words) == 1 and len(sampled) == count, "finished sentences are skipped, one is made whole"
     statuses = {item["video"]: item["status"] for item in last_items(words / "out")}
     assert statuses == {"s1": "skipped", "s2": "skipped", "s3": "failed", "s4": "failed", "s5": "done"}
 
@@ -126,10 +129,99 @@ def test_a_dry_run_writes_nothing(words, capsys):
     assert not (words / "out").exists()
 
 
+def test_all_ways_are_made_compared_and_kept(words, sampled, capsys):
+    (words / "sentences.csv").write_text("sentence,words\ns1,a b a\n")
+    assert run(words, sentences__compare=True, sentences__transition_frames="3") == 0
+    told = capsys.readouterr().out
+    assert "7 done" in told and all(f"s1, {way}" in told for way in JOINS)
+    frames = {way: record(words, f"s1.{way}")["frames"] for way in JOINS}
+    assert frames == {way: 12 if way in ("latents", "cut") else 18 for way in JOINS}
+    for way, count in frames.items():
+        assert open_video(words / "out" / f"s1.{way}.mp4").num_frames == count
+    # Two words sampled for each way of the latents, and two bridges.
+    assert len(sampled) == 1 + (2 + 2) + 2 + 2 + 2 + 1
+    bridged, poses = sampled[3], sampled[0]
+    assert np.array_equal(bridged[-1]["hands"], poses[-1]["hands"]) or len(bridged) < len(poses)
+
+    figures = record(words, "s1", "out/joins")["joins"]
+    assert [at["between"] for at in figures] == ["a > b", "b > a"]
+    assert all(set(at["ways"]) == set(JOINS) for at in figures)
+    for figure in figures[0]["ways"].values():
+        assert figure["total"] == pytest.approx(figure["place"] + figure["change"], abs=2e-3)
+    assert len((words / "out" / "joins" / "joins.csv").read_text().splitlines()) == 1 + 2 * len(JOINS)
+    assert open_video(words / "out" / "joins" / "s1.mp4").num_frames == 18
+
+    count = len(sampled)
+    assert run(words, sentences__compare=True, sentences__transition_frames="3") == 0
+    assert "7 skipped" in capsys.readouterr().out and len(sampled) == count
+    assert run(words, sentences__join="slerp", output__variant="slerp", sentences__transition_frames="3") == 0
+    assert "1 skipped" in capsys.readouterr().out, "a way of a comparison is the sentence joined that way"
+
+
+def test_what_lies_beside_a_sentence_is_completed(words, sampled, capsys):
+    (words / "sentences.csv").write_text("sentence,words\ns1,a b\n")
+    assert run(words) == 0
+    beside = {ending: (words / "out" / f"s1{ending}").read_bytes() for ending in (".srt", ".vtt")}
+    (words / "out" / "s1.srt").unlink()
+    (words / "out" / "s1.vtt").write_text("WEBVTT\n")
+    (words / "out" / "s1.jpg").unlink()
+    assert run(words) == 0
+    assert "made for it: s1.jpg, s1.srt, s1.vtt" in capsys.readouterr().out and len(sampled) == 1
+    assert {ending: (words / "out" / f"s1{ending}").read_bytes() for ending in beside} == beside
+    assert (words / "out" / "s1.jpg").stat().st_size > 1000
+    assert run(words) == 0 and "1 skipped" in capsys.readouterr().out
+
+
+def test_shards_make_every_sentence_once(words, monkeypatch, capsys):
+    monkeypatch.setattr("mimicmotion.sentences.perform.perform", read_alone)
+    rows = [f"s{number},a" for number in range(9)]
+    (words / "sentences.csv").write_text("\n".join(["sentence,words", *rows]))
+    made = []
+    for number in (1, 2, 3):
+        assert run(words, batch__shard=f"{number}/3") == 0
+        items = last_items(words / "out") if "falls to it" not in capsys.readouterr().out else []
+        made += [item["video"] for item in items]
+    assert sorted(made) == [row.split(",")[0] for row in rows]
+
+
+def test_random_sentences_are_listed_and_made_again(words, monkeypatch):
+    monkeypatch.setattr("mimicmotion.sentences.perform.perform", read_alone)
+    given = {"sentences__table": None, "sentences__random": ["2", "3"], "sentences__trim": False}
+    assert run(words, output__dry_run=True, **given) == 0 and not (words / "out").exists()
+    assert run(words, **given) == 0
+    (table,) = (words / "out").glob("*.csv")
+    listed = read_table(table)
+    assert [len(set(sentence.words)) for sentence in listed] == [2, 2, 2]
+    shutil.copyfile(words / "videos" / "a.mp4", words / "videos" / "aa.mp4")
+    assert run(words, **given) == 0 and read_table(table) == listed, "what was drawn is made again"
+    with pytest.raises(UsageError, match="takes 9 different words"):
+        run(words, **given | {"sentences__random": ["9", "3"]})
+
+
+def test_planning_takes_no_memory_for_each_sentence(words, capsys):
+    peaks = {}
+    for count in (10, 10, 50):
+        rows = [f"s{number},{' '.join('abc'[(number + k) % 3] for k in range(8))}" for number in range(count)]
+        (words / "sentences.csv").write_text("\n".join(["sentence,words", *rows]))
+        tracemalloc.start()
+        assert run(words, output__dry_run=True) == 0
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    # A row and a line of the table are kept; one recipe has 20 kB and more.
+    assert peaks[50] - peaks[10] < 40 * 5000
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
         ({"sentences__table": None}, "--sentences"),
+        ({"sentences__random": ["2", "3"]}, "choose one"),
+        ({"sentences__table": None, "sentences__random": ["2"]}, "two numbers"),
+        ({"sentences__table": None, "sentences__random": ["0", "3"]}, "two numbers"),
+        ({"sentences__truth": "videos"}, "--compare"),
+        ({"sentences__truth": "nowhere", "sentences__compare": True}, "no such folder of true sentences"),
+        ({"sentences__join": "bridge", "latent_concat__bridge_strength": 0.0}, "bridge_strength"),
+        ({"sentences__join": "smooth"}, "sentences.join"),
         ({"sentences__words": None}, "--words"),
         ({"sentences__words": "nowhere"}, "no such folder of word clips"),
         ({"sentences__transition_frames": "few"}, "transition_frames"),
@@ -158,12 +250,12 @@ def test_a_clips_poses_are_found_once(words, monkeypatch):
         return DetectedPoses(saved.poses, saved.frame_indices, 2, saved.fps, (saved.height, saved.width))
 
     monkeypatch.setattr(InputFeatures, "driving_poses", detect)
-    monkeypatch.setattr("mimicmotion.sentences.maker.SentenceMaker._sample", read_words)
+    monkeypatch.setattr("mimicmotion.sentences.perform.perform", read_alone)
     (words / "sentences.csv").write_text("sentence,words\ns1,a b a\ns2,b a\n")
     assert run(words, pose__backend="mediapipe") == run(words, pose__backend="mediapipe") == 0
     assert asked == ["a.mp4", "b.mp4"]
 
 
-def read_words(self, outcome, plan, made_from):
-    self._words(plan, self.animator.clips.reference(plan.job))
+def read_alone(maker, outcome, plan, made_from):
+    read_timeline(maker, plan)
     outcome.status = "done"

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from mimicmotion.config import SentenceSettings
-from mimicmotion.dwpose import empty_pose
+from mimicmotion.dwpose import body_height, empty_pose
 from mimicmotion.errors import InputError
 from mimicmotion.puppets import make_word
-from mimicmotion.sentences.trim import Cut, body_height, trim
+from mimicmotion.sentences.trim import Cut, trim
 from tests.sentences.signing import HEIGHT, signer
 
 SETTINGS = SentenceSettings()

@@ -13,11 +13,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mimicmotion.errors import SetupError, UsageError
+from mimicmotion.puppets.pose_reader import PoseReader, ReaderConfig, save_reader
 from mimicmotion.results import metrics
 from mimicmotion.training import evaluation, evaluation_page, evaluation_pictures, model_facts
 from mimicmotion.training.evaluation_options import EvaluateOptions
 from mimicmotion.training.kept_results import KeptResults
-from mimicmotion.training.pose_reader import PoseReader, ReaderConfig, save_reader
 from tests.conftest import save_micro_model
 
 ROOT = Path(__file__).resolve().parents[2]

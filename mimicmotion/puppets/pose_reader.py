@@ -83,7 +83,6 @@ def _twice(hidden: torch.Tensor) -> torch.Tensor:
     return functional.interpolate(hidden, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-@torch.no_grad()
 def read_joints(reader: PoseReader, clip: np.ndarray) -> np.ndarray:
     """Places of the 14 joints in pixels, float32 (frames, 14, 2), x then y.
 
@@ -92,11 +91,19 @@ def read_joints(reader: PoseReader, clip: np.ndarray) -> np.ndarray:
 
     Raises: ValueError for another size.
     """
+    return read_confidently(reader, clip)[0]
+
+
+@torch.no_grad()
+def read_confidently(reader: PoseReader, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `read_joints`, with the share of each joint's heat that lies around its place, 0..1 (frames, 14)."""
     config = reader.config
     if clip.shape[1:] != (config.height, config.width, 3):
         raise ValueError(f"the pose reader is for frames of {config.height} x {config.width}, not {clip.shape[1:3]}")
     pictures = torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2).float() / 255
-    return torch.cat([places(reader(batch)) for batch in pictures.split(BATCH)]).numpy()
+    found = [_places(reader(batch)) for batch in pictures.split(BATCH)]
+    joints, shares = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    return joints, shares
 
 
 def places(logits: torch.Tensor) -> torch.Tensor:
@@ -104,6 +111,11 @@ def places(logits: torch.Tensor) -> torch.Tensor:
 
     The mean place around the highest cell, weighted by the heat, which is finer than a cell.
     """
+    return _places(logits)[0]
+
+
+def _places(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `places`, and the share of the heat that was averaged, (batch, joints)."""
     rows, columns = logits.shape[-2:]
     heat = logits.flatten(2).softmax(-1)
     best = heat.argmax(-1, keepdim=True)
@@ -112,7 +124,7 @@ def places(logits: torch.Tensor) -> torch.Tensor:
     near = ((grid - grid[best.squeeze(-1)][:, :, None]).abs() <= WINDOW).all(-1)  # (batch, joints, cells)
     weight = heat * near
     mean = (weight[..., None] * grid).sum(2) / weight.sum(-1, keepdim=True)
-    return (mean.flip(-1) + 0.5) * STRIDE
+    return (mean.flip(-1) + 0.5) * STRIDE, weight.sum(-1)
 
 
 def true_joints(poses: Sequence[Pose], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,10 @@ import torch
 from mimicmotion.dwpose.keypoints import pose_from_arrays
 from mimicmotion.errors import InputError, SetupError
 from mimicmotion.puppets import clips as puppets
-from mimicmotion.training import loop, pose_reader, reader
+from mimicmotion.puppets import pose_reader
+from mimicmotion.puppets.pose_reader import PoseReader, ReaderConfig, load_reader, save_reader
+from mimicmotion.training import loop, reader
 from mimicmotion.training.evaluation_options import ReaderOptions
-from mimicmotion.training.pose_reader import PoseReader, ReaderConfig, load_reader, save_reader
 
 HEIGHT, WIDTH = 192, 128
 SMALL = ReaderConfig(widths=(8, 8, 8))
