@@ -5,6 +5,7 @@ cache   the same with a feature cache
 demo    the same on inputs made for it
 sweep   every combination of several settings, on every clip
 sentences  word clips joined to sentences
+evaluate  results measured
 concat  keeps latents of clips, and joins them
 steps   decodes the latents of every step
 causal  the world model, with prepared actions
@@ -30,6 +31,7 @@ SCRIPTS = {
     "cache": "inference_raw_batch_cache.py",
     "sweep": "scripts/sweep.py",
     "sentences": "scripts/animate_sentences.py",
+    "evaluate": "scripts/evaluate.py",
     "concat": "inference_latent_concat.py",
     "steps": "scripts/decode_latent_steps.py",
     "causal": "scripts/inference_causal.py",

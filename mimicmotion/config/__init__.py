@@ -31,6 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "settings": [
             "ASPECT_RATIO",
             "Config",
+            "EvaluationSettings",
             "FeatureCacheSettings",
             "LARGEST_SEED",
             "LARGEST_STRENGTH",

@@ -49,6 +49,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "package_versions",
             "recipe",
             "recipe_tag",
+            "recorded_files",
             "sidecar_path",
             "unfinished",
             "versions",

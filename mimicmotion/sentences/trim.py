@@ -6,13 +6,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from mimicmotion.config import SentenceSettings
-from mimicmotion.dwpose import CONFIDENT, Pose, num_people
+from mimicmotion.dwpose import CONFIDENT, Pose, body_height, num_people
 from mimicmotion.errors import InputError
 
-NECK, SHOULDERS, HIPS = 1, (2, 5), (8, 11)
+HIPS = (8, 11)
 WRISTS = (7, 4)  # left, right, as hands are ordered
-TRUNK, WIDTH = 0.29, 0.22  # of the body's height: neck to hips, shoulder to shoulder
-UPRIGHT = 90  # percentile of a length through a clip: whoever bends or turns looks shorter
 
 
 @dataclass(frozen=True)
@@ -62,25 +60,6 @@ def trim(poses: Sequence[Pose], aspect: float, settings: SentenceSettings) -> Cu
     if first >= last:
         first, last = begin, end
     return Cut(first, last + 1, begin, first - begin, end - last, len(poses) - 1 - end)
-
-
-def body_height(poses: Sequence[Pose], aspect: float) -> float:
-    """Height of the person in frame heights, from the trunk, or from the shoulders where hips are never seen.
-
-    Raises: InputError where neither is seen.
-    """
-    trunks, widths = [], []
-    for pose in poses:
-        if num_people(pose):
-            points, seen = pose["bodies"]["candidate"] * (aspect, 1.0), pose["bodies"]["score"][0] > CONFIDENT
-            if seen[[NECK, *HIPS]].all():
-                trunks.append(np.linalg.norm(points[NECK] - points[list(HIPS)].mean(0)))
-            if seen[list(SHOULDERS)].all():
-                widths.append(np.linalg.norm(np.subtract(*points[list(SHOULDERS)])))
-    for lengths, share in ((trunks, TRUNK), (widths, WIDTH)):
-        if lengths and (length := float(np.percentile(lengths, UPRIGHT))) > 0:
-            return length / share
-    raise InputError("neither hips nor shoulders are seen, so that the body's size is not known")
 
 
 def _raises_a_hand(pose: Pose, settings: SentenceSettings) -> bool:

@@ -22,6 +22,7 @@ from mimicmotion.animation import Animator, Models, decode_frames
 from mimicmotion.config import Config, load_config
 from mimicmotion.device import describe_device, resolve_device
 from mimicmotion.errors import SetupError, UsageError
+from mimicmotion.evaluation import StLpips, find_st_lpips, gradient_histogram_distance
 from mimicmotion.features import Reference
 from mimicmotion.files import require_writable, sha256_file, sha256_json, write_json
 from mimicmotion.latent_concat import PosedFrames
@@ -32,7 +33,6 @@ from mimicmotion.training.evaluation_page import write_page
 from mimicmotion.training.evaluation_pictures import draw_sheet, draw_steps, sheet_rows
 from mimicmotion.training.kept_results import KeptResults
 from mimicmotion.training.model_facts import model_facts
-from mimicmotion.training.perceptual import StLpips, find_weights, gradient_histogram_distance
 from mimicmotion.training.pose_reader import load_reader, pose_error
 from mimicmotion.weights import pose_canvas
 
@@ -251,7 +251,7 @@ class Measurer:
     def __init__(self, reader: Path):
         self.reader = load_reader(reader)
         try:
-            weights = find_weights()
+            weights = find_st_lpips()
             self.st_lpips, learned = StLpips(weights), sha256_file(weights)
         except SetupError as error:
             log.warning("%s; the evaluation goes without ST-LPIPS", error)

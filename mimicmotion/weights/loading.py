@@ -180,6 +180,16 @@ def load_image_encoder(folder: Path, device: torch.device, dtype: torch.dtype):
         return _from_pretrained(CLIPVisionModelWithProjection, path, device, dtype, "image encoder", "dtype")
 
 
+def load_clip_encoder(config, device: torch.device, dtype: torch.dtype) -> tuple:
+    """The image encoder of the model that `config` names, and what prepares pictures for it; no other network.
+
+    Raises: SetupError as `create_pipeline`.
+    """
+    base = resolve_base(config.base_model_path, with_unet=False)
+    encoder = load_image_encoder(base / "image_encoder", device, dtype)
+    return encoder, _load_feature_extractor(base / "feature_extractor")
+
+
 def _from_pretrained(cls, path: Path, device: torch.device, dtype: torch.dtype, what: str, dtype_option: str):
     """Through the library's own loader, which knows how keys were named in older files, but strictly."""
     from safetensors import SafetensorError

@@ -53,6 +53,12 @@ def vae_sha256(config) -> str:
     return weights_sha256(find_weights(resolve_base(config.base_model_path, with_unet=False) / "vae"))
 
 
+def image_encoder_sha256(config) -> str:
+    """The part "image_encoder" of `weights_fingerprint`, without looking at any other network."""
+    folder = resolve_base(config.base_model_path, with_unet=False) / "image_encoder"
+    return weights_sha256(find_weights(folder, CLIP_STEMS))
+
+
 def checkpoint_path(config) -> Path | None:
     """The checkpoint that `config.ckpt_path` names, or None. Raises: SetupError if it is not a file."""
     path = getattr(config, "ckpt_path", None)

@@ -65,8 +65,8 @@ def test_turbo_is_good_and_neither_chance_nor_the_plain_model_is(sampler, option
 
 def misses(frames, target, options) -> list[str]:
     """Which of the bounds do not hold."""
+    from mimicmotion.evaluation import gradient_histogram_distance
     from mimicmotion.results import sharpness
-    from mimicmotion.training.perceptual import gradient_histogram_distance
     from mimicmotion.training.pose_reader import load_reader, pose_error
 
     numbers = {
