@@ -29,5 +29,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "perceptual_weights": ["find_st_lpips"],
         "pixels": ["PixelMeter", "true_frames"],
         "run": ["evaluate_results"],
+        "sessions": ["evaluate_sessions"],
     },
 )

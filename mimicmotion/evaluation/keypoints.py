@@ -62,8 +62,8 @@ def compare_poses(found: Sequence[Pose], wanted: Sequence[Pose], size: tuple[int
 
     Returns: for body, hand and face `_px` in pixels, `_distance` in percent of the wanted person's height as
         `dwpose.body_height` has it, `_missing` as a share; None where nothing is expected, or nothing of it seen, or
-        where neither trunk nor shoulders say how tall the person is. `sides_swapped`: share of the frames in which the body
-    is nearer with left and right exchanged; `body_either_side`: `body_distance` with the nearer sides.
+        where neither trunk nor shoulders say how tall the person is. `sides_swapped`: share of the frames in which the
+        body is nearer with left and right exchanged; `body_either_side`: `body_distance` with the nearer sides.
 
     Raises: ValueError where they differ in their number of frames.
     """
