@@ -6,7 +6,6 @@
 <output_dir>/evaluation.html          the worst and the best clips
 """
 
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from mimicmotion.places import looked_for
 from mimicmotion.progress import Progress
 from mimicmotion.results import Job, Shard, choose_shard, require_pose_folder
 
-logger = logging.getLogger(__name__)
+MOSTLY = 0.5  # share of frames from which on exchanged sides are told
 
 
 @dataclass
@@ -145,7 +144,7 @@ class Evaluation:
             "size": list(target.size),
             "sources": sources.hashes,
             "absent": sources.absent,
-            "notes": list(target.notes),
+            "notes": [*target.notes, *side_notes(numbers)],
             "numbers": numbers,
             "features": features,
         }
@@ -173,6 +172,14 @@ class Evaluation:
             lines.append((item.name, item.kind, told))
         shown = say(text_table(("clip", "kind", "what would be done"), lines))
         return (1 if failing else 0) if shown else SetupError.exit_code
+
+
+def side_notes(numbers: dict) -> list[str]:
+    """A word where most of a clip is nearer with left and right exchanged."""
+    share = numbers.get("sides_swapped") or 0.0
+    if share <= MOSTLY:
+        return []
+    return [f"left and right are exchanged in {share:.0%} of the frames, in the result or by the detector"]
 
 
 def _tell_failures(rows: list[Row]) -> None:

@@ -82,14 +82,11 @@ def evaluate_sessions(config: Config) -> int:
     Raises: UsageError and SetupError for what can be known before the first session.
     """
     folder, output = _folders(config)
-    if config.evaluation.play:
-        code = _play(config, folder)
-        if code:
-            return code
+    if config.evaluation.play and (code := _play(config, folder)):
+        return code
+    sessions = find_sessions(folder)
     require_writable(output)
-    outcomes = [
-        SessionOutcome(Job(video, config.test_case[0], 0, video), name=name) for name, video in find_sessions(folder)
-    ]
+    outcomes = [SessionOutcome(Job(video, config.test_case[0], 0, video), name=name) for name, video in sessions]
     with Progress("evaluating", len(outcomes), "session") as bar:
         code = run_all(outcomes, lambda outcome: _measure(outcome, bar))
     failed = [(outcome.name, outcome.message) for outcome in outcomes if outcome.status != "done"]

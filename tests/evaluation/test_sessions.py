@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def write_session(folder, name, change=lambda frames: frames, **values):
     """A true session of the courtyard with its record, its frames changed."""
     actions = parse_script(get_mode("universal"), SCRIPT)
     frames = change(render(walk(open_place(0), actions.keyboard, actions.mouse)))
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with VideoWriter(folder / f"{name}.mp4", 12, crf=8) as writer:
         writer.write(np.ascontiguousarray(frames))
     runs = [
@@ -72,8 +73,6 @@ def test_a_session_whose_video_was_changed_is_not_measured(tmp_path, capsys):
 
 
 def test_standard_sessions_are_played_and_measured(tmp_path, monkeypatch):
-    from pathlib import Path
-
     def play(config):
         assert config.output.overwrite and config.streaming.num_latents is None
         scripts.append(config.streaming.actions)
