@@ -8,6 +8,7 @@ setup(
     packages=[*find_packages(include=["mimicmotion", "mimicmotion.*"]), *DATA],
     package_dir=DATA,
     package_data={
+        "mimicmotion.evaluation": ["page.html"],
         "mimicmotion.gallery": ["page.html"],
         "mimicmotion.configs": ["*.yaml", "streaming/*.yaml", "svd_xt/*/*.json"],
         "mimicmotion.assets": [

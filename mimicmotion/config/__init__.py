@@ -40,6 +40,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "ASPECT_RATIO",
             "ClusterSettings",
             "Config",
+            "EvaluationSettings",
             "FeatureCacheSettings",
             "JOINS",
             "LARGEST_SEED",

@@ -294,6 +294,23 @@ class SentenceSettings:
 
 
 @dataclass
+class EvaluationSettings:
+    """Measuring results and sessions; see doc/evaluation.md."""
+
+    results: str | None = setting(None, file=True)  # folder of results, or of sessions
+    output_dir: str | None = None  # null: the folder "evaluation" in that of the results
+    protocol: str = setting("cross", choices=("cross", "self"))  # self: the driving video is the truth
+    truth: str | None = setting(None, file=True)  # folder of true videos
+    inputs: str | None = setting(None, file=True)  # where driving videos and references lie now, if not where they did
+    fvd_weights: str | None = setting(None, file=True)  # I3D as TorchScript
+    fvd_sha256: str | None = None  # of that file; without it the file, which runs code, is not opened
+    fid_vid_weights: str | None = setting(None, file=True)  # 3D ResNet-50 of Kinetics as ONNX
+    csim_weights: str | None = setting(None, file=True)  # ArcFace as ONNX
+    shown: int = setting(3, low=0, most=100)  # worst and best clips of each measure on the page
+    play: bool = False  # sessions: make those of the standard actions first
+
+
+@dataclass
 class LatentStepSettings:
     """Recording the latents of every sampling step; see doc/latent_step_decoder.md."""
 
@@ -341,3 +358,4 @@ class Config:
     sweep: SweepSettings = field(default_factory=SweepSettings)
     sentences: SentenceSettings = field(default_factory=SentenceSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)

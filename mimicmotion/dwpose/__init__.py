@@ -10,6 +10,7 @@ openpose        the detector of controlnet_aux
 sides           undoes MediaPipe's mirrored frames: left and right through time
 keypoints       the pose dictionary and its .npz file
 track           one person among several, gaps bridged
+stature         how tall a person is, from trunk or shoulders
 lost_parts      hands and faces that come and go, carried over
 align           the clip's skeleton fitted to the reference's; how much of it is outside
 body_size       how tall a person is
@@ -45,6 +46,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "unstack_poses",
         ],
         "lost_parts": ["restore_parts"],
+        "sides": ["mirror"],
+        "stature": ["body_height"],
         "track": ["TrackReport", "blend_poses", "follow_person"],
     },
 )

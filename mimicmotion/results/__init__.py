@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "circumstances": ["machine", "now", "provenance"],
         "history": ["Run", "Summary", "compare", "one_run", "read_history", "sum_up"],
         "metrics": [
+            "crop",
             "decibels",
             "gradient_energy",
             "mean_squared_error",
@@ -52,6 +53,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "package_versions",
             "recipe",
             "recipe_tag",
+            "recorded_files",
             "sidecar_path",
             "unfinished",
             "versions",

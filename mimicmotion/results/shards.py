@@ -40,6 +40,10 @@ class Shard:
             return jobs.where(lambda job: _number_of(job, folder, self.count) == self.number)
         return [job for job in jobs if _number_of(job, folder, self.count) == self.number]
 
+    def takes(self, name: str) -> bool:
+        """Whether what is called so, "/" between folders, is this shard's."""
+        return _number_named(os.fsencode(name), self.count) == self.number
+
     def facts(self, planned: int) -> dict:
         """What the history says of a run that makes a part of `planned` results."""
         return {"shard": str(self), "planned_in_all": planned} if self.count > 1 else {}
@@ -112,4 +116,8 @@ def _number_of(job: Job, folder: str | Path, count: int) -> int:
     # than machines, which take one after the other.
     place = os.path.relpath(job.output.parent, folder)
     name = os.fsencode(os.path.join(place, job.video.name))
+    return _number_named(name, count)
+
+
+def _number_named(name: bytes, count: int) -> int:
     return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % count + 1

@@ -18,7 +18,6 @@ evaluation_options   its settings
 evaluation_page      doc/embedded_model.md, its text and tables
 evaluation_pictures  its sheet and curves
 kept_results         what it has made so far
-perceptual           perceptual distances
 model_facts          parts and runs of a trained model, for the page
 
 vae -> encoder -> unet -> lcm; each stage reads what the earlier ones wrote to the model's folder and adds its part.

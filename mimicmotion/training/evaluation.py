@@ -22,17 +22,17 @@ from mimicmotion.animation import Animator, Models, decode_frames
 from mimicmotion.config import Config, load_config
 from mimicmotion.device import describe_device, resolve_device
 from mimicmotion.errors import SetupError, UsageError
+from mimicmotion.evaluation import PixelMeter, StLpips, find_st_lpips, gradient_histogram_distance
 from mimicmotion.features import Reference
 from mimicmotion.files import require_writable, sha256_file, sha256_json, write_json
 from mimicmotion.latent_concat import PosedFrames
 from mimicmotion.puppets import RENDERER_VERSION, VALIDATION_SEEDS, load_reader, make_clip, pose_error
-from mimicmotion.results import Job, person_box, psnr, sharpness, ssim, temporal_difference_error, versions
+from mimicmotion.results import Job, crop, person_box, versions
 from mimicmotion.training.evaluation_options import EvaluateOptions
 from mimicmotion.training.evaluation_page import write_page
 from mimicmotion.training.evaluation_pictures import draw_sheet, draw_steps, sheet_rows
 from mimicmotion.training.kept_results import KeptResults
 from mimicmotion.training.model_facts import model_facts
-from mimicmotion.training.perceptual import StLpips, find_weights, gradient_histogram_distance
 from mimicmotion.weights import pose_canvas
 
 log = logging.getLogger(__name__)
@@ -250,7 +250,7 @@ class Measurer:
     def __init__(self, reader: Path):
         self.reader = load_reader(reader)
         try:
-            weights = find_weights()
+            weights = find_st_lpips()
             self.st_lpips, learned = StLpips(weights), sha256_file(weights)
         except SetupError as error:
             log.warning("%s; the evaluation goes without ST-LPIPS", error)
@@ -264,14 +264,18 @@ class Measurer:
     def numbers(self, frames: np.ndarray, target: Target, features: list) -> dict[str, float]:
         """All measures of one result; their units are in `evaluation_page.COLUMNS`."""
         truth, box = target.truth, target.box
+        whole, within = PixelMeter(), PixelMeter()
+        whole.add(frames, truth)
+        within.add(crop(frames, box), crop(truth, box))
+        frame, person = whole.numbers(), within.numbers()
         numbers = {
-            "psnr": psnr(frames, truth),
-            "psnr_box": psnr(frames, truth, box),
-            "ssim": ssim(frames, truth),
-            "ssim_box": ssim(frames, truth, box),
+            "psnr": frame["psnr"],
+            "psnr_box": person["psnr"],
+            "ssim": frame["ssim"],
+            "ssim_box": person["ssim"],
             "gradient_histogram": gradient_histogram_distance(frames, truth),
-            "temporal": temporal_difference_error(frames, truth),
-            "sharpness": sharpness(frames, truth, box),
+            "temporal": frame["temporal_difference_error"],
+            "sharpness": person["sharpness"],
             "pose_error": pose_error(self.reader, frames, target.poses[1:], target.body_height)[0],
         }
         if self.st_lpips:

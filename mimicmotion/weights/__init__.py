@@ -40,6 +40,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "check_placement",
             "create_pipeline",
             "empty_unet",
+            "load_clip_encoder",
             "load_decoder",
             "load_vae",
             "place_pipeline",
@@ -49,6 +50,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "manifest": ["hash_ahead", "is_known", "note_weights", "verify_small", "weights_sha256"],
         "model_files": [
             "config_file",
+            "image_encoder_sha256",
             "network_files",
             "pose_canvas",
             "read_json",

@@ -234,6 +234,16 @@ def load_image_encoder(base: Path, device: torch.device, dtype: torch.dtype):
         return _from_pretrained(CLIPVisionModelWithProjection, tensors, device, dtype, what, "dtype")
 
 
+def load_clip_encoder(config, device: torch.device, dtype: torch.dtype) -> tuple:
+    """The image encoder of the model that `config` names, and what prepares pictures for it; no other network.
+
+    Raises: SetupError as `create_pipeline`.
+    """
+    base = resolve_base(config.base_model_path, with_unet=False)
+    encoder = load_image_encoder(base, device, dtype)
+    return encoder, _load_feature_extractor(config_file(base, "feature_extractor/preprocessor_config.json"))
+
+
 def _by_the_networks_names(tensors: Tensors, _names: Collection[str]) -> Tensors:
     return tensors
 

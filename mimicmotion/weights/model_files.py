@@ -70,6 +70,11 @@ def vae_sha256(config) -> str:
     return weights_sha256(part_file(resolve_base(config.base_model_path, with_unet=False), "vae"))
 
 
+def image_encoder_sha256(config) -> str:
+    """The part "image_encoder" of `weights_fingerprint`, without looking at any other network."""
+    return weights_sha256(part_file(resolve_base(config.base_model_path, with_unet=False), "image_encoder"))
+
+
 def checkpoint_path(config) -> Path | None:
     """The checkpoint that `config.ckpt_path` names, or None. Raises: SetupError if it is not a file."""
     path = getattr(config, "ckpt_path", None)

@@ -7,7 +7,7 @@ import pytest
 
 from mimicmotion import cli
 from mimicmotion.cli.parser import is_setting
-from mimicmotion.commands import cache, causal, concat, sentences, stream, sweep, turbo
+from mimicmotion.commands import cache, causal, concat, evaluate, evaluate_world, sentences, stream, sweep, turbo
 from mimicmotion.config import default_config, describe_setting, lookup
 from mimicmotion.errors import UsageError
 
@@ -20,6 +20,8 @@ COMMANDS = {
     "sweep": sweep,
     "concat": concat,
     "sentences": sentences,
+    "evaluate": evaluate,
+    "evaluate_world": evaluate_world,
     "causal": causal,
     "stream": stream,
 }

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mimicmotion.errors import InputError
+from mimicmotion.evaluation import true_frames
 from mimicmotion.results import metrics
-from mimicmotion.sweep.measures import costliest, measure, true_frames
+from mimicmotion.sweep.measures import costliest, measure
 from mimicmotion.sweep.plot import axis_of, seconds_per_frame
 from mimicmotion.video import VideoSource
 
@@ -54,15 +55,15 @@ def source(frames):
 
 def test_true_videos_have_a_frame_for_each_of_the_result_or_of_the_driving_video():
     true = noise(11)
-    facts = {"frames": 6, "height": 16, "width": 12, "sampled_frames": {"stride": 2}}
-    assert np.array_equal(list(true_frames(facts, source(true))), true[::2])
-    assert np.array_equal(list(true_frames(facts, source(true[:6]))), true[:6])
+    facts = (6, (16, 12), 2)
+    assert np.array_equal(list(true_frames(*facts, source(true))), true[::2])
+    assert np.array_equal(list(true_frames(*facts, source(true[:6]))), true[:6])
     with pytest.raises(InputError, match="10 frames"):
-        true_frames(facts, source(true[:10]))
+        true_frames(*facts, source(true[:10]))
     with pytest.raises(InputError, match="12x8"):
-        true_frames(facts, source(true[:, :8]))
+        true_frames(*facts, source(true[:, :8]))
     larger = np.full((6, 32, 24, 3), 70, np.uint8)
-    assert np.array_equal(list(true_frames(facts, source(larger))), larger[:, :16, :12])
+    assert np.array_equal(list(true_frames(*facts, source(larger))), larger[:, :16, :12])
 
 
 def row(name, passes=4, clip="v/a", seed=1, reference="r", frames=6, loading=0.0, sampling=6.0):

@@ -65,9 +65,9 @@ def test_turbo_is_good_and_neither_chance_nor_the_plain_model_is(sampler, option
 
 def misses(frames, target, options) -> list[str]:
     """Which of the bounds do not hold."""
+    from mimicmotion.evaluation import gradient_histogram_distance
     from mimicmotion.puppets import load_reader, pose_error
     from mimicmotion.results import sharpness
-    from mimicmotion.training.perceptual import gradient_histogram_distance
 
     numbers = {
         "distance": gradient_histogram_distance(frames, target.truth),

@@ -1,0 +1,233 @@
+"""Evaluations from a folder to figures: what is right is perfect, what is wrong is seen, a bad clip stops no other."""
+
+import csv
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mimicmotion.animation import Animator
+from mimicmotion.dwpose import mirror
+from mimicmotion.errors import UsageError
+from mimicmotion.evaluation import evaluate_results
+from mimicmotion.files import sealed
+from mimicmotion.results import Job, describe_file
+from tests.conftest import write_clip
+from tests.evaluation.conftest import SIZE, signing_poses
+
+ROUNDING = 1e-4  # poses are read in single precision
+
+
+def fitted(config, name="a"):
+    """The poses that drove a result, as they were drawn."""
+    job = Job(Path(config.batch.video_folder, f"{name}.mp4"), config.test_case[0], 0, Path(f"{name}.mp4"))
+    return Animator(config).prepare(job).drawn.poses[1:]
+
+
+def set_evaluation(config, **values):
+    return dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, **values))
+
+
+def figures(folder):
+    return json.loads((folder / "evaluation" / "evaluation.json").read_text())
+
+
+def clip(found, name):
+    return next(entry for entry in found["clips"] if entry["name"].endswith(name))
+
+
+@pytest.fixture
+def right(results, sees):
+    """(settings, folder) whose detector sees exactly the poses that drove the results."""
+    config, folder = results
+    sees(fitted(config))
+    return config, folder
+
+
+def test_a_result_that_does_as_it_was_told_is_perfect(right):
+    config, folder = right
+    assert evaluate_results(config) == 0
+    found = figures(folder)
+    for entry in found["clips"]:
+        numbers = entry["numbers"]
+        assert entry["status"] == "measured" and entry["notes"] == []
+        for part in ("body", "hand", "face"):
+            assert max(numbers[f"{part}_distance"], numbers[f"{part}_px"]) < ROUNDING
+            assert numbers[f"{part}_missing"] == 0
+        assert numbers["sides_swapped"] == 0 and 0 < numbers["clip_reference"] <= 1
+        assert "psnr" not in numbers
+    assert "truth" in found["protocol"]["not_measured"]
+    lines = list(csv.DictReader((folder / "evaluation" / "evaluation.csv").open()))
+    assert [line["status"] for line in lines] == ["measured"] * 2 and float(lines[0]["body_distance"]) < ROUNDING
+    page = (folder / "evaluation" / "evaluation.html").read_text()
+    assert "http" not in page.replace("http-equiv", "") and "data:image/jpeg" in page
+
+
+def test_what_is_wrong_is_seen_by_the_measure_that_should_see_it(right, sees):
+    config, folder = right
+    poses = fitted(config)
+
+    def numbers(seen):
+        sees(seen)
+        assert evaluate_results(config) == 0
+        return clip(figures(folder), "a")["numbers"]
+
+    shuffled = numbers([poses[i] for i in np.random.default_rng(0).permutation(len(poses))])
+    assert shuffled["body_distance"] > 1 and shuffled["hand_distance"] > 1
+    mirrored = numbers([mirror(pose) for pose in poses])
+    assert mirrored["hand_distance"] > 5 and mirrored["sides_swapped"] == 1
+    assert mirrored["body_distance"] > 1 and mirrored["body_either_side"] < ROUNDING
+    nobody = numbers([pose | {"hands_score": 0 * pose["hands_score"]} for pose in poses])
+    assert nobody["hand_missing"] == 1 and nobody["hand_distance"] is None and nobody["body_distance"] < ROUNDING
+
+
+def test_an_evaluation_measures_once_and_gives_the_same_bytes(right, monkeypatch):
+    config, folder = right
+    names = ("evaluation.json", "evaluation.csv", "evaluation.html")
+
+    def written():
+        return [(folder / "evaluation" / name).read_bytes() for name in names]
+
+    assert evaluate_results(config) == 0
+    first = written()
+    kept = sorted((folder / "evaluation" / "clips").glob("*.json"))
+    assert len(kept) == 2
+    kept[0].write_text("{}")  # damaged: measured anew
+    assert evaluate_results(config) == 0 and written() == first
+    monkeypatch.setattr("mimicmotion.evaluation.meters.measure", None)
+    assert evaluate_results(config) == 0 and written() == first
+    shutil.rmtree(folder / "evaluation" / "clips")
+    assert evaluate_results(config) == 1, "nothing is left that could be kept"
+
+
+def test_shards_measure_each_clip_once_and_are_merged(right, monkeypatch):
+    config, folder = right
+    evaluate_results(config)
+    whole = (folder / "evaluation" / "evaluation.json").read_bytes()
+    shutil.rmtree(folder / "evaluation")
+    for number in (1, 2, 3):
+        part = dataclasses.replace(config, batch=dataclasses.replace(config.batch, shard=f"{number}/3"))
+        assert evaluate_results(part) == 0
+        assert not (folder / "evaluation" / "evaluation.json").exists()
+    monkeypatch.setattr("mimicmotion.evaluation.meters.measure", None)
+    assert evaluate_results(config) == 0
+    assert (folder / "evaluation" / "evaluation.json").read_bytes() == whole
+
+
+def edit(folder, name, **values):
+    """Changes the record of a result."""
+    path = next(folder.rglob(f"{name}.json"))
+    record = json.loads(path.read_text()) | values
+    record.pop("record_sha256")
+    path.write_text(json.dumps(sealed(record)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder, video: video.write_bytes(b"no video"), "not the result of its record"),
+        (lambda folder, video: video.with_suffix(".json").write_text("[1]"), "not a JSON object"),
+        (lambda folder, video: video.with_suffix(".json").write_text("{}"), "no record of a result"),
+        (lambda folder, video: edit(folder, "a", inputs={"video": "0" * 64}), "not the one that it was made from"),
+        (lambda folder, video: edit(folder, "a", paths={}), "driving video called a.mp4 is not there"),
+        (
+            lambda folder, video: edit(folder, "a", settings={"test_case": {"resolution": float("nan")}}),
+            "settings that cannot be",
+        ),
+        (lambda folder, video: edit(folder, "a", settings={"test_case": {"resolution": 128}}), "frame of 192x128"),
+    ],
+)
+def test_one_bad_clip_stops_no_other(right, spoil, told):
+    config, folder = right
+    spoil(folder, next(folder.rglob("a.mp4")))
+    assert evaluate_results(config) == 1
+    found = figures(folder)
+    assert clip(found, "a")["status"] == "failed" and told in clip(found, "a")["message"]
+    assert clip(found, "b")["status"] == "measured" and found["means"]["body_distance"]["clips"] == 1
+    assert told.split()[0] in (folder / "evaluation" / "evaluation.html").read_text()
+
+
+def test_inputs_that_were_moved_are_found_by_name_and_content(right, tmp_path):
+    config, folder = right
+    moved = tmp_path / "moved"
+    shutil.copytree(config.batch.video_folder, moved / "videos")
+    shutil.copyfile(config.test_case[0].ref_image_path, moved / "person.png")
+    shutil.copyfile(config.test_case[0].ref_image_path.replace(".png", ".pose.npz"), moved / "person.pose.npz")
+    lost = {name: {"given": f"gone/{file}", "absolute": f"/gone/{file}"} for name, file in
+            (("video", "a.mp4"), ("reference", "person.png"))}  # fmt: skip
+    edit(folder, "a", paths=lost)
+    assert evaluate_results(config) == 1
+    assert "pass --inputs DIR" in clip(figures(folder), "a")["message"]
+    assert evaluate_results(set_evaluation(config, inputs=str(moved))) == 0
+
+
+def test_the_driving_video_is_the_truth_of_a_self_made_clip(right):
+    config, folder = right
+    driving = f"{config.batch.video_folder}/a.mp4"
+    for name in ("a", "b"):  # the perfect result: the driving video itself
+        result = next(folder.rglob(f"{name}.mp4"))
+        shutil.copyfile(driving, result)
+        edit(folder, name, files={".mp4": describe_file(result)})
+    assert evaluate_results(set_evaluation(config, protocol="self")) == 0
+    numbers = clip(figures(folder), "a")["numbers"]
+    assert (numbers["psnr"], numbers["psnr_frames"], numbers["ssim"]) == (100, 100, 1)
+    assert (numbers["temporal_difference_error"], numbers["sharpness"]) == (0, 1)
+    assert numbers.get("st_lpips", 0) == 0
+
+
+@pytest.fixture
+def plain(results, tmp_path, sees):
+    """(settings, folder of videos without records): one is its truth, one another clip, one of another length."""
+    config, _ = results
+    folder, truth = tmp_path / "plain", tmp_path / "truth"
+    folder.mkdir()
+    truth.mkdir()
+    write_clip(folder / "same.mp4", size=SIZE)
+    shutil.copyfile(folder / "same.mp4", truth / "same.mp4")
+    write_clip(truth / "short.mp4", count=5, size=SIZE)
+    shutil.copyfile(folder / "same.mp4", folder / "short.mp4")
+    shutil.copyfile(folder / "same.mp4", folder / "lost.mp4")
+    sees(signing_poses(12))
+    return set_evaluation(config, results=str(folder), truth=str(truth)), folder
+
+
+def test_videos_without_records_are_held_against_a_truth(plain):
+    config, folder = plain
+    assert evaluate_results(config) == 1
+    found = figures(folder)
+    numbers = clip(found, "same")["numbers"]
+    assert (numbers["psnr"], numbers["ssim"], numbers["body_distance"], numbers["body_missing"]) == (100, 1, 0, 0)
+    assert "clip_reference" not in numbers or numbers["clip_reference"] is None
+    assert "5 frames; the result has 12" in clip(found, "short")["message"]
+    assert "no true video of it" in clip(found, "lost")["message"]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"results": None}, "which results"),
+        ({"results": "nowhere"}, "no such folder"),
+        ({"truth": "nowhere"}, "--truth: no such folder"),
+        ({"truth": ".", "protocol": "self"}, "drop --truth"),
+        ({"fvd_sha256": "0" * 64}, "belongs to --fvd_weights"),
+        ({"csim_weights": "nowhere.onnx"}, "--csim_weights: nowhere.onnx does not exist"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_the_first_clip(results, values, told):
+    config, folder = results
+    with pytest.raises(UsageError, match=told):
+        evaluate_results(set_evaluation(config, **values))
+    assert not (folder / "evaluation").exists()
+
+
+def test_videos_without_records_or_truth_are_refused(plain):
+    config, folder = plain
+    with pytest.raises(UsageError, match="has a record"):
+        evaluate_results(set_evaluation(config, truth=None))
+    empty = folder.parent / "empty"
+    empty.mkdir()
+    with pytest.raises(UsageError, match="no result lies in"):
+        evaluate_results(set_evaluation(config, results=str(empty)))
