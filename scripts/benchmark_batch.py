@@ -83,26 +83,21 @@ def stub_models(folder: Path):
 
 def make_files(folder: Path, count: int) -> None:
     """Videos that differ, and finished results of them; what is there stays."""
-    from mimicmotion.animation.record import job_recipe
-    from mimicmotion.files import sealed
-    from mimicmotion.results import describe_file, plan_jobs
-    from mimicmotion.results.sidecar import FORMAT_VERSION, sha256_json
+    from mimicmotion.animation import Animator
+    from mimicmotion.results import plan_jobs, write_sidecar
 
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     (folder / "person.png").write_bytes(b"a picture")
     for number in range(len(os.listdir(folder / "videos")), count):
         (folder / "videos" / f"clip-of-a-word-{number:07d}.mp4").write_bytes(f"{number}".encode() * VIDEO_BYTES)
     models = stub_models(folder)
+    animator = Animator(models.config, models)
     for job in plan_jobs(models.config):
         if job.beside(".json").exists():
             continue
         job.output.parent.mkdir(parents=True, exist_ok=True)
         job.output.write_bytes(job.name.encode() * RESULT_BYTES)
-        made_from = job_recipe(models, job)
-        record = {"format_version": FORMAT_VERSION, "files": {".mp4": describe_file(job.output)}}
-        # As write_sidecar has it, without waiting for the disk.
-        record |= {"recipe_sha256": sha256_json(made_from), **made_from}
-        job.beside(".json").write_text(json.dumps(sealed(record)))
+        write_sidecar(job.output, animator.recipe(job), {})
 
 
 def make_links(folder: Path, count: int, finished: bool) -> None:

@@ -77,8 +77,9 @@ class Ahead:
         """Ends what is begun; no process that reads a video is left."""
         self._stop.set()
         self._worker.shutdown(wait=False, cancel_futures=True)
-        while wait(self._begun, LOOK_SECONDS).not_done:
+        while running := [future for future in self._begun if not future.done()]:
             end_reading_of(self._thread)
+            wait(running, LOOK_SECONDS)
         self._worker.shutdown()
 
     def _found(self, job: Job) -> _Ready | None:

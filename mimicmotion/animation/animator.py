@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -83,6 +83,7 @@ class Animator:
         self.models = models or Models(config)
         self.seals: Seals | None = None
         self.ahead: Ahead | None = None
+        self._jobs: Sequence[Job] = ()
         self._features = features
 
     @cached_property
@@ -185,33 +186,36 @@ class Animator:
         outcome.message = f"{outcome.job.output} was finished before; made for it: {names}"
 
     @contextlib.contextmanager
-    def preparing(self, jobs: Iterable[Job]) -> Iterator[None]:
+    def preparing(self, jobs: Sequence[Job]) -> Iterator[None]:
         """A block in which these jobs are animated in their order, and the clips of the next ones are made ready
         meanwhile, as many as `batch.prefetch` says.
         """
-        depth = self.config.batch.prefetch
-        if depth is None:
-            # A CPU that samples has no time left over.
-            depth = 0 if self.models.device.type == "cpu" else 1
-        if not depth:
-            yield
-            return
-        from mimicmotion.animation.ahead import Ahead
-
-        self.ahead = Ahead(self.clips.prepare, jobs, self.is_finished, depth, self.features.stop)
+        self._jobs = jobs
         try:
             yield
         finally:
-            self.ahead.close()
-            self.ahead = None
+            if self.ahead:
+                self.ahead.close()
+            self.ahead, self._jobs = None, ()
 
     def _prepared(self, job: Job) -> tuple["Clip", float]:
         """The clip of a job and the seconds that making it took, whenever that was."""
+        if self._jobs and self.ahead is None and (depth := self._depth()):
+            from mimicmotion.animation.ahead import Ahead
+
+            self.ahead = Ahead(self.clips.prepare, self._jobs, self.is_finished, depth, self.features.stop)
         if self.ahead:
             return self.ahead.take(job)
         start = time.perf_counter()
         clip = self.prepare(job)
         return clip, time.perf_counter() - start
+
+    def _depth(self) -> int:
+        depth = self.config.batch.prefetch
+        if depth is None:
+            # A CPU that samples has no time left over.
+            depth = 0 if self.models.device.type == "cpu" else 1
+        return depth
 
     def prepare(self, job: Job) -> "Clip":
         """As `ClipMaker.prepare`; where no run was planned for the card, this clip is."""

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 SHEET, COMPARISON = ".jpg", "_comparison.mp4"  # endings of a result's companions
 
 
-def input_paths(models: Models, job: Job) -> dict[str, str | Path]:
+def input_paths(models: Models, job: Job) -> dict[str, Path]:
     """The files and folders whose content the job's result depends on, by what they are to it."""
-    paths = {"video": job.video, "reference": job.case.ref_image_path}
-    sidecar = _pose_beside(job.case.ref_image_path)
+    reference, sidecar = _of_reference(job.case.ref_image_path)
+    paths = {"video": job.video, "reference": reference}
     if os.path.isfile(sidecar):
         paths["reference_pose"] = sidecar
     if models.config.pose.backend == "file":
@@ -34,8 +34,9 @@ def input_paths(models: Models, job: Job) -> dict[str, str | Path]:
 
 
 @functools.lru_cache
-def _pose_beside(picture: str) -> str:
-    return str(Path(picture).with_suffix(SIDECAR_SUFFIX))
+def _of_reference(picture: str) -> tuple[Path, Path]:
+    """A picture's path and that of the pose beside it; once, since a million jobs may share them."""
+    return Path(picture), Path(picture).with_suffix(SIDECAR_SUFFIX)
 
 
 def job_inputs(models: Models, job: Job) -> dict[str, str]:

@@ -1,0 +1,114 @@
+"""Measure what it saves to make clips ready while one is sampled: a batch with and without --prefetch, in turns.
+
+    python scripts/benchmark_prefetch.py             # three copies of the demo's clip; needs minutes
+    python scripts/benchmark_prefetch.py --inference_config configs/mimicmotion.yaml --device cuda    # needs weights
+
+Networks and detector are open before the clock starts. Wall seconds depend on who else is there: ratios are taken turn
+by turn. CPU seconds, with those of the processes that read and write videos, tell what the overlap itself costs.
+"""
+
+import argparse
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mimicmotion.cli import HelpFormatter, setup_logging
+from mimicmotion.config import DEFAULT_CONFIG
+
+DEPTHS = (0, 1, 2)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints a table; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--inference_config", default=DEFAULT_CONFIG, metavar="YAML", help="settings")
+    parser.add_argument("--video", type=Path, help="driving video; null: the demo's")
+    parser.add_argument("--clips", type=int, default=3, help="copies of it in the batch")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of every depth")
+    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
+    arguments = parser.parse_args(argv)
+    from mimicmotion.errors import MimicMotionError
+
+    setup_logging("WARNING")
+    try:
+        print_turns(measure(arguments))
+    except MimicMotionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> list[dict[int, dict]]:
+    """For each turn what every depth took, by its number."""
+    from mimicmotion.animation import Animator, Models
+    from mimicmotion.config import load_config
+    from mimicmotion.results import plan_jobs
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        config = load_config(arguments.inference_config, {"runtime.device": arguments.device})
+        video = arguments.video or plan_jobs(config)[0].video
+        (folder / "clips").mkdir()
+        for number in range(arguments.clips):
+            shutil.copy(video, folder / "clips" / f"{number}{video.suffix}")
+        config.batch.video_folder, config.batch.videos = str(folder / "clips"), None
+        config.output.output_dir, config.output.overwrite, config.output.page = str(folder / "outputs"), True, False
+        models = Models(config)
+        models.pipeline  # noqa: B018
+        Animator(config, models).prepare(plan_jobs(config)[0])
+        made: dict[str, bytes] = {}
+        turns = []
+        for _ in range(arguments.repeats):
+            turns.append({depth: run(config, models, depth, made) for depth in DEPTHS})
+        print(f"{arguments.clips} copies of {video.name}, {models.device}, {arguments.repeats} turns; equal bytes")
+    return turns
+
+
+def run(config, models, depth: int, made: dict[str, bytes]) -> dict:
+    """Wall and CPU seconds of one batch. Its results are compared with those `made` before."""
+    import contextlib
+    import io
+
+    from mimicmotion.animation import Animator, animate_folder
+
+    config.batch.prefetch = depth
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = animate_folder(config, Animator(config, models))
+    wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
+    results = {str(path): path.read_bytes() for path in Path(config.output.output_dir).rglob("*.mp4")}
+    if code or (made and made != results):
+        raise SystemExit(f"exit code {code}, or other bytes than before with --prefetch {depth}")
+    made |= results
+    return {"wall": wall, "cpu": cpu}
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def print_turns(turns: list[dict[int, dict]]) -> None:
+    """A table of medians and, against no prefetch, ratios taken turn by turn."""
+    print(f"{'--prefetch':12}{'wall s':>9}{'CPU s':>9}{'faster':>26}{'CPU':>24}")
+    for depth in DEPTHS:
+        medians = [statistics.median(turn[depth][name] for turn in turns) for name in ("wall", "cpu")]
+        faster = spread([turn[0]["wall"] / turn[depth]["wall"] for turn in turns])
+        dearer = spread([turn[depth]["cpu"] / turn[0]["cpu"] for turn in turns])
+        print(f"{depth:<12}{medians[0]:9.2f}{medians[1]:9.2f}{faster:>26}{dearer:>24}")
+
+
+def spread(ratios: list[float]) -> str:
+    """Median, least and greatest."""
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
