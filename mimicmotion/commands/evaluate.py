@@ -15,10 +15,11 @@ evaluation.csv a line per clip, evaluation.html the worst and the best. doc/eval
 
 import sys
 
-from mimicmotion.cli import Flag, run_script
+from mimicmotion.cli import Flag, Groups, is_setting, run_script
 from mimicmotion.config import Config
 
 RESULTS = "--results"
+OF_SCRIPTS = {"--inference_config", "--log_file", "--log_level"}
 EVALUATION = (
     Flag(RESULTS, "evaluation.results", str, "folder of results; the flag itself may be left out"),
     Flag("--truth", "evaluation.truth", str, "folder of true videos, named as the results or the driving videos"),
@@ -54,9 +55,15 @@ def work(config: Config) -> int:
 
 def main(argv: list[str] | None, doc: str, prog: str | None) -> int:
     """Runs the command; returns the exit code."""
-    return run_script(doc, GROUPS, work, named(sys.argv[1:] if argv is None else argv), prog=prog)
+    return run_script(doc, GROUPS, work, named(sys.argv[1:] if argv is None else argv, GROUPS), prog=prog)
 
 
-def named(argv: list[str]) -> list[str]:
-    """The words with the folder of results behind its flag, where it comes first without one."""
-    return [RESULTS, *argv] if argv and not argv[0].startswith("-") and "=" not in argv[0] else argv
+def named(argv: list[str], groups: Groups) -> list[str]:
+    """The words with the folder of results behind its flag: the first that is neither a flag, nor a flag's value, nor
+    a setting.
+    """
+    taking = {flag.name for group in groups.values() for flag in group if isinstance(flag.kind, type)} | OF_SCRIPTS
+    for place, word in enumerate(argv):
+        if not word.startswith("-") and not is_setting(word) and (place == 0 or argv[place - 1] not in taking):
+            return [*argv[:place], RESULTS, *argv[place:]]
+    return argv

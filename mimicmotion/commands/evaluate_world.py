@@ -36,4 +36,4 @@ def work(config: Config) -> int:
 
 def main(argv: list[str] | None, doc: str, prog: str | None) -> int:
     """Runs the command; returns the exit code."""
-    return run_script(doc, GROUPS, work, named(sys.argv[1:] if argv is None else argv), prog=prog)
+    return run_script(doc, GROUPS, work, named(sys.argv[1:] if argv is None else argv, GROUPS), prog=prog)

@@ -30,5 +30,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "pixels": ["PixelMeter", "true_frames"],
         "run": ["evaluate_results"],
         "sessions": ["evaluate_sessions"],
+        "worlds": ["colour_shift"],
     },
 )

@@ -82,6 +82,8 @@ def _folders(config: Config) -> tuple[Path, Path]:
         raise UsageError("which results? name the folder that a run wrote to (--output_dir)")
     if settings.truth is not None and settings.protocol == "self":
         raise UsageError("--protocol self takes the driving video as truth; drop --truth, or the protocol")
+    if (settings.fvd_weights or settings.fid_vid_weights) and settings.truth is None and settings.protocol != "self":
+        raise UsageError("FVD and FID-VID are distances to true videos; pass --truth, or --protocol self")
     for flag, path in (("--truth", settings.truth), ("--inputs", settings.inputs)):
         if path is not None and not Path(path).is_dir():
             raise UsageError(f"{flag}: no such folder: {looked_for(path)}")
@@ -127,8 +129,9 @@ class Evaluation:
         try:
             sources = self.sources(outcome.item)
             key, row = self.key(sources), outcome.row
-            row.facts = self.kept.load(key) or self._measured(sources, key)
-            row.strip, row.status = self.kept.path(key, ".jpg"), "measured"
+            facts = self.kept.load(key) or self._measured(sources, key)
+            row.facts = {name: value for name, value in facts.items() if name != "features"}
+            row.kept, row.strip, row.status = self.kept.path(key), self.kept.path(key, ".jpg"), "measured"
             row.message = "; ".join(row.facts["notes"])
             outcome.status, outcome.frames = "done", row.facts["frames"]
         finally:
@@ -144,6 +147,7 @@ class Evaluation:
             "size": list(target.size),
             "sources": sources.hashes,
             "absent": sources.absent,
+            "computed_on": f"{self.instruments.models.device.type} {self.instruments.models.dtype}",
             "notes": [*target.notes, *side_notes(numbers)],
             "numbers": numbers,
             "features": features,

@@ -16,12 +16,13 @@ from mimicmotion.animation import text_table
 from mimicmotion.config import Config
 from mimicmotion.evaluation.brought import SEGMENT
 from mimicmotion.evaluation.instruments import BLOCK, DIGITS, Instruments, rounded
-from mimicmotion.files import write_bytes
+from mimicmotion.files import read_record, write_bytes
 from mimicmotion.results import package_versions, versions
 
 FORMAT_VERSION = 1
 RESAMPLES, CONFIDENCE, SEED = 2000, 0.95, 0
 PACKAGES = ("scipy", "opencv-contrib-python", "av", "imageio-ffmpeg", "pillow", "stlpips-pytorch")
+TOLD = ("frames", "size", "sources", "absent", "notes", "computed_on")  # of a clip, beside its numbers
 FEW = 50  # vectors; a Frechet distance of fewer says little
 
 
@@ -67,19 +68,26 @@ CORPUS = {"fvd": "FVD", "fid_vid": "FID-VID"}
 
 @dataclass
 class Row:
-    """One clip: status "measured", "failed" or "not measured", its kept facts, where its strip lies."""
+    """One clip: status "measured", "failed" or "not measured", its kept facts but for its features, and where these and
+    its strip lie.
+    """
 
     name: str
     kind: str
     status: str = "not measured"
     message: str = ""
     facts: dict = field(default_factory=dict)
+    kept: Path | None = None
     strip: Path | None = None
 
     @property
     def numbers(self) -> dict[str, float | None]:
         """By measure; empty where it was not measured."""
         return self.facts.get("numbers", {})
+
+    def features(self) -> dict:
+        """By measure of the whole corpus; read each time, since those of many clips fill a memory."""
+        return (read_record(self.kept) or {}).get("features", {}) if self.kept else {}
 
 
 def mean_of(values: Sequence[float]) -> dict:
@@ -113,22 +121,24 @@ def means(rows: Iterable[Row]) -> dict[str, dict]:
     return found
 
 
-def corpus(rows: Iterable[Row]) -> dict[str, dict]:
-    """Distances between all clips and all truths, by measure; features are added up clip by clip."""
+def corpus(rows: Iterable[Row], names: Sequence[str]) -> dict[str, dict]:
+    """Distances between all clips and all truths, by measure; features are added up clip by clip.
+
+    Args:
+        names: measures of CORPUS that there are networks for.
+    """
     from mimicmotion.evaluation.frechet import Moments, frechet_distance
 
-    moments = {name: (Moments(), Moments()) for name in CORPUS}
-    for row in rows:
-        for name, features in row.facts.get("features", {}).items():
+    moments = {name: (Moments(), Moments()) for name in names}
+    for row in rows if names else ():
+        for name, features in row.features().items():
             for side, moment in zip(("own", "true"), moments[name], strict=True):
                 if features[side]:
                     moment.add(np.array(features[side]))
-    found = {}
-    for name, (own, true) in moments.items():
-        if own.count or true.count:
-            value = frechet_distance(own, true)
-            found[name] = {"distance": rounded(value), "segments": own.count, "few": own.count < FEW}
-    return found
+    return {
+        name: {"distance": rounded(frechet_distance(own, true)), "segments": own.count, "few": own.count < FEW}
+        for name, (own, true) in moments.items()
+    }
 
 
 def protocol(config: Config, instruments: Instruments, absent: dict[str, str]) -> dict:
@@ -166,8 +176,6 @@ def protocol(config: Config, instruments: Instruments, absent: dict[str, str]) -
         "frames_at_once": BLOCK,
         "pose_backend": models.backend,
         "weights": instruments.hashes,
-        "device": config.runtime.device,
-        "dtype": config.runtime.dtype,
         "not_measured": instruments.absent | absent,
         "versions": versions() | package_versions(PACKAGES),
     }
@@ -182,14 +190,14 @@ def write_json(path: Path, rows: list[Row], stated: dict) -> dict:
         "clips_in_all": len(rows),
         "clips_measured": sum(row.status == "measured" for row in rows),
         "means": means(rows),
-        "corpus": corpus(rows),
+        "corpus": corpus(rows, [name for name in CORPUS if name in stated["weights"]]),
         "clips": [
             {
                 "name": row.name,
                 "kind": row.kind,
                 "status": row.status,
                 "message": row.message,
-                **{name: row.facts[name] for name in ("frames", "size", "sources", "notes") if name in row.facts},
+                **{name: row.facts[name] for name in TOLD if name in row.facts},
                 "numbers": row.numbers,
             }
             for row in rows
@@ -221,5 +229,6 @@ def table(content: dict) -> str:
         lines.append((measure.title, measure.unit, f"{found['mean']:.4g}", spread, str(found["clips"]), better))
     for name, found in content["corpus"].items():
         value = "-" if found["distance"] is None else f"{found['distance']:.4g}"
-        lines.append((CORPUS[name], "distance", value, "-", f"{found['segments']} segments", "lower"))
+        few = f", fewer than {FEW}" if found["few"] else ""
+        lines.append((CORPUS[name], "distance", value, "-", f"{found['segments']} segments{few}", "lower"))
     return text_table(("measure", "unit", "mean", f"{CONFIDENCE:.0%} interval", "clips", "better"), lines)

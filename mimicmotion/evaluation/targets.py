@@ -94,6 +94,8 @@ class Targets:
             absent["poses"] = absent["reference"] = "a joined video is made of latents, whose inputs its record lacks"
         else:
             absent["reference"] = "a video without a record has no reference picture"
+        if settings.csim_weights and item.kind != "animation":
+            absent["csim"] = "the face of its reference is not known"
         truth = self._truth(item)
         if truth is None:
             absent["truth"] = "no truth is named: --truth DIR, or --protocol self"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mimicmotion.evaluation import colour_shift
 from mimicmotion.files import write_json
 from mimicmotion.results import contact_sheet
 from mimicmotion.streaming import StreamingGenerator, WorldConfig, encode, get_mode, load_generator, read_world
@@ -225,7 +226,7 @@ def idle_drift(generator: StreamingGenerator, places: int) -> dict:
     for place in range(places):
         image = render(open_place(PLAYED_SEED + place)[None])[0]
         made = generator.generate(image, [encode(generator.mode, "Q")] * LONG, place)
-        drifts.append(np.abs(made[-BLOCK:].mean((0, 1, 2)) - image.mean((0, 1))).max())
+        drifts.append(colour_shift(made[-BLOCK:], image))
         errors.append(squared_error(made[-BLOCK:], np.repeat(image[None], BLOCK, 0)))
     return {"idle_drift": float(max(drifts)), "idle_psnr": decibels(np.mean(errors))}
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mimicmotion.animation import Animator
+from mimicmotion.commands import evaluate
 from mimicmotion.dwpose import mirror
 from mimicmotion.errors import UsageError
 from mimicmotion.evaluation import evaluate_results
@@ -213,6 +214,7 @@ def test_videos_without_records_are_held_against_a_truth(plain):
         ({"truth": "nowhere"}, "--truth: no such folder"),
         ({"truth": ".", "protocol": "self"}, "drop --truth"),
         ({"fvd_sha256": "0" * 64}, "belongs to --fvd_weights"),
+        ({"fid_vid_weights": "resnet.onnx"}, "distances to true videos"),
         ({"csim_weights": "nowhere.onnx"}, "--csim_weights: nowhere.onnx does not exist"),
     ],
 )
@@ -221,6 +223,17 @@ def test_settings_that_cannot_be_are_refused_before_the_first_clip(results, valu
     with pytest.raises(UsageError, match=told):
         evaluate_results(set_evaluation(config, **values))
     assert not (folder / "evaluation").exists()
+
+
+def test_the_folder_is_found_among_the_words():
+    def named(*words):
+        return evaluate.named(list(words), evaluate.GROUPS)
+
+    assert named("outputs", "--shown", "2") == ["--results", "outputs", "--shown", "2"]
+    assert named("--shown", "2", "outputs") == ["--shown", "2", "--results", "outputs"]
+    assert named("--dry_run", "pose.max_gap=1", "a/b") == ["--dry_run", "pose.max_gap=1", "--results", "a/b"]
+    assert named("--results", "outputs", "--log_level", "INFO") == ["--results", "outputs", "--log_level", "INFO"]
+    assert named("--help") == ["--help"] and named() == []
 
 
 def test_videos_without_records_or_truth_are_refused(plain):

@@ -9,6 +9,7 @@ from PIL import Image
 from mimicmotion.errors import InputError
 from mimicmotion.evaluation.page import ends, ranked, write_page
 from mimicmotion.evaluation.summary import Row, corpus, mean_of, means, write_csv, write_json
+from mimicmotion.files import write_json as write_record
 
 
 def row(name, tmp_path=None, **numbers):
@@ -18,7 +19,7 @@ def row(name, tmp_path=None, **numbers):
         encoded = io.BytesIO()
         Image.new("RGB", (30, 20), (200, 10, 10)).save(encoded, "JPEG")
         strip.write_bytes(encoded.getvalue())
-    return Row(name, "animation", "measured", "", {"numbers": numbers, "frames": 3}, strip)
+    return Row(name, "animation", "measured", "", {"numbers": numbers, "frames": 3}, strip=strip)
 
 
 def test_means_have_bootstrap_intervals():
@@ -39,14 +40,17 @@ def test_a_mean_is_over_the_clips_that_have_the_measure():
     assert set(found) == {"psnr"} and (found["psnr"]["mean"], found["psnr"]["clips"]) == (25.0, 2)
 
 
-def test_features_of_all_clips_give_one_distance():
+def test_features_of_all_clips_give_one_distance(tmp_path):
     draws = np.random.default_rng(0).normal(size=(60, 4))
     rows = [row(str(n)) for n in range(3)]
     for n, entry in enumerate(rows):
         part = draws[20 * n : 20 * n + 20]
-        entry.facts["features"] = {"fvd": {"own": part.tolist(), "true": (part + 2).tolist()}}
-    assert corpus(rows)["fvd"] == {"distance": pytest.approx(16, abs=1e-5), "segments": 60, "few": False}
-    assert corpus([]) == {}
+        entry.kept = tmp_path / f"{n}.json"
+        write_record(entry.kept, {"features": {"fvd": {"own": part.tolist(), "true": (part + 2).tolist()}}})
+    found = corpus([*rows, Row("failed", "animation", "failed")], ["fvd"])
+    assert found["fvd"] == {"distance": pytest.approx(16, abs=1e-5), "segments": 60, "few": False}
+    assert corpus([], ["fvd"])["fvd"] == {"distance": None, "segments": 0, "few": True}
+    assert corpus(rows, []) == {}
 
 
 def test_the_worst_come_first_and_none_is_best_as_well():
@@ -62,7 +66,7 @@ def test_the_worst_come_first_and_none_is_best_as_well():
 def test_names_are_shown_as_they_are(tmp_path):
     name = "<script>alert('1 & 2')</script>"
     rows = [row(name, tmp_path, psnr=20.0), Row("bad", "plain", "failed", "<b>no</b>")]
-    content = write_json(tmp_path / "evaluation.json", rows, {"protocol": "cross", "truth": None})
+    content = write_json(tmp_path / "evaluation.json", rows, {"protocol": "cross", "truth": None, "weights": {}})
     write_csv(tmp_path / "evaluation.csv", rows)
     page = write_page(tmp_path / "evaluation.html", rows, content, 3).read_text()
     assert name not in page and "&lt;script&gt;alert(&#x27;1 &amp; 2&#x27;)" in page and "&lt;b&gt;no" in page
