@@ -84,7 +84,10 @@ class Models:
         if self.config.turbo.lcm_lora_path:
             from mimicmotion.weights import check_lcm_weights, empty_unet
 
-            check_lcm_weights(empty_unet(self.config), **self._lcm)
+            unet = empty_unet(self.config)
+            check_lcm_weights(unet, **self._lcm)
+            for path, _ in self._more_loras():
+                check_lcm_weights(unet, path, svd_base=self._svd_base)
         self._hash_ahead()
 
     def _hash_ahead(self) -> None:

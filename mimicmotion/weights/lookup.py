@@ -22,6 +22,7 @@ REMEDY = "replace it; scripts/download_weights.py fetches the published files an
 FETCH = "fetch it with scripts/download_weights.py or correct the path"
 LISTED = 10
 LORA_FILE = "pytorch_lora_weights.safetensors"
+UNET_BEGINS = ("conv_in.weight", "input_blocks.0.0.weight")  # in diffusers' layout, and in the original one
 SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}\.(?:safetensors|bin|pth|pt)")
 INDEX = re.compile(r".+\.index(?:\.[\w-]+)?\.json")  # with the variant, as in model.safetensors.index.fp16.json
 PICKLED_NAMES = 16 * 2**20  # bytes of an old PyTorch file within which its tensors are named
@@ -96,7 +97,10 @@ def find_svd_unet(svd_base: str | Path | None, lcm_path: Path) -> Path:
     if not path.is_dir() and is_hub_id(str(svd_base)):
         path = local_copy(str(svd_base)) or path
     if path.is_dir():
-        return find_weights(path / "unet" if (path / "unet").is_dir() else path)
+        try:
+            return find_weights(path / "unet" if (path / "unet").is_dir() else path)
+        except SetupError as error:
+            raise SetupError(f"{need}, but {error}") from error
     if not is_hub_id(str(svd_base)):
         raise SetupError(f"{need}, but {svd_base} does not exist; {remedy}")
     from huggingface_hub import hf_hub_download
@@ -107,9 +111,9 @@ def find_svd_unet(svd_base: str | Path | None, lcm_path: Path) -> Path:
 def is_complete_unet(lcm_file: Path) -> bool:
     """Whether LCM weights are a complete UNet, from which that of `find_svd_unet` is subtracted, and no LoRA.
 
-    Nothing is loaded. Raises: SetupError as `check_head`.
+    Nothing is loaded, and what is neither is not told from a LoRA. Raises: SetupError as `check_head`.
     """
-    return not mentions(lcm_file, "lora")
+    return not mentions(lcm_file, "lora") and any(mentions(lcm_file, name) for name in UNET_BEGINS)
 
 
 def is_index(path: str | Path) -> bool:

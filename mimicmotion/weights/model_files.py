@@ -76,9 +76,14 @@ def image_encoder_sha256(config) -> str:
 
 
 def checkpoint_path(config) -> Path | None:
-    """The checkpoint that `config.ckpt_path` names, or None. Raises: SetupError if it is not a file."""
+    """The checkpoint that `config.ckpt_path` names, or None. Raises: SetupError if it is no file of its own."""
     path = getattr(config, "ckpt_path", None)
-    return _require_file(path, "checkpoint") if path else None
+    if not path:
+        return None
+    checkpoint, base = _require_file(path, "checkpoint"), find(config.base_model_path)
+    if os.path.isfile(base) and os.path.samefile(base, checkpoint):
+        raise SetupError(f"base_model_path and ckpt_path are both {path}; ckpt_path is MimicMotion's own weights")
+    return checkpoint
 
 
 def pose_net_path(config) -> Path | None:

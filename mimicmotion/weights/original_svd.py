@@ -185,7 +185,7 @@ def clip_place(name: str) -> tuple[str, Pick]:
     """The original name of a tensor of transformers' CLIP image encoder, and how it is made of that."""
     inner = name.removeprefix("vision_model.")
     if name == "visual_projection.weight":
-        return f"{CLIP}proj", torch.t
+        return f"{CLIP}proj", lambda tensor: tensor.t().contiguous()  # kernels round by how it lies
     if inner in CLIP_NAMES:
         return f"{CLIP}{CLIP_NAMES[inner]}", _as_it_is
     module, _, kind = inner.rpartition(".")

@@ -1,5 +1,6 @@
 """Every layout in which users have the files: small stand-ins of each, loaded to the same tensors as the plain one."""
 
+import dataclasses
 import json
 import logging
 import re
@@ -119,6 +120,15 @@ def test_a_scale_in_another_shard_than_its_weight_is_applied(tmp_path):
     assert torch.equal(found["a.weight"], (weight / scale).to(torch.float8_e4m3fn).float() * scale)
 
 
+def test_pytorch_files_are_joined_by_their_index_too(tmp_path):
+    for number, name in ((1, "a"), (2, "b")):
+        torch.save({name: torch.full((2,), float(number))}, tmp_path / f"pytorch_model-0000{number}-of-00002.bin")
+    places = {name: f"pytorch_model-0000{number}-of-00002.bin" for number, name in ((1, "a"), (2, "b"))}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    found = tensors.open_tensors(lookup.find_weights(tmp_path, ("model", "pytorch_model")))
+    assert {name: tensor.tolist() for name, tensor in found.items()} == {"a": [1, 1], "b": [2, 2]}
+
+
 # Scaled 8-bit floats
 
 
@@ -148,6 +158,36 @@ def test_every_network_in_scaled_eight_bits_has_its_scales(copy, plain, ending):
     assert_same(found, expected)
     assert not torch.equal(found["vae"]["decoder.mid_block.attentions.0.to_q.weight"],
                            plain["vae"]["decoder.mid_block.attentions.0.to_q.weight"])  # fmt: skip
+
+
+def test_networks_in_plain_eight_bits_are_what_they_say(copy):
+    expected = {}
+    for part in PARTS_WITH_POSE_NET:
+        file, network = copy / f"{part}.safetensors", part.split("/")[0]
+        state = {name: tensor.to(torch.float8_e5m2) for name, tensor in load_file(file).items()}
+        expected[network] = {name: tensor.float() for name, tensor in state.items()}
+        file.unlink()
+        save_file(state, file, {"format": "pt"})
+    assert_same(networks(loading.create_pipeline(config(copy), device="cpu")), expected)
+
+
+def test_the_world_model_in_scaled_eight_bits_has_its_scales(tmp_path):
+    from mimicmotion.streaming import load_clip, load_model, load_vae, read_world
+    from mimicmotion.streaming.tiny import ensure_weights
+
+    world = dataclasses.replace(read_world("configs/streaming/tiny.yaml"), weights_folder=str(tmp_path))
+    ensure_weights(world)
+    readers = {
+        world.model_file: lambda path: load_model(path, world.model),
+        world.vae_file: lambda path: load_vae(path, world.vae),
+        world.clip_file: lambda path: load_clip(path, world.clip),
+    }
+    for name, read_network in readers.items():
+        stored, meant = in_eight_bits(load_file(tmp_path / name))
+        found = read_network(saved(stored, tmp_path / f"fp8 {name}")).state_dict()
+        assert any(tensor.dtype == torch.float8_e4m3fn for tensor in stored.values()) or name == world.vae_file
+        assert all(torch.equal(tensor, meant[key.removeprefix("model.")] if key.removeprefix("model.") in meant
+                               else meant[f"model.{key}"]) for key, tensor in found.items()), name  # fmt: skip
 
 
 def test_a_checkpoint_in_scaled_eight_bits_has_its_scales(base, checkpoint, tmp_path):
@@ -355,6 +395,7 @@ def test_the_original_file_is_the_same_model(plain, base, tmp_path, small_publis
     with caplog.at_level(logging.WARNING):
         pipeline = loading.create_pipeline(given, device="cpu")
     assert_same(networks(pipeline), plain)
+    assert all(tensor.is_contiguous() for tensor in pipeline.image_encoder.state_dict().values())
     assert not caplog.text
     assert pipeline.scheduler.config.sigma_max == 700
     assert pipeline.image_encoder.vision_model.embeddings.position_ids.max() == 16
@@ -370,7 +411,9 @@ def test_what_is_no_original_file_is_refused(plain, base, tmp_path, small_publis
     with pytest.raises(SetupError, match="is Stable Video Diffusion itself; set ckpt_path"):
         loading.create_pipeline(config(file), device="cpu")
     with pytest.raises(SetupError, match="is not Stable Video Diffusion as published"):
-        loading.create_pipeline(config(base / "checkpoint.pth", base / "checkpoint.pth"), device="cpu")
+        loading.create_pipeline(config(base / "checkpoint.pth", file), device="cpu")
+    with pytest.raises(SetupError, match="are both"):
+        loading.create_pipeline(config(file, file), device="cpu")
     state = {name: tensor.clone() for name, tensor in load_file(file).items() if "time_stack" not in name}
     save_file(state, tmp_path / "image_decoder.safetensors")
     with pytest.raises(SetupError, match=r"lacks weights of the VAE: first_stage_model\.decoder\..*time_stack"):
@@ -516,6 +559,8 @@ def test_a_lora_and_a_complete_unet_are_told_apart_unread(lora_pipe, tmp_path, w
         assert not lookup.is_complete_unet(path)
     writers[write](lora_pipe.unet.state_dict(), tmp_path / "whole")
     assert lookup.is_complete_unet(tmp_path / "whole")
+    writers[write]({"encoder.weight": torch.zeros(1)}, tmp_path / "other")
+    assert not lookup.is_complete_unet(tmp_path / "other")
 
 
 def test_the_base_of_a_complete_unet_is_part_of_what_results_depend_on(base, tmp_path, monkeypatch):
@@ -540,6 +585,9 @@ def test_the_base_of_a_complete_unet_is_part_of_what_results_depend_on(base, tmp
     after = weights(lcm_lora_path=str(whole))
     assert {name for name in before if before[name] != after[name]} == {"lcm base"}
     assert weights(lcm_lora_path=str(adapter)) == plain
+    (tmp_path / "no unet").mkdir()
+    with pytest.raises(SetupError, match=r"is a complete UNet.*but no weights in"):
+        weights(lcm_lora_path=str(whole), lcm_base_path=str(tmp_path / "no unet"))
 
 
 def test_names_without_their_wrappers():
