@@ -119,9 +119,8 @@ def posed(clip, seed: int, animator):
 
 def print_rows(rows: list[dict]) -> None:
     """Means over clips; what an interval costs and saves is against the first one of its sampler, clip by clip."""
-    print(
-        f"{'sampler':24}{'steps':>6}{'interval':>9}{'to truth dB':>13}{'costs dB':>20}{'to plain dB':>13}{'CPU ratio':>11}"
-    )
+    names = {"steps": 6, "interval": 9, "to truth dB": 13, "costs dB": 20, "to plain dB": 13, "CPU ratio": 11}
+    print(f"{'sampler':24}" + "".join(name.rjust(width) for name, width in names.items()))
     first = {}
     for row in rows:
         base = first.setdefault(row["sampler"], row)

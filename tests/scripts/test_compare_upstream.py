@@ -82,7 +82,8 @@ def test_a_side_that_fails_shows_its_last_lines(clone, tmp_path):
 
     (clone / "mimicmotion" / "utils" / "loader.py").write_text("import a_package_that_is_not_there\n")
     arguments = compare_upstream.parse_arguments([f"--upstream={clone}"])
-    (tmp_path / "task.json").write_text(json.dumps({"device": "cpu", "dtype": "float32"}))
+    task = {"device": "cpu", "dtype": "float32", "base_model_path": "base", "ckpt_path": None}
+    (tmp_path / "task.json").write_text(json.dumps(task))
     np.savez(tmp_path / "inputs.npz", picture=0)
     with pytest.raises(SetupError, match=r"(?s)upstream failed with exit code 1.*a_package_that_is_not_there"):
         compare_upstream.run_apart("upstream", tmp_path, arguments)
