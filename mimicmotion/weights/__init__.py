@@ -10,6 +10,7 @@ loading          files -> pipeline on a device; splits a checkpoint by its keys'
 lora             LCM weights in three forms, applied to a UNet; prefixes of LoRA keys
 lora_extraction  a LoRA made of the difference of two networks
 embedded         the embedded model: where and what it is
+random_model     a model of the published sizes with drawn weights, for timing
 """
 
 import lazy_loader
@@ -26,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "is_default_path",
             "require_embedded_model",
         ],
+        "random_model": ["build_random_model"],
         "tensors": ["Tensors", "assign_weights", "open_tensors", "quiet_transformers"],
         "loading": ["SVD_VAES", "create_pipeline", "empty_unet", "load_decoder", "load_vae", "place_pipeline"],
         "lora": ["ADAPTER", "apply_lcm_weights", "check_lcm_weights", "find_svd_unet"],
