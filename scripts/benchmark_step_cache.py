@@ -2,10 +2,10 @@
 
 examples:
   python scripts/benchmark_step_cache.py              # needs minutes
-  python scripts/benchmark_step_cache.py --clips 1 --samplers AYS --steps 6 --intervals 1,2 --frames 3 --size 64
+  python scripts/benchmark_step_cache.py --clips 1 --ways ays10 --intervals 1,2 --frames 3 --size 64
 
 Printed for each interval: PSNR of the person's box to the true frames and to interval 1, and CPU seconds of sampling,
-which take turns clip by clip. AnimateLCM_SVD is here to show why the flag refuses it.
+which take turns clip by clip. The turbo ways are here to show why the flag refuses them.
 """
 
 import argparse
@@ -18,8 +18,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mimicmotion.cli import HelpFormatter, setup_logging
 
-# Steps and guidance of each sampler.
-SAMPLERS = {"EulerDiscreteScheduler": (25, 2.0), "AYS": (10, 2.0), "AnimateLCM_SVD": (8, 1.0)}
+# Sampler, steps and guidance of each way; AnimateLCM_SVD's have the model's LoRA.
+WAYS = {
+    "euler25": ("EulerDiscreteScheduler", 25, 2.0),
+    "ays10": ("AYS", 10, 2.0),
+    "turbo8": ("AnimateLCM_SVD", 8, 1.0),
+    "turbo4": ("AnimateLCM_SVD", 4, 1.0),
+}
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -27,8 +32,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=4, help="validation clips, each with its own noise")
     parser.add_argument("--frames", type=int, default=16, help="frames of a clip, the reference among them")
     parser.add_argument("--size", type=int, default=128, help="width in pixels; the height is one and a half times it")
-    parser.add_argument("--samplers", default=",".join(SAMPLERS), help="names with commas between")
-    parser.add_argument("--steps", type=int, default=None, help="steps of all; default: 25 Euler, 10 AYS, 8 AnimateLCM")
+    parser.add_argument("--ways", default=",".join(WAYS), help="names with commas between")
     parser.add_argument("--intervals", default="1,2,3,5", help="numbers with commas between; the first is held against")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
@@ -41,10 +45,10 @@ def main(argv: list[str] | None = None) -> int:
 
     setup_logging("WARNING")
     try:
-        samplers, intervals = arguments.samplers.split(","), [int(text) for text in arguments.intervals.split(",")]
-        if unknown := set(samplers) - set(SAMPLERS):
-            raise UsageError(f"--samplers: {', '.join(sorted(unknown))} is unknown; choose among {', '.join(SAMPLERS)}")
-        rows = measure(samplers, intervals, arguments)
+        ways, intervals = arguments.ways.split(","), [int(text) for text in arguments.intervals.split(",")]
+        if unknown := set(ways) - set(WAYS):
+            raise UsageError(f"--ways: {', '.join(sorted(unknown))} is unknown; choose among {', '.join(WAYS)}")
+        rows = measure(ways, intervals, arguments)
         print_rows(rows)
         if arguments.json:
             from mimicmotion.files import write_json
@@ -56,51 +60,59 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def measure(samplers: list[str], intervals: list[int], arguments: argparse.Namespace) -> list[dict]:
-    """One dictionary for each sampler and interval, with lists of figures, one of each clip."""
+def measure(ways: list[str], intervals: list[int], arguments: argparse.Namespace) -> list[dict]:
+    """One dictionary for each way and interval, with lists of figures, one of each clip."""
     import numpy as np
 
-    from mimicmotion.animation import Animator, decode_frames
-    from mimicmotion.config import TurboSettings, load_config
-    from mimicmotion.pipelines import make_scheduler
+    from mimicmotion.animation import decode_frames
     from mimicmotion.puppets import VALIDATION_SEEDS, make_clip
     from mimicmotion.results import person_box, psnr
 
-    given = {"runtime.device": arguments.device, "turbo.skip_lcm_scheduler": True}
-    given |= {"test_case[*].num_frames": arguments.frames, "test_case[*].frames_overlap": 1}
-    config = load_config(None, given)
-    animator = Animator(config)
-    pipeline = animator.models.pipeline
-    of_model = dict(pipeline.scheduler.config)
+    animators = {way: make_animator(way, arguments) for way in ways}
     rows = {}
     for seed in VALIDATION_SEEDS[: arguments.clips]:
         clip = make_clip(seed, arguments.frames, arguments.size * 3 // 2, arguments.size)
         box, truth = person_box(clip.parts[1:]), clip.frames[1:]
-        for sampler in samplers:
-            steps, guidance = SAMPLERS[sampler]
-            steps = arguments.steps or steps
-            config.turbo = TurboSettings(sampler, steps, guidance)
+        for way, animator in animators.items():
             plain = None
             for interval in intervals:
-                config.speed.step_cache = interval
-                pipeline.scheduler = make_scheduler(sampler, of_model)
+                animator.config.speed.step_cache = interval
+                job = posed(clip, seed, animator)
+                pipeline = animator.models.pipeline  # loaded here, so that no clip's seconds include it
                 begin = time.process_time()
-                latents = animator.sampler.sample(posed(clip, seed, animator))
+                latents = animator.sampler.sample(job)
                 seconds = time.process_time() - begin
-                frames = np.concatenate(list(decode_frames(pipeline, latents, config.sampling, 1)))
+                frames = np.concatenate(list(decode_frames(pipeline, latents, animator.config.sampling, 1)))
                 plain = frames if plain is None else plain
+                figures = {
+                    "psnr_box_to_truth": psnr(frames, truth, box),
+                    "psnr_box_to_first": None if frames is plain else psnr(frames, plain, box),
+                    "cpu_seconds": seconds,
+                }
                 row = rows.setdefault(
-                    (sampler, interval),
-                    {"sampler": sampler, "steps": steps, "interval": interval}
-                    | {name: [] for name in ("psnr_box_to_truth", "psnr_box_to_first", "cpu_seconds")},
+                    (way, interval), {"way": way, "interval": interval} | {name: [] for name in figures}
                 )
-                row["psnr_box_to_truth"].append(psnr(frames, truth, box))
-                row["psnr_box_to_first"].append(None if frames is plain else psnr(frames, plain, box))
-                row["cpu_seconds"].append(seconds)
-                print(
-                    f"{seed} {sampler} {interval}: {row['psnr_box_to_truth'][-1]:.2f} dB, {seconds:.1f} s", flush=True
-                )
+                for name, value in figures.items():
+                    row[name].append(value)
+                print(f"{seed} {way} {interval}: {figures['psnr_box_to_truth']:.2f} dB, {seconds:.1f} s", flush=True)
     return list(rows.values())
+
+
+def make_animator(way: str, arguments: argparse.Namespace):
+    """What makes clips in one way, each in one tile."""
+    from mimicmotion.animation import Animator
+    from mimicmotion.config import load_config
+
+    sampler, steps, guidance = WAYS[way]
+    given = {
+        "runtime.device": arguments.device,
+        "test_case[*].num_frames": arguments.frames,
+        "test_case[*].frames_overlap": 1,
+        "turbo.scheduler": sampler,
+        "turbo.num_inference_steps": steps,
+        "turbo.guidance_scale": guidance,
+    }
+    return Animator(load_config(None, given | ({} if sampler == "AnimateLCM_SVD" else {"turbo.lcm_lora_path": None})))
 
 
 def posed(clip, seed: int, animator):
@@ -118,21 +130,25 @@ def posed(clip, seed: int, animator):
 
 
 def print_rows(rows: list[dict]) -> None:
-    """Means over clips; what an interval costs and saves is against the first one of its sampler, clip by clip."""
-    names = {"steps": 6, "interval": 9, "to truth dB": 13, "costs dB": 20, "to plain dB": 13, "CPU ratio": 11}
-    print(f"{'sampler':24}" + "".join(name.rjust(width) for name, width in names.items()))
+    """Means over clips; what an interval costs and saves is against the first one of its way, clip by clip."""
+    names = {"interval": 9, "to truth dB": 13, "costs dB": 22, "to plain dB": 13, "CPU s": 8, "CPU ratio": 11}
+    print(f"{'way':10}" + "".join(name.rjust(width) for name, width in names.items()))
     first = {}
     for row in rows:
-        base = first.setdefault(row["sampler"], row)
+        base = first.setdefault(row["way"], row)
         costs = [a - b for a, b in zip(base["psnr_box_to_truth"], row["psnr_box_to_truth"], strict=True)]
         ratio = statistics.median(a / b for a, b in zip(base["cpu_seconds"], row["cpu_seconds"], strict=True))
         plain = [value for value in row["psnr_box_to_first"] if value is not None]
-        spread = f"{statistics.mean(costs):.2f} ({min(costs):.2f} to {max(costs):.2f})"
-        to_plain = f"{statistics.mean(plain):13.2f}" if plain else f"{'-':>13}"
-        truth = statistics.mean(row["psnr_box_to_truth"])
-        print(
-            f"{row['sampler']:24}{row['steps']:6d}{row['interval']:9d}{truth:13.2f}{spread:>20}{to_plain}{ratio:11.2f}"
-        )
+        cells = [
+            row["interval"],
+            f"{statistics.mean(row['psnr_box_to_truth']):.2f}",
+            f"{statistics.mean(costs):.2f} ({min(costs):.2f} to {max(costs):.2f})",
+            f"{statistics.mean(plain):.2f}" if plain else "-",
+            f"{statistics.mean(row['cpu_seconds']):.1f}",
+            f"{ratio:.2f}",
+        ]
+        widths = names.values()
+        print(f"{row['way']:10}" + "".join(str(cell).rjust(width) for cell, width in zip(cells, widths, strict=True)))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ PROFILE_ROWS = 40
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--inference_config", default=DEFAULT_CONFIG, metavar="YAML", help="settings")
+    parser.add_argument("--variants", default="", help="only variants whose name begins so, with commas between")
     parser.add_argument("--repeats", type=int, default=3, help="turns of every variant")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
     parser.add_argument("--compile", action="store_true", help="compile UNet and decoder; the first turn is left out")
@@ -102,7 +103,7 @@ def measure_variants(arguments: argparse.Namespace) -> list[dict]:
         animator.models.pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
         for turn in range(arguments.repeats + 1):
             measured = {}
-            for name, (scheduler, steps, guidance) in VARIANTS.items():
+            for name, (scheduler, steps, guidance) in chosen_variants(arguments).items():
                 config.turbo = TurboSettings(scheduler, steps, guidance)
                 # The warm-up turn only has to touch every kernel.
                 config.turbo = config.turbo if turn else replace(config.turbo, num_inference_steps=1)
@@ -121,6 +122,17 @@ def measure_variants(arguments: argparse.Namespace) -> list[dict]:
         device = describe_device(animator.models.device)
         print(f"{job.video.name}, {outcome.frames} frames, {device}, {len(turns)} turns")
     return turns
+
+
+def chosen_variants(arguments: argparse.Namespace) -> dict[str, tuple[str, int, float]]:
+    """The variants that --variants asks for. Raises: UsageError where there is none."""
+    from mimicmotion.errors import UsageError
+
+    wanted = tuple(name.strip() for name in arguments.variants.split(","))
+    chosen = {name: variant for name, variant in VARIANTS.items() if name.startswith(wanted)}
+    if not chosen:
+        raise UsageError(f"--variants {arguments.variants}: no variant is called so; {'; '.join(VARIANTS)}")
+    return chosen
 
 
 def random_model(folder: Path, arguments: argparse.Namespace) -> list[str]:
@@ -158,9 +170,9 @@ def profiled(path: Path, device):
 
 def print_variants(turns: list[dict]) -> None:
     """A table of medians and, against the first variant, ratios taken turn by turn."""
-    first = next(iter(VARIANTS))
+    first = next(iter(turns[0]))
     print(f"{'':24}{'UNet calls':>11}" + "".join(f"{stage + ' s':>13}" for stage in STAGES) + f"{'sampling ratio':>24}")
-    for name in VARIANTS:
+    for name in turns[0]:
         medians = [statistics.median(turn[name][stage] for turn in turns) for stage in STAGES]
         ratios = sorted(turn[first]["sampling"] / turn[name]["sampling"] for turn in turns)
         spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
