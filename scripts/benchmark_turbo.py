@@ -3,12 +3,15 @@
     python scripts/benchmark_turbo.py             # the demo's clip on the embedded model; needs minutes
     python scripts/benchmark_turbo.py --memory    # also peak memory for 100 and for 1000 frames; needs minutes
     python scripts/benchmark_turbo.py --inference_config configs/mimicmotion.yaml --device cuda    # needs weights
+    python scripts/benchmark_turbo.py --random_weights --device cuda    # 72 frames at the published size; needs gpu
+    python scripts/benchmark_turbo.py --random_weights --size tiny --frames 5 --repeats 1 speed.channels_last=true
 
 The variants share one set of networks and take turns, so that a machine that gets slower in between slows all of
-them; ratios are taken turn by turn. Results go to --json as well.
+them; ratios are taken turn by turn. Results go to --json as well. Trailing path=value pairs are settings of all.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -30,16 +33,25 @@ VARIANTS = {
 }
 STAGES = ("poses", "sampling", "decoding")
 MEMORY_FRAMES = (100, 1000)
+RESOLUTIONS = {"published": 576, "tiny": 64}  # short side in pixels
+PROFILED = "turbo 4, guidance 1"
+PROFILE_ROWS = 40
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--inference_config", default=DEFAULT_CONFIG, metavar="YAML", help="settings")
+    parser.add_argument("--variants", default="", help="only variants whose name begins so, with commas between")
     parser.add_argument("--repeats", type=int, default=3, help="turns of every variant")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
-    parser.add_argument("--compile", action="store_true", help="compile the UNet; the first turn is left out")
+    parser.add_argument("--compile", action="store_true", help="compile UNet and decoder; the first turn is left out")
+    parser.add_argument("--random_weights", action="store_true", help="draw weights of --size, read none")
+    parser.add_argument("--size", default="published", choices=RESOLUTIONS, help="of --random_weights")
+    parser.add_argument("--frames", type=int, default=72, help="of --random_weights: frames of the one tile")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="write what each kernel takes in a turbo run")
     parser.add_argument("--memory", action="store_true", help="also peak memory for 100 and for 1000 frames")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    parser.add_argument("overrides", nargs="*", metavar="path=value", help="settings, as of the main script")
     return parser.parse_args(argv)
 
 
@@ -82,14 +94,16 @@ def measure_variants(arguments: argparse.Namespace) -> list[dict]:
     }
     turns = []
     with tempfile.TemporaryDirectory() as folder:
-        config = load_config(arguments.inference_config, given | {"output.output_dir": folder})
+        given |= {"output.output_dir": folder}
+        pairs = [*random_model(Path(folder), arguments), *arguments.overrides]
+        config = load_config(arguments.inference_config, given, pairs)
         animator, job = Animator(config), plan_jobs(config)[0]
         base = dict(animator.models.pipeline.scheduler.config)
         calls = []
         animator.models.pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
         for turn in range(arguments.repeats + 1):
             measured = {}
-            for name, (scheduler, steps, guidance) in VARIANTS.items():
+            for name, (scheduler, steps, guidance) in chosen_variants(arguments).items():
                 config.turbo = TurboSettings(scheduler, steps, guidance)
                 # The warm-up turn only has to touch every kernel.
                 config.turbo = config.turbo if turn else replace(config.turbo, num_inference_steps=1)
@@ -100,16 +114,65 @@ def measure_variants(arguments: argparse.Namespace) -> list[dict]:
                 measured[name] = {"unet_calls": len(calls), "frames": outcome.frames, **outcome.stages}
             if turn:
                 turns.append(measured)
+        if arguments.profile:
+            config.turbo = TurboSettings(*VARIANTS[PROFILED])
+            animator.models.pipeline.scheduler = make_scheduler(VARIANTS[PROFILED][0], base)
+            with profiled(arguments.profile, animator.models.device):
+                animator.animate(Outcome(job))
         device = describe_device(animator.models.device)
         print(f"{job.video.name}, {outcome.frames} frames, {device}, {len(turns)} turns")
     return turns
 
 
+def chosen_variants(arguments: argparse.Namespace) -> dict[str, tuple[str, int, float]]:
+    """The variants that --variants asks for. Raises: UsageError where there is none."""
+    from mimicmotion.errors import UsageError
+
+    wanted = tuple(name.strip() for name in arguments.variants.split(","))
+    chosen = {name: variant for name, variant in VARIANTS.items() if name.startswith(wanted)}
+    if not chosen:
+        raise UsageError(f"--variants {arguments.variants}: no variant is called so; {'; '.join(VARIANTS)}")
+    return chosen
+
+
+def random_model(folder: Path, arguments: argparse.Namespace) -> list[str]:
+    """Settings of a run on drawn weights and a drawn clip, written into `folder`; none without --random_weights."""
+    if not arguments.random_weights:
+        return []
+    import torch
+
+    from mimicmotion.device import resolve_device
+    from mimicmotion.weights import build_random_model
+
+    build_random_model(folder / "model", arguments.size, resolve_device(arguments.device), torch.float16)
+    return [
+        *make_long_clip(folder, arguments.frames - 1),
+        f"base_model_path={folder / 'model'}",
+        "ckpt_path=null",
+        "turbo.lcm_lora_path=null",
+        f"test_case[0].resolution={RESOLUTIONS[arguments.size]}",
+        f"test_case[0].num_frames={arguments.frames}",
+        "test_case[0].frames_overlap=1",
+    ]
+
+
+@contextlib.contextmanager
+def profiled(path: Path, device):
+    """Writes what each kernel of its body took to `path`."""
+    from torch.profiler import ProfilerActivity, profile
+
+    on_gpu = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as found:
+        yield
+    order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
+    path.write_text(found.key_averages().table(sort_by=order, row_limit=PROFILE_ROWS))
+
+
 def print_variants(turns: list[dict]) -> None:
     """A table of medians and, against the first variant, ratios taken turn by turn."""
-    first = next(iter(VARIANTS))
+    first = next(iter(turns[0]))
     print(f"{'':24}{'UNet calls':>11}" + "".join(f"{stage + ' s':>13}" for stage in STAGES) + f"{'sampling ratio':>24}")
-    for name in VARIANTS:
+    for name in turns[0]:
         medians = [statistics.median(turn[name][stage] for turn in turns) for stage in STAGES]
         ratios = sorted(turn[first]["sampling"] / turn[name]["sampling"] for turn in turns)
         spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"

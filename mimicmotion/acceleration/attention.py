@@ -65,8 +65,9 @@ def set_attention(unet, backend: str) -> None:
 
 
 def require_attention(backend: str | None, device: torch.device, dtype: torch.dtype) -> None:
-    """Runs a kernel once on a small input, so that a missing one shows before a model is loaded; None and native are torch's
-    own.
+    """Runs a kernel once on a small input, so that a missing one shows before a model is loaded.
+
+    `backend` None and "native" are torch's own.
 
     Raises: SetupError when its package or its GPU is lacking, or it does not run here; UsageError for a precision that
         it has no kernel for.

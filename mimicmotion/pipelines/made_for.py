@@ -41,20 +41,21 @@ def _check_step_cache(config: Config) -> None:
     interval = config.speed.step_cache
     if interval == 1:
         return
+    asked = f"--step_cache {interval} (speed.step_cache)"
     if config.turbo.scheduler == "AnimateLCM_SVD" and not config.turbo.skip_lcm_scheduler:
         raise UsageError(
-            f"--step_cache {interval} (speed.step_cache) does not fit AnimateLCM_SVD: each of its few steps begins with "
-            "new noise, so features of the last one say little; take --scheduler AYS, or fewer --num_inference_steps"
+            f"{asked} does not fit AnimateLCM_SVD: each of its few steps begins with new noise, so features of "
+            "the last one say little; take --scheduler AYS, or fewer --num_inference_steps"
         )
     steps = min(turbo_steps_and_guidance(config.turbo, case)[0] for case in config.test_case)
     if steps < FEWEST_CACHED_STEPS:
         raise UsageError(
-            f"--step_cache {interval} (speed.step_cache) is for {FEWEST_CACHED_STEPS} steps or more: in {steps} "
-            f"the latents change too much from one to the next, and {-(-steps // interval)} whole steps cost as much; take "
-            "fewer --num_inference_steps instead, or --scheduler AYS"
+            f"{asked} is for {FEWEST_CACHED_STEPS} steps or more: in {steps} the latents change too much from one to "
+            f"the next, and {-(-steps // interval)} whole steps cost as much; take fewer --num_inference_steps, or "
+            "--scheduler AYS"
         )
     if interval >= steps:
-        raise UsageError(f"--step_cache {interval} of {steps} steps leaves one whole; it must be below the steps")
+        raise UsageError(f"{asked} of {steps} steps leaves one whole; it must be below the steps")
 
 
 def _first(*values):

@@ -15,6 +15,7 @@ lora             LCM weights in three forms, applied to a UNet
 lora_names       which tensor of which layer a LoRA's key names, whatever tool wrote it
 lora_extraction  a LoRA made of the difference of two networks
 embedded         the embedded model: where and what it is
+random_model     a model of the published sizes with drawn weights, for timing
 """
 
 import lazy_loader
@@ -34,6 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "decoder_files": ["FULL", "SVD_DECODERS", "TINY", "WAN_DECODERS", "decoder_sha256", "find_decoder"],
         "tiny_decoders": ["load_tiny_decoder", "require_decoder_fits", "require_fitting_decoder"],
+        "random_model": ["build_random_model"],
         "tensors": ["Tensors", "assign_weights", "open_tensors", "quiet_transformers"],
         "loading": [
             "SVD_VAES",

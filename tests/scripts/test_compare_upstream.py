@@ -1,4 +1,4 @@
-"""Both sides in processes of their own, the clone's being a stand-in of the same interface and the same package name."""
+"""Both sides in processes of their own, the clone's being a stand-in of the same interface and package name."""
 
 import json
 
@@ -8,7 +8,7 @@ import pytest
 from scripts import compare_upstream
 
 # What a clone offers to its own script, with sums in place of networks: it needs nothing but torch.
-LOADER = '''
+LOADER = """
 import torch
 from types import SimpleNamespace
 
@@ -25,7 +25,8 @@ class Pipeline:
         self.unet, self.vae, self.image_encoder, self.pose_net = (Network(1, 1) for _ in range(4))
 
     def __call__(self, image, image_pose, height, width, num_frames, tile_size, tile_overlap, num_inference_steps,
-                 min_guidance_scale, max_guidance_scale, fps, noise_aug_strength, latents, generator, output_type, device):
+                 min_guidance_scale, max_guidance_scale, fps, noise_aug_strength, latents, generator, output_type,
+                 device):
         assert image[0].size == (width, height) and image_pose.shape == (1, num_frames, 3, height, width)
         assert -1 <= image_pose.min() < image_pose.max() <= 1
         assert latents.shape[1] == tile_size and tile_overlap < tile_size and self.unet.weight.dtype == latents.dtype
@@ -38,7 +39,7 @@ class Pipeline:
 
 def create_pipeline(infer_config, device):
     return Pipeline(infer_config)
-'''
+"""
 
 
 @pytest.fixture
@@ -81,7 +82,8 @@ def test_a_side_that_fails_shows_its_last_lines(clone, tmp_path):
 
     (clone / "mimicmotion" / "utils" / "loader.py").write_text("import a_package_that_is_not_there\n")
     arguments = compare_upstream.parse_arguments([f"--upstream={clone}"])
-    (tmp_path / "task.json").write_text(json.dumps({"device": "cpu", "dtype": "float32"}))
+    task = {"device": "cpu", "dtype": "float32", "base_model_path": "base", "ckpt_path": None}
+    (tmp_path / "task.json").write_text(json.dumps(task))
     np.savez(tmp_path / "inputs.npz", picture=0)
     with pytest.raises(SetupError, match=r"(?s)upstream failed with exit code 1.*a_package_that_is_not_there"):
         compare_upstream.run_apart("upstream", tmp_path, arguments)
