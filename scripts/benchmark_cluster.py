@@ -32,7 +32,18 @@ sys.path.insert(0, str(ROOT))
 
 SCRIPT = "inference_raw_batch_turbo.py"
 WORKER = b"ray::RayPerformer"
-SMALL = ("--resolution", "64", "--num_frames", "4", "--frames_overlap", "2", "--num_inference_steps", "1")
+SMALL = (
+    "--resolution",
+    "64",
+    "--num_frames",
+    "4",
+    "--frames_overlap",
+    "2",
+    "--num_inference_steps",
+    "1",
+    "--sample_stride",
+    "1",
+)
 KILLS = 5  # in a round, at most
 BUSY_SECONDS = 1.0
 
