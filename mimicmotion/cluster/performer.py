@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mimicmotion.cli import setup_logging, started_as
-from mimicmotion.errors import MimicMotionError, explain, is_lasting, machine_message
+from mimicmotion.errors import MimicMotionError, SetupError, explain, is_lasting, machine_message
 from mimicmotion.progress import stages_told
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Performer:
             # Ray hides no GPU from a process that asked for none, and torch would take the first.
             if not self._gpus:
                 os.environ["CUDA_VISIBLE_DEVICES"] = ""
-            os.chdir(folder)
+            _enter(folder)
             self._work = make(*arguments)
             return Answer("ready", fingerprint=self._work.fingerprint())
 
@@ -138,6 +138,13 @@ class Performer:
             except (Exception, SystemExit) as error:
                 answer = _of_error(error)
         return Answer(**vars(answer) | {"log": tuple(lines), "facts": self._facts() | answer.facts})
+
+
+def _enter(folder: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise SetupError(f"{folder}: {error.strerror}; all machines must see the same files") from error
 
 
 def _of_error(error: BaseException) -> Answer:

@@ -25,6 +25,8 @@ CONNECT_SECONDS = 10.0
 STORE_BYTES = 80 * 2**20
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Else Ray keeps messages back, and the main thread prints them at the end.
+    "RAY_DEDUP_LOGS": "0",
     # Ray's own 15 starves workers on machines that others use.
     "RAY_worker_niceness": "0",
 }

@@ -86,6 +86,26 @@ def act(name, first, log):
         time.time = lambda: true_time() - 86400
 
 
+class World:
+    """A world model whose sessions are its callers'."""
+
+    def __init__(self):
+        import torch
+
+        from tests.streaming.micro import make_generator
+
+        torch.set_num_threads(1)
+        self._generator = make_generator()
+
+    def start(self, picture, seed):
+        return self._generator.start(picture, seed)
+
+    def step(self, state, action):
+        """The next frames, and the session after them."""
+        frames = self._generator.step(state, action)
+        return frames, state
+
+
 def make():
     return StubWork()
 

@@ -5,7 +5,7 @@ of time are for what hangs for good, or so long that nobody's machine is that sl
 """
 
 import contextlib
-import importlib.util
+import itertools
 import os
 import signal
 import socket
@@ -14,34 +14,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mimicmotion.cluster import ray_actors, run_on_workers
+from mimicmotion.cluster import run_on_workers
 from mimicmotion.config import load_config
 from mimicmotion.errors import SetupError
+from mimicmotion.streaming.actions import bench_actions, by_block
 from tests.cluster import stubs
+from tests.cluster.conftest import needs_ray
 from tests.conftest import HANG_SECONDS, last_items, wait_for_line
 
 ROOT = Path(__file__).resolve().parents[2]
-# Not imported here: Ray reads its environment when it is.
-HAS_RAY = importlib.util.find_spec("ray") is not None
-needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed (requirements-cluster.txt)")
-
-
-@pytest.fixture(scope="module")
-def ray_here():
-    """A Ray of two cores with two GPUs that are none."""
-    if not HAS_RAY:
-        pytest.skip("Ray is not installed (requirements-cluster.txt)")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (ray_actors.ENVIRONMENT | ray_actors.LOCAL_ENVIRONMENT).items():
-            patch.setenv(name, value)
-        import ray
-
-        options = {"num_cpus": 4, "num_gpus": 2, "object_store_memory": ray_actors.STORE_BYTES}
-        ray.init("local", include_dashboard=False, log_to_driver=False, configure_logging=False, **options)
-        yield ray
-        ray.shutdown()
 
 
 @pytest.fixture
@@ -198,3 +182,44 @@ def test_an_address_where_nobody_answers(address):
     config = load_config(overrides=["cluster.workers=2", f"cluster.address={address}"])
     with pytest.raises(SetupError, match=r"nobody answers at .*--ray_address"):
         run_on_workers(config, [], stubs.make, (), {}, print)
+
+
+@needs_ray
+def test_a_port_where_somebody_else_answers_is_no_cluster(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        code = (
+            "from mimicmotion.cli import exit_code_of; from mimicmotion.cluster import run_on_workers\n"
+            "from mimicmotion.config import load_config; import sys; from tests.cluster import stubs\n"
+            f"config = load_config(overrides=['cluster.workers=2', \"cluster.address='127.0.0.1:{port}'\"])\n"
+            "sys.exit(exit_code_of(lambda: run_on_workers(config, [], stubs.make, (), {}, print)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+
+
+@needs_ray
+def test_a_node_that_is_lost_takes_no_result_along():
+    command = [sys.executable, "scripts/benchmark_cluster.py", "--only", "nodes", "--items", "6"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 of 6 results" in done.stdout
+
+
+def test_a_world_is_an_actor_that_takes_a_session_and_gives_it_back(ray_here):
+    """Between two blocks the session is elsewhere: here."""
+    from tests.streaming.micro import make_generator
+
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    here = make_generator()
+    actions = list(itertools.islice(by_block(bench_actions(here.mode, 0), here.mode), 2))
+    wanted, state = [], here.start(picture, 3)
+    for action in actions:
+        wanted.append(here.step(state, action))
+    world = ray_here.remote(num_cpus=1)(stubs.World).remote()
+    state, made = ray_here.get(world.start.remote(picture, 3)), []
+    for action in actions:
+        frames, state = ray_here.get(world.step.remote(state, action))
+        made.append(frames)
+    ray_here.kill(world)
+    assert all(np.array_equal(one, other) for one, other in zip(made, wanted, strict=True))

@@ -1,0 +1,151 @@
+"""Every command that has workers makes with them what it makes alone: files, records, history, exit code."""
+
+import contextlib
+import json
+import shutil
+
+import pytest
+
+from mimicmotion.animation import Animator, Models
+from mimicmotion.animation.batch import animate_folder
+from mimicmotion.animation.workers import own_code
+from mimicmotion.config import load_config, trace_config
+from mimicmotion.errors import UsageError
+from mimicmotion.feature_cache import animate_folder_cached
+from mimicmotion.latent_concat import run_latent_concat
+from mimicmotion.sentences import make_sentences
+from mimicmotion.sweep import run_sweep
+from tests.cluster.inprocess import InProcess
+from tests.conftest import last_items, write_clip
+
+DIFFERENT = {"stage_seconds", "peak_memory_bytes", "made"}
+
+
+@pytest.fixture(autouse=True)
+def in_process(monkeypatch, logging_as_before):
+    """Workers without Ray. What they set in their environment is taken back."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("mimicmotion.cluster.run.ray_session", lambda settings: contextlib.nullcontext())
+    monkeypatch.setattr("mimicmotion.cluster.run.RayActors", InProcess)
+    InProcess.made.clear()
+
+
+@pytest.fixture
+def resolved(monkeypatch):
+    """Who opened a device or networks: models of the driver may not."""
+    seen, resolve = [], Models.resolve
+    monkeypatch.setattr(Models, "resolve", lambda self: seen.append(id(self)) or resolve(self))
+    return seen
+
+
+def settings(project, *overrides):
+    return load_config(project / "settings.yaml", overrides=["batch.videos=[a.mp4,b.mp4]", *overrides])
+
+
+def files_of(folder):
+    return {
+        path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.suffix in (".mp4", ".jpg", ".pt")
+    }
+
+
+def test_the_turbo_run(project, resolved):
+    write_clip(project / "videos" / "b.mp4", count=12, size=(192, 128))  # the larger one
+    assert animate_folder(settings(project)) == 0
+    resolved.clear()
+    workers = (f"output.output_dir={project / 'w'}", "cluster.workers=2")
+    assert animate_folder(settings(project, *workers)) == 0
+    assert files_of(project / "w") == files_of(project / "outputs") and len(files_of(project / "w")) == 4
+    for name in ("a", "b"):
+        there, mine = (json.loads((project / f / "videos" / f"{name}.json").read_text()) for f in ("outputs", "w"))
+        assert {key for key in there | mine if there.get(key) != mine.get(key)} <= {*DIFFERENT, "record_sha256", "seal"}
+    items = last_items(project / "w")
+    assert [item["video"].rpartition("/")[2] for item in items] == ["b.mp4", "a.mp4"], "the largest first"
+    assert all(
+        item["host"] and item["process"] and item["attempt"] == 1 and item["device"] == "cpu, 1 thread"
+        for item in items
+    )
+    # Only workers asked for a device, once each.
+    assert len(resolved) == len(set(resolved)) == 2 == InProcess.made[0].workers
+
+    assert animate_folder(settings(project, *workers)) == 0
+    assert {item["status"] for item in last_items(project / "w")} == {"skipped"} and len(InProcess.made) == 1
+    with pytest.raises(UsageError, match="--overwrite"):
+        animate_folder(settings(project, *workers, "test_case[0].seed=4"))
+
+
+def test_a_bad_video_and_a_cache_beside(project):
+    shutil.copyfile(project / "person.png", project / "videos" / "b.mp4")
+    more = (f"output.output_dir={project / 'w'}", "cluster.workers=auto", f"feature_cache.folder={project / 'cache'}")
+    assert animate_folder_cached(settings(project, *more)) == 1
+    assert {item["video"][-5:]: item["status"] for item in last_items(project / "w")} == {
+        "a.mp4": "done",
+        "b.mp4": "failed",
+    }
+    assert list((project / "cache").rglob("*.pt"))
+    assert [method for method, _ in InProcess.made[0].asked].count("run") <= 4, "a bad video is tried once"
+
+
+def test_a_sweep_whose_cells_differ_in_networks(project, resolved):
+    assert animate_folder(settings(project, "batch.videos=[a.mp4]")) == 0
+    values = {
+        "sweep.settings": ["seed=3,4", "skip_lcm_scheduler=false"],
+        "sweep.output_dir": str(project / "sweep"),
+        "feature_cache.folder": str(project / "cache"),
+        "batch.videos": ["a.mp4"],
+        "cluster.workers": "1",
+    }
+    resolved.clear()
+    assert run_sweep(trace_config(str(project / "settings.yaml"), values)) == 0
+    (cell,) = (project / "sweep").glob("*seed-3")
+    assert files_of(cell) == files_of(project / "outputs")
+    assert len((project / "sweep" / "sweep.csv").read_text().splitlines()) == 3
+    assert len(set(resolved)) == 2, "each cell's models, in the worker"
+
+
+def test_sentences(project):
+    (project / "sentences.csv").write_text("sentence,words\nshort,a\nlong,a b\nnone,x\n")
+
+    def run(folder, **more):
+        values = {
+            "sentences.table": str(project / "sentences.csv"), "sentences.words": str(project / "videos"),
+            "sentences.output_dir": str(project / folder), "pose.align": "none",
+            "sentences.transition_frames": "1", "feature_cache.folder": str(project / "cache"),
+        }  # fmt: skip
+        return make_sentences(load_config(str(project / "settings.yaml"), values | more))
+
+    assert run("single") == 1
+    assert run("workers", **{"cluster.workers": "1"}) == 1
+    assert files_of(project / "workers") == files_of(project / "single") and len(files_of(project / "single")) == 4
+    assert [item["video"] for item in last_items(project / "workers")] == ["long", "short", "none"]
+    assert run("workers", **{"cluster.workers": "1"}) == 1
+    statuses = {item["video"]: item["status"] for item in last_items(project / "workers")}
+    assert statuses == {"long": "skipped", "short": "skipped", "none": "failed"}
+
+
+def test_latents_that_are_kept(project):
+    def run(folder, *more):
+        places = [f"latent_concat.cache_dir={project / folder}", f"latent_concat.output_dir={project / folder}"]
+        return run_latent_concat(settings(project, *places, "latent_concat.mode=encode", "batch.videos=[a.mp4]", *more))
+
+    assert run("single") == run("workers", "cluster.workers=1") == 0
+    assert files_of(project / "workers") == files_of(project / "single") and "a.pt" in files_of(project / "single")
+    assert run("workers", "cluster.workers=1") == 0
+    assert [item["status"] for item in last_items(project / "workers")] == ["skipped"]
+
+
+def test_what_workers_must_agree_in(project, monkeypatch):
+    from mimicmotion.animation import fingerprint
+
+    config = settings(project)
+    mine = fingerprint([Animator(config)])
+    assert mine == fingerprint([Animator(config)]) and {"weights", "detector", "code", "package torch"} <= set(mine)
+    other = load_config(project / "settings.yaml", overrides=[f"base_model_path={project / 'model'}"])
+    shutil.copytree(config.base_model_path, project / "model")
+    assert fingerprint([Animator(other)]) == mine, "the same weights in another place"
+    weights = next((project / "model" / "unet").glob("*.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    theirs = fingerprint([Animator(other)])
+    assert {name for name in mine if mine[name] != theirs[name]} == {"weights"}
+    assert len(own_code()) == 12
