@@ -177,7 +177,7 @@ class StreamingSettings:
     decode_dtype: str = setting("auto", choices=PRECISIONS)  # fp16 on a GPU
     decoder: str = setting("full", file=True)  # the VAE's, tiny: the published small one, or a path
     attention: str | None = None  # a diffusers attention back end; null: torch's own
-    # decode a block while the next is denoised, where actions are prepared; auto: on a GPU and with several cores
+    # decode a block while the next is denoised, where actions are prepared; auto: on a GPU, or with cores to spare
     overlap: str = setting("auto", choices=("auto", "on", "off"))
     resume_from: str | None = setting(None, file=True)  # a session saved before
     save_state: str | None = None  # where to save the session at its end

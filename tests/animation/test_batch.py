@@ -110,7 +110,7 @@ def test_a_small_decoder_makes_the_frames_and_is_part_of_the_recipe(project, tmp
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert run(project, tiny, video) == 0
     assert summary(project)["a.mp4"] == "skipped"
-    with pytest.raises(UsageError, match="sampling.decoder"):
+    with pytest.raises(UsageError, match=r"sampling\.decoder"):
         run(project, video)
 
 

@@ -245,4 +245,5 @@ def test_benchmark_measures_every_stage_and_flat_memory(settings, tmp_path, caps
     assert 0 < rate["with_decode"] < rate["denoise_only"]
     memory = figures["memory"]
     assert memory["block_10"]["session_mib"] == memory["last_block"]["session_mib"] > 0
+    assert figures["overlapped"]["frames_equal"] and figures["overlapped"]["frames_per_second"] > 0
     assert "frames per second" in capsys.readouterr().out
