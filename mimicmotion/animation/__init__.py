@@ -10,6 +10,7 @@ sampler    the call of the pipeline: clip -> latents
 writer     latents -> frames -> mp4 with sound, comparison; which rows the contact sheet has
 record     what a result depends on, whether it is finished, what its sidecar says
 recording  the latents of every step, written down beside a run
+preview    a picture of a clip while it is sampled, a row for each step
 """
 
 import lazy_loader

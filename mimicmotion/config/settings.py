@@ -195,6 +195,7 @@ class OutputSettings:
     audio: str = setting("keep", choices=("keep", "drop"))
     crf: int = setting(18, low=0, high=51)
     comparison: bool = False
+    preview: bool = False  # previews/<result>.jpg beside the results, a row of frames for each sampling step
     contact_sheet: bool = True
     page: bool = True  # index.html in output_dir, a page of all results there; written anew at the end of each run
     overwrite: bool = False
