@@ -94,13 +94,14 @@ def test_frames_are_the_pipelines_own_without_the_reference(project):
     assert np.abs(written.mean(axis=3) - expected.mean(axis=3)).mean() < 6
 
 
-def test_a_small_decoder_makes_the_frames_and_is_part_of_the_recipe(project, tmp_path):
+def test_a_small_decoder_makes_the_frames_and_is_part_of_the_recipe(project, tmp_path, caplog):
     network = write_decoder(tmp_path / "tiny.pth", TAESDV)
     tiny, video = f"sampling.decoder={tmp_path / 'tiny.pth'}", "batch.videos=[a.mp4]"
     animator = Animator(settings(project, tiny, video))
     assert animate_folder(animator.config, animator) == 0
     job = plan_jobs(animator.config)[0]
     assert record(project)["settings"]["sampling"]["decoder"] == sha256_file(tmp_path / "tiny.pth")
+    assert "seems made for another VAE" in caplog.text  # its weights are drawn
     plain = Animator(settings(project, video)).recipe(job)
     assert "decoder" not in plain["settings"]["sampling"] and plain["weights"] == record(project)["weights"]
     latents = animator.sample(animator.prepare(job))
