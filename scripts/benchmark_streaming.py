@@ -4,6 +4,7 @@ examples:
   python scripts/benchmark_streaming.py   # the tiny model; needs minutes
   python scripts/benchmark_streaming.py --config_path configs/streaming/universal.yaml --random_weights   # needs gpu
 
+Blocks are made one after the other, then, unless --overlap is off, each is decoded while the next one is denoised.
 The table is printed and written to <output_dir>/benchmark_streaming.json.
 """
 

@@ -15,6 +15,7 @@ writer     latents -> frames -> mp4 with sound, comparison; which rows the conta
 seals      what a finished result is known by without reading it
 record     what a result depends on, whether it is finished, what its sidecar says
 recording  the latents of every step, written down beside a run
+preview    a picture of a clip while it is sampled, a row for each step
 """
 
 import lazy_loader

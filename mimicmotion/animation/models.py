@@ -174,10 +174,23 @@ class Models:
         """What decodes latents piece by piece: the pipeline, or the small decoder asked for."""
         if not self.decoder_hash:
             return self.pipeline
+        key = ("decoder", self.decoder_hash, str(self.device), str(self.vae_dtype), self.weights["vae"])
+        return self.opened.once(key, self._load_decoder)
+
+    def _load_decoder(self):
+        from mimicmotion.pipelines import UNLIKE, likeness
         from mimicmotion.weights import load_decoder
 
-        key = ("decoder", self.decoder_hash, str(self.device), str(self.vae_dtype))
-        return self.opened.once(key, lambda: load_decoder(self.config, self.device, self.vae_dtype))
+        decoder = load_decoder(self.config, self.device, self.vae_dtype)
+        found = likeness(self.pipeline.vae, decoder, self.pipeline._execution_device)
+        if found < UNLIKE:
+            logger.warning(
+                "the decoder %s shows a test picture with %.1f dB of what the model's own shows: it seems made for "
+                "another VAE's latents, and its frames mean little then",
+                self.config.sampling.decoder,
+                found,
+            )
+        return decoder
 
     def _more_loras(self) -> list[tuple[str, float]]:
         """Path and scale of each LoRA after the first."""

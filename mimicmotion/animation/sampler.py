@@ -8,8 +8,9 @@ from PIL import Image
 from mimicmotion.animation.clip import Clip
 from mimicmotion.animation.inputs import InputFeatures
 from mimicmotion.animation.models import Models
+from mimicmotion.animation.preview import Callbacks, StepPreview
 from mimicmotion.animation.recording import StepRecording
-from mimicmotion.pipelines import set_noise_levels, turbo_steps_and_guidance
+from mimicmotion.pipelines import StandaloneVae, set_noise_levels, turbo_steps_and_guidance
 
 
 class Sampler:
@@ -63,8 +64,17 @@ class Sampler:
         set_noise_levels(self.models.pipeline.scheduler, steps, self.models.device)
 
     def sample_recorded(self, clip: Clip) -> torch.Tensor:
-        """As `sample`, with the latents of every step written down if the settings say so."""
+        """As `sample`, with the latents of every step written down, and a preview of each, if the settings say so."""
+        shown = [self._preview(clip)] if self.config.output.preview else []
         if not self.config.latent_steps.folder:
-            return self.sample(clip)
+            return self.sample(clip, *shown)
         with self.recording.recorder(clip) as recorder:
-            return self.sample(clip, recorder)
+            return self.sample(clip, Callbacks(recorder, *shown))
+
+    def _preview(self, clip: Clip) -> StepPreview:
+        steps, _ = turbo_steps_and_guidance(self.config.turbo, clip.job.case)
+        pipeline, decoder = self.models.pipeline, self.models.decoder
+        if decoder is pipeline:
+            # Its own count of what overflowed belongs to the result.
+            decoder = StandaloneVae(pipeline.vae, pipeline._execution_device)
+        return StepPreview(decoder, clip.job, steps)

@@ -123,6 +123,7 @@ AHEAD = (
 )
 
 RECORDING = (
+    Flag("--preview", "output.preview", True, "a picture of each clip while it is sampled, a row for each step"),
     Flag("--save_step_latents", "latent_steps.folder", str, "record the latents of every step below this folder"),
     Flag("--experiment_name", "latent_steps.experiment_name", str, "name of that recording; null: that of the videos"),
 )

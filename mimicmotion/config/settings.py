@@ -202,7 +202,7 @@ class StreamingSettings:
     decode_dtype: str = setting("auto", choices=PRECISIONS)  # fp16 on a GPU
     decoder: str = setting("full", file=True)  # the VAE's, tiny: the published small one, or a path
     attention: str | None = None  # a diffusers attention back end; null: torch's own
-    # decode a block while the next is denoised, where actions are prepared; auto: on a GPU and with several cores
+    # decode a block while the next is denoised, where actions are prepared; auto: on a GPU, or with cores to spare
     overlap: str = setting("auto", choices=("auto", "on", "off"))
     resume_from: str | None = setting(None, file=True)  # a session saved before
     save_state: str | None = None  # where to save the session at its end
@@ -220,6 +220,7 @@ class OutputSettings:
     audio: str = setting("keep", choices=("keep", "drop"))
     crf: int = setting(18, low=0, high=51)
     comparison: bool = False
+    preview: bool = False  # previews/<result>.jpg beside the results, a row of frames for each sampling step
     contact_sheet: bool = True
     page: bool = True  # index.html in output_dir, a page of all results there; written anew at the end of each run
     overwrite: bool = False

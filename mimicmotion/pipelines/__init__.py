@@ -25,7 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "pipeline_mimicmotion": ["MimicMotionPipeline", "squash_for_clip"],
         "chunked_vae": ["StandaloneVae"],
-        "tiny_clip": ["TinyClipDecoder"],
+        "tiny_clip": ["UNLIKE", "TinyClipDecoder", "likeness"],
         "tiling": ["tile_windows"],
         "vram_plan": ["PIECE", "Rung", "Shape", "allowed_rungs", "in_gib", "most", "plan"],
         "noise_levels": ["set_noise_levels"],

@@ -21,7 +21,7 @@ RESULT = ".mp4"
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "onnxruntime-gpu", "mediapipe", "peft")
 # Settings that name places, or choose what is run and what is written beside the result: they change no pixel of it.
 NO_PIXELS = {
-    "verify_weights", "output_dir", "variant", "overwrite", "dry_run", "comparison", "contact_sheet", "page",
+    "verify_weights", "output_dir", "variant", "overwrite", "dry_run", "comparison", "contact_sheet", "page", "preview",
     "save_folder", "folder", "model_det", "model_pose", "reader", "max_side", "max_pixels", "max_frames", "max_bytes",
     "ref_video_path", "ref_image_path", "lcm_lora_path", "lcm_base_path", "lcm_weight_name",
     "more_lora_paths", "more_lora_scales",  # their scales stand beside their hashes

@@ -9,6 +9,7 @@ from PIL import Image
 from mimicmotion.device import describe_device, peak_memory, synchronize
 from mimicmotion.streaming.actions import Actions
 from mimicmotion.streaming.generator import StreamingGenerator, StreamState
+from mimicmotion.streaming.overlap import play_blocks
 from mimicmotion.timing import StageClock
 
 WARM_UP_BLOCKS = 10
@@ -16,8 +17,12 @@ STAGES = ("denoise", "decode", "transport")
 MEGABYTE = 2**20
 
 
-def measure(generator: StreamingGenerator, image: Image.Image, actions: Iterable[Actions]) -> dict:
+def measure(
+    generator: StreamingGenerator, image: Image.Image, actions: Iterable[Actions], digest=None
+) -> dict:
     """Runs one session with a block for each of `actions` and returns its figures; more than 10 are needed.
+
+    `digest`, a hash of hashlib, takes in all frames.
 
     Seconds to the first frame include encoding the image. Milliseconds per block are the 50th and 95th percentile
     of the blocks after the tenth, by stage and in all. Memory is the peak so far, after block 10 and at the end, in
@@ -30,6 +35,8 @@ def measure(generator: StreamingGenerator, image: Image.Image, actions: Iterable
     for number, action in enumerate(actions, 1):
         clock = StageClock(device)
         frames = generator.step(state, action, clock)
+        if digest:
+            digest.update(frames)
         if number == 1:
             first = time.perf_counter() - begin
         if number > WARM_UP_BLOCKS:
@@ -48,6 +55,23 @@ def measure(generator: StreamingGenerator, image: Image.Image, actions: Iterable
         "ms_per_block": percentiles(milliseconds),
         "frames_per_second": rates(milliseconds, len(frames)),
         "memory": memory,
+    }
+
+
+def measure_overlapped(
+    generator: StreamingGenerator, image: Image.Image, actions: Iterable[Actions], digest
+) -> dict:
+    """As `measure`, each block decoded while the next is denoised: milliseconds from block to block, and frames per
+    second. `digest` takes in all frames.
+    """
+    state, times = generator.start(image, 0), []
+    for _, frames, _ in play_blocks(generator, state, actions):
+        digest.update(frames)
+        times.append(time.perf_counter())
+    milliseconds = 1000 * np.diff(times)[WARM_UP_BLOCKS - 1 :]
+    return {
+        "ms_per_block": {f"p{q}": round(float(np.percentile(milliseconds, q)), 2) for q in (50, 95)},
+        "frames_per_second": round(float(1000 * len(frames) * len(milliseconds) / milliseconds.sum()), 2),
     }
 
 
@@ -86,4 +110,8 @@ def as_table(figures: dict) -> str:
     lines.append(f"frames per second {rate['with_decode']}, without decoding {rate['denoise_only']}")
     for when, row in figures["memory"].items():
         lines.append(f"memory at {when}: peak {row['peak_mib']} MiB, the session {row['session_mib']} MiB")
+    if beside := figures.get("overlapped"):
+        times, equal = beside["ms_per_block"], "equal" if beside["frames_equal"] else "OTHER"
+        lines.append(f"overlapped   {times['p50']:10.2f} {times['p95']:10.2f}")
+        lines.append(f"frames per second {beside['frames_per_second']} with decoding beside denoising, {equal} frames")
     return "\n".join(lines)

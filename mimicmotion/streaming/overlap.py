@@ -4,6 +4,7 @@ Both need only the clean latents of the first, so the frames are those of one af
 runs in a thread, on a GPU in a stream of its own.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -17,8 +18,13 @@ from mimicmotion.streaming.generator import DenoisedBlock, StreamingGenerator, S
 
 
 def overlap_pays(device: torch.device) -> bool:
-    """Whether two things at once can be faster than one after the other: on a GPU, and on a CPU with several cores."""
-    return device.type == "cuda" or torch.get_num_threads() > 1
+    """Whether two things at once are faster than one after the other: on a GPU, and on a CPU where torch's threads
+    leave as many cores free. On one that is full they wait for each other.
+    """
+    if device.type == "cpu":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return 2 * torch.get_num_threads() <= cores
+    return device.type == "cuda"
 
 
 def play_blocks(

@@ -1,6 +1,7 @@
 """What the streaming scripts do with their settings: load, play, record, save."""
 
 import dataclasses
+import hashlib
 import itertools
 import logging
 import os
@@ -37,7 +38,7 @@ from mimicmotion.streaming.actions import (
     idle,
     parse_script,
 )
-from mimicmotion.streaming.benchmark import as_table, measure
+from mimicmotion.streaming.benchmark import as_table, measure, measure_overlapped
 from mimicmotion.streaming.generator import StreamingGenerator, StreamState, load_image
 from mimicmotion.streaming.loading import load_generator, random_generator
 from mimicmotion.streaming.overlap import overlap_pays
@@ -145,16 +146,25 @@ def run_session(
 
 
 def run_benchmark(config: Config) -> int:
-    """Times a session of bench actions, prints the table and writes it as JSON. Returns the exit code."""
+    """Times a session of bench actions, and again with decoding beside denoising unless that is off; prints the table
+    and writes it as JSON. Returns the exit code.
+    """
     settings = config.streaming
     world = world_of(config)
     image = load_image(settings.image, config.reference)
     folder = require_writable(config.output.output_dir)
     generator = create_generator(config, world)
     frames = bench_actions(generator.mode, settings.seed)
-    actions = itertools.islice(by_block(frames, generator.mode, world.frames_per_block), settings.benchmark_blocks)
-    figures = measure(generator, image, track(actions, "generating", settings.benchmark_blocks, "block"))
+    blocks = settings.benchmark_blocks
+    actions = list(itertools.islice(by_block(frames, generator.mode, world.frames_per_block), blocks))
+    plain, beside = hashlib.sha256(), hashlib.sha256()
+    figures = measure(generator, image, track(actions, "generating", blocks, "block"), plain)
+    if settings.overlap != "off":
+        again = track(actions, "generating", blocks, "block")
+        figures["overlapped"] = measure_overlapped(generator, image, again, beside)
+        figures["overlapped"]["frames_equal"] = plain.digest() == beside.digest()
     figures |= {"config": settings.config_path, "dtype": str(generator.model.dtype), "compiled": config.runtime.compile}
+    figures |= {"decoder": settings.decoder, "threads": torch.get_num_threads()}
     say(as_table(figures))
     write_json(folder / "benchmark_streaming.json", figures)
     return 0

@@ -90,6 +90,11 @@ class StreamingVAE:
         mean = self.vae.quant_conv(torch.cat(features, dim=2)).chunk(2, dim=1)[0]
         return (mean.float() - self.mean) / self.std
 
+    def likeness(self, image: torch.Tensor, latents: torch.Tensor) -> float:
+        """How far the decoder shows an image (1, 3, H, W) in -1..1 of its own latents (1, 16, 1, h, w): PSNR in dB."""
+        shown = self.decode(latents)[0][:, :, 0].float().cpu()
+        return 10 * torch.log10(4 / (shown - image.cpu()).square().mean().clamp_min(1e-10)).item()
+
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor, memory: DecoderMemory | None = None) -> tuple[torch.Tensor, DecoderMemory]:
         """Frames (B, 3, N, H, W) in [-1, 1] of the session's next latents (B, 16, F, h, w), and the new memory.

@@ -94,13 +94,14 @@ def test_frames_are_the_pipelines_own_without_the_reference(project):
     assert np.abs(written.mean(axis=3) - expected.mean(axis=3)).mean() < 6
 
 
-def test_a_small_decoder_makes_the_frames_and_is_part_of_the_recipe(project, tmp_path):
+def test_a_small_decoder_makes_the_frames_and_is_part_of_the_recipe(project, tmp_path, caplog):
     network = write_decoder(tmp_path / "tiny.pth", TAESDV)
     tiny, video = f"sampling.decoder={tmp_path / 'tiny.pth'}", "batch.videos=[a.mp4]"
     animator = Animator(settings(project, tiny, video))
     assert animate_folder(animator.config, animator) == 0
     job = plan_jobs(animator.config)[0]
     assert record(project)["settings"]["sampling"]["decoder"] == sha256_file(tmp_path / "tiny.pth")
+    assert "seems made for another VAE" in caplog.text  # its weights are drawn
     plain = Animator(settings(project, video)).recipe(job)
     assert "decoder" not in plain["settings"]["sampling"] and plain["weights"] == record(project)["weights"]
     latents = animator.sample(animator.prepare(job))
@@ -122,6 +123,27 @@ def test_a_decoder_that_does_not_fit_ends_a_run_before_it_begins(project, tmp_pa
             run(project, f"sampling.decoder={tmp_path / 'tiny.pth'}", f"output.dry_run={dry}")
         with pytest.raises(SetupError, match="decoder not found"):
             run(project, "sampling.decoder=nowhere.pth", f"output.dry_run={dry}")
+
+
+def test_previews_have_a_row_for_each_step_and_change_nothing(project, tmp_path):
+    run(project, "batch.videos=[a.mp4]")
+    before, wanted = results(project), ["output.preview=true", "batch.videos=[a.mp4]", "output.overwrite=true"]
+    assert run(project, *wanted, f"latent_steps.folder={tmp_path / 'steps'}") == 0
+    assert results(project) == before
+    shown = project / "outputs" / "videos" / "previews" / "a.jpg"
+    with PIL.Image.open(shown) as picture:
+        size = picture.size
+    steps = len(list((tmp_path / "steps").rglob("step_*.npy.gz"))) // 2
+    # A square picture of 160 pixels for each of six frames, and for each step such a row with its words.
+    assert size[0] == 6 * 164 + 4 and steps * 160 < size[1] < steps * 210 + 40
+    assert "preview" not in record(project)["settings"]["output"]
+
+
+def test_a_preview_that_cannot_be_written_ends_nothing(project, caplog):
+    (project / "outputs" / "videos").mkdir(parents=True)
+    (project / "outputs" / "videos" / "previews").write_text("in the way")
+    assert run(project, "output.preview=true", "batch.videos=[a.mp4]") == 0
+    assert "no preview of step 1" in caplog.text
 
 
 def test_a_second_run_skips_and_changes_nothing(project, monkeypatch):

@@ -204,12 +204,13 @@ def test_weights_that_are_not_what_was_noted_end_a_run_before_it_begins(tmp_path
         run_causal(config)
 
 
-def test_a_small_decoder_takes_the_place_of_the_vaes(settings, tmp_path):
+def test_a_small_decoder_takes_the_place_of_the_vaes(settings, tmp_path, caplog):
     decoder, state = str(tmp_path / "tiny.safetensors"), str(tmp_path / "walk.safetensors")
     write_decoder(Path(decoder), TAEHV)
     run_streaming(settings(actions="bench", max_latents=9, decoder=decoder))
     expected = frames_of(tmp_path / "out" / "first_frame_current.mp4")
     assert count(tmp_path / "out" / "first_frame.mp4") == 33
+    assert "seems made for another VAE" in caplog.text  # its weights are drawn
     assert json.loads((tmp_path / "out" / "first_frame.json").read_text())["settings"]["decoder"] == decoder
     run_streaming(settings(actions="bench", max_latents=6, decoder=decoder, save_state=state))
     with pytest.raises(InputError, match="another --decoder"):
@@ -245,4 +246,5 @@ def test_benchmark_measures_every_stage_and_flat_memory(settings, tmp_path, caps
     assert 0 < rate["with_decode"] < rate["denoise_only"]
     memory = figures["memory"]
     assert memory["block_10"]["session_mib"] == memory["last_block"]["session_mib"] > 0
+    assert figures["overlapped"]["frames_equal"] and figures["overlapped"]["frames_per_second"] > 0
     assert "frames per second" in capsys.readouterr().out
