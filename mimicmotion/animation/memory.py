@@ -41,7 +41,7 @@ def shape_of(config: Config, case: TestCase, height: int, width: int, frames: in
 
 
 def plan_for_card(config: Config, shapes: Iterable[Shape], budget: int, on_cpu: bool) -> tuple[Rung, str]:
-    """How a run of these shapes fits into `budget` bytes, and the line that says so. Raises: UsageError if none does."""
+    """How a run of these shapes fits into `budget` bytes, and what says so. Raises: UsageError where none does."""
     shapes, runtime = list(shapes), config.runtime
     guided = any(shape.guided for shape in shapes)
     rungs = allowed_rungs(config.sampling.cfg_batch, runtime.offload, on_cpu, runtime.compile, guided)
