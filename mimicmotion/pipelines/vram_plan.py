@@ -26,7 +26,7 @@ SMALLEST_PIECE = 2**20
 PUBLISHED_CHANNELS = 320
 PARAMETERS = {"UNet": 1_524_623_082, "image encoder": 632_076_800, "PoseNet": 182_243}
 VAE_PARAMETERS = 97_742_847
-LARGEST_LAYER = 2**20 * 50  # parameters of the largest layer, all that lies on the card when layers come one by one
+LARGEST_LAYER = 29_491_200  # parameters; all of the UNet that lies on the card when layers come one by one
 
 # Units of the UNet: as diffusers has it; in pieces, in its resnets or, beside and of one piece, in its transformers.
 UNET_WHOLE, UNET_RESNETS, UNET_BESIDE_PIECE, UNET_OF_PIECE = 27.1, 11.1, 9.05, 19
@@ -103,7 +103,8 @@ def peak(shape: Shape, rung: Rung) -> Peak:
         # PoseNet stays: it works while the UNet does.
         beside_unet, beside_vae = weights["UNet"] + weights["PoseNet"], weights["VAE"] + weights["PoseNet"]
     else:
-        beside_unet = beside_vae = LARGEST_LAYER * shape.size + weights["PoseNet"]
+        layer = int(LARGEST_LAYER * (shape.channels / PUBLISHED_CHANNELS) ** 2) * shape.size
+        beside_unet, beside_vae = layer + weights["PoseNet"], min(layer, weights["VAE"]) + weights["PoseNet"]
     latents = 4 * 4 * shape.frames * (shape.height // 8) * (shape.width // 8)
     # Latents of this and the last step, noise, predictions and their sum while sampling.
     return Peak(beside_unet + KEPT + 6 * latents + _unet(shape, rung), beside_vae + latents + _decoder(shape, rung))

@@ -9,6 +9,7 @@ import contextlib
 import weakref
 from collections import Counter
 
+import accelerate.hooks
 import pytest
 import torch
 import torch.nn.functional as F
@@ -120,12 +121,25 @@ def apply_without_data(module, function, recurse=True):
     return module
 
 
+def set_without_data(module, name, device, value=None, **_):
+    """accelerate's set_module_tensor_to_device for fake parameters."""
+    *path, name = name.split(".")
+    for part in path:
+        module = getattr(module, part)
+    if name in module._parameters:
+        value = module._parameters[name] if value is None else value
+        module._parameters[name] = nn.Parameter(value.detach().to(device), requires_grad=False)
+    else:
+        module._buffers[name] = (module._buffers[name] if value is None else value).to(device)
+
+
 @contextlib.contextmanager
 def fake_card(monkeypatch):
     """Yields a Card; within, tensors are fake and live where they say."""
     with monkeypatch.context() as patch:
         patch.setattr(F, "scaled_dot_product_attention", flash)
         patch.setattr(nn.Module, "_apply", apply_without_data)
+        patch.setattr(accelerate.hooks, "set_module_tensor_to_device", set_without_data)
         card = Card()
         with FakeTensorMode(allow_non_fake_inputs=True), card, torch.no_grad():
             yield card
