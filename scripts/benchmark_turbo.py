@@ -2,6 +2,7 @@
 
     python scripts/benchmark_turbo.py             # the demo's clip on the embedded model; needs minutes
     python scripts/benchmark_turbo.py --memory    # also peak memory for 100 and for 1000 frames; needs minutes
+    python scripts/benchmark_turbo.py --memory --repeats 0    # that alone; needs minutes
     python scripts/benchmark_turbo.py --inference_config configs/mimicmotion.yaml --device cuda    # needs weights
 
 The variants share one set of networks and take turns, so that a machine that gets slower in between slows all of
@@ -10,6 +11,7 @@ them; ratios are taken turn by turn. Results go to --json as well.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -30,12 +32,13 @@ VARIANTS = {
 }
 STAGES = ("poses", "sampling", "decoding")
 MEMORY_FRAMES = (100, 1000)
+MEMORY_THREADS = (1, 2)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--inference_config", default=DEFAULT_CONFIG, metavar="YAML", help="settings")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of every variant")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of every variant; 0: none")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
     parser.add_argument("--compile", action="store_true", help="compile the UNet; the first turn is left out")
     parser.add_argument("--memory", action="store_true", help="also peak memory for 100 and for 1000 frames")
@@ -49,11 +52,16 @@ def main(argv: list[str] | None = None) -> int:
 
     setup_logging("WARNING")
     try:
-        results = {"turns": measure_variants(arguments)}
-        print_variants(results["turns"])
+        results = {}
+        if arguments.repeats:
+            results["turns"] = measure_variants(arguments)
+            print_variants(results["turns"])
         if arguments.memory:
-            results["peak_memory_bytes"] = {frames: peak_memory_of(frames) for frames in MEMORY_FRAMES}
-            print_memory(results["peak_memory_bytes"])
+            results["peak_memory_bytes"] = {}
+            for threads in MEMORY_THREADS:
+                peaks = {frames: peak_memory_of(frames, threads) for frames in MEMORY_FRAMES}
+                print_memory(peaks, threads)
+                results["peak_memory_bytes"][threads] = peaks
         if arguments.json:
             from mimicmotion.files import write_json
 
@@ -117,12 +125,13 @@ def print_variants(turns: list[dict]) -> None:
         print(f"{name:24}{turns[0][name]['unet_calls']:11d}{seconds}{spread:>24}")
 
 
-def peak_memory_of(frames: int) -> int:
-    """Peak resident bytes of a process that makes a result of `frames` frames in one step."""
+def peak_memory_of(frames: int, threads: int) -> int:
+    """Peak resident bytes of a process of `threads` threads that makes a result of `frames` frames in one step."""
     with tempfile.TemporaryDirectory() as folder:
         overrides = make_long_clip(Path(folder), frames)
         command = [sys.executable, "inference_raw_batch_turbo.py", "--num_inference_steps", "1", *overrides]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(done.stdout + done.stderr)
         record = next((Path(folder) / "outputs").rglob("long.json"))
@@ -156,11 +165,11 @@ def make_long_clip(folder: Path, frames: int) -> list[str]:
     ]
 
 
-def print_memory(peaks: dict[int, int]) -> None:
+def print_memory(peaks: dict[int, int], threads: int) -> None:
     """Peak memory by number of frames, and how much the longest adds to the shortest."""
     for frames, peak in peaks.items():
-        print(f"peak memory, {frames:5d} frames: {peak / 2**20:7.0f} MiB")
-    print(f"difference: {max(peaks.values()) / min(peaks.values()) - 1:.1%}")
+        print(f"peak memory, {threads} thread{'s'[: threads - 1]}, {frames:5d} frames: {peak / 2**20:7.0f} MiB")
+    print(f"difference: {max(peaks.values()) / min(peaks.values()) - 1:.1%}", flush=True)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ def shape_of(config: Config, case: TestCase, height: int, width: int, frames: in
         vae_size=vae_size,
         channels=read_json(base / "unet" / "config.json")["block_out_channels"][0],
         decode_tile=config.sampling.decode_tile,
+        overlap=config.sampling.decode_overlap,
         tiny_decoder=read_json(base / "vae" / "config.json").get("_class_name") == "AutoencoderTiny",
     )
 

@@ -41,7 +41,8 @@ class Shape:
 
     tile: frames of the UNet's input; frames: of the whole clip; guided: whether there are two passes; chunk: frames
     that the VAE decodes at once; size, vae_size: bytes of a value of UNet, PoseNet and image encoder, and of the VAE;
-    channels: of the UNet's first block; decode_tile: as the setting; tiny_decoder: whether that is an AutoencoderTiny.
+    channels: of the UNet's first block; decode_tile, overlap: as the settings of the decoder; tiny_decoder: whether
+    that is an AutoencoderTiny.
     """
 
     tile: int
@@ -54,6 +55,7 @@ class Shape:
     vae_size: int = 2
     channels: int = PUBLISHED_CHANNELS
     decode_tile: int | None = None
+    overlap: int = 0
     tiny_decoder: bool = False
 
 
@@ -189,11 +191,16 @@ def _too_large(shape: Shape, budget: int, least: Rung) -> str:
 def _smaller_decoding(shape: Shape, room: int, rung: Rung) -> str:
     for chunk in range(shape.chunk - 1, 0, -1):
         if peak(replace(shape, chunk=chunk), rung).decoding <= room:
-            return f"--decode_chunk_size {chunk}"
+            return _chunk_flags(chunk, shape.overlap)
     for tile in range(min(shape.height, shape.width) // 64 * 64, 64, -64):
         if peak(replace(shape, chunk=1, decode_tile=tile), rung).decoding <= room:
-            return f"--decode_chunk_size 1 --decode_tile {tile}"
+            return f"{_chunk_flags(1, shape.overlap)} --decode_tile {tile}"
     return "a lower --resolution"
+
+
+def _chunk_flags(chunk: int, overlap: int) -> str:
+    fewer = f" --decode_overlap {chunk - 1}" if overlap >= chunk else ""
+    return f"--decode_chunk_size {chunk}{fewer}"
 
 
 def in_gib(size: int) -> str:

@@ -1,6 +1,7 @@
 """What decoding does when memory runs out or half precision overflows, and frames decoded in tiles."""
 
 import logging
+from itertools import pairwise
 
 import pytest
 import torch
@@ -97,4 +98,4 @@ def test_a_frame_that_fits_is_decoded_at_once(decoder):
 def test_tiles_cover_a_side_and_share_a_quarter(length):
     begin = starts(length, 16)
     assert (begin[0], begin[-1]) == (0, max(length - 16, 0))
-    assert all(0 < after - before <= 12 for before, after in zip(begin, begin[1:], strict=False))
+    assert all(0 < after - before <= 12 for before, after in pairwise(begin))

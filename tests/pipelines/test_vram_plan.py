@@ -64,6 +64,11 @@ def test_what_was_asked_for_is_left_alone():
     assert not any(rung.batched for rung in allowed_rungs("auto", "none", False, False, False))
 
 
+def test_an_advised_chunk_goes_with_an_overlap_below_it():
+    with pytest.raises(UsageError, match="--decode_chunk_size 2 --decode_overlap 1,"):
+        plan([replace(TURBO, tile=16, overlap=2)], 3 * GIB)
+
+
 def test_a_run_is_planned_for_its_largest_result():
     small = replace(TURBO, tile=16, height=320, width=576)
     assert plan([small, TURBO, small], 12 * GIB) == plan([TURBO], 12 * GIB)
