@@ -1,4 +1,4 @@
-"""How the published model fits on cards of several sizes, and what it takes of them: plain arithmetic, no GPU, no torch.
+"""How the published model fits on cards of several sizes, and what it takes there: arithmetic, without a GPU or torch.
 
     python scripts/plan_memory.py                                    # 72 frames of 576x1024 on five cards
     python scripts/plan_memory.py --num_frames 16 --cards 4 6 8      # smaller tiles on smaller cards
@@ -22,7 +22,7 @@ HEADER = ("card", "guidance", "how", "sampling", "decoding")
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--cards", type=float, nargs="+", default=[8, 12, 16, 24, 80], metavar="GIB", help="their sizes")
+    parser.add_argument("--cards", type=float, nargs="+", default=[8, 12, 16, 24, 80], metavar="GIB", help="sizes")
     parser.add_argument("--num_frames", type=int, default=72, help="frames per tile, the reference included")
     parser.add_argument("--frames", type=int, help="of the whole clip; null: one tile")
     parser.add_argument("--height", type=int, default=576, help="pixels")
