@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SIDECAR_SUFFIX = ".pose.npz"
-DRAWN_BYTES = 2**30  # of drawn poses kept: 570 frames at 576x1024
+DRAWN_BYTES = 128 * 2**20  # of drawn poses kept: a tile of 72 frames at 576x1024; others are drawn for every use
 
 
 @dataclass(frozen=True)
@@ -438,8 +438,9 @@ class DrawnPoses:
         self._size = (height, width)
         self._canvas_side = canvas_side
         self._parts = parts
-        self._kept: dict[int, torch.Tensor] = {}
-        self._room = budget // (3 * height * width)
+        self._places: dict[int, int] = {}
+        self._kept: torch.Tensor | None = None  # one block: many small pieces of long life would break up the heap
+        self._room = min(budget // (3 * height * width), len(poses))
 
     def __len__(self) -> int:
         return len(self.poses)
@@ -451,18 +452,26 @@ class DrawnPoses:
     def __getitem__(self, indices: Sequence[int]) -> "torch.Tensor":
         import torch
 
-        return torch.stack([self._picture(index) for index in indices])
+        height, width = self._size
+        pictures = torch.empty(len(indices), 3, height, width, dtype=torch.uint8)
+        for place, index in enumerate(indices):
+            pictures[place] = self._picture(index)
+        return pictures
 
     def _picture(self, index: int) -> "torch.Tensor":
         import torch
 
         from mimicmotion.dwpose import draw_pose
 
-        if index in self._kept:
-            return self._kept[index]
+        if index in self._places:
+            return self._kept[self._places[index]]
         picture = torch.from_numpy(draw_pose(self.poses[index], *self._size, self._canvas_side, self._parts))
-        if len(self._kept) < self._room:
-            self._kept[index] = picture
+        place = len(self._places)
+        if place < self._room:
+            if self._kept is None:
+                self._kept = picture.new_empty(self._room, *picture.shape)
+            self._kept[place] = picture
+            self._places[index] = place
         return picture
 
 

@@ -2,6 +2,7 @@
 
     python scripts/benchmark_turbo.py             # the demo's clip on the embedded model; needs minutes
     python scripts/benchmark_turbo.py --memory    # also peak memory for 100 and for 1000 frames; needs minutes
+    python scripts/benchmark_turbo.py --memory --repeats 0    # that alone; needs minutes
     python scripts/benchmark_turbo.py --inference_config configs/mimicmotion.yaml --device cuda    # needs weights
     python scripts/benchmark_turbo.py --random_weights --device cuda    # 72 frames at the published size; needs gpu
     python scripts/benchmark_turbo.py --random_weights --size tiny --frames 5 --repeats 1 speed.channels_last=true
@@ -13,6 +14,7 @@ them; ratios are taken turn by turn. Results go to --json as well. Trailing path
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -36,13 +38,14 @@ MEMORY_FRAMES = (100, 1000)
 RESOLUTIONS = {"published": 576, "tiny": 64}  # short side in pixels
 PROFILED = "turbo 4, guidance 1"
 PROFILE_ROWS = 40
+MEMORY_THREADS = (1, 2)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--inference_config", default=DEFAULT_CONFIG, metavar="YAML", help="settings")
     parser.add_argument("--variants", default="", help="only variants whose name begins so, with commas between")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of every variant")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of every variant; 0: none")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
     parser.add_argument("--compile", action="store_true", help="compile UNet and decoder; the first turn is left out")
     parser.add_argument("--random_weights", action="store_true", help="draw weights of --size, read none")
@@ -61,11 +64,16 @@ def main(argv: list[str] | None = None) -> int:
 
     setup_logging("WARNING")
     try:
-        results = {"turns": measure_variants(arguments)}
-        print_variants(results["turns"])
+        results = {}
+        if arguments.repeats:
+            results["turns"] = measure_variants(arguments)
+            print_variants(results["turns"])
         if arguments.memory:
-            results["peak_memory_bytes"] = {frames: peak_memory_of(frames) for frames in MEMORY_FRAMES}
-            print_memory(results["peak_memory_bytes"])
+            results["peak_memory_bytes"] = {}
+            for threads in MEMORY_THREADS:
+                peaks = {frames: peak_memory_of(frames, threads) for frames in MEMORY_FRAMES}
+                print_memory(peaks, threads)
+                results["peak_memory_bytes"][threads] = peaks
         if arguments.json:
             from mimicmotion.files import write_json
 
@@ -180,12 +188,13 @@ def print_variants(turns: list[dict]) -> None:
         print(f"{name:24}{turns[0][name]['unet_calls']:11d}{seconds}{spread:>24}")
 
 
-def peak_memory_of(frames: int) -> int:
-    """Peak resident bytes of a process that makes a result of `frames` frames in one step."""
+def peak_memory_of(frames: int, threads: int) -> int:
+    """Peak resident bytes of a process of `threads` threads that makes a result of `frames` frames in one step."""
     with tempfile.TemporaryDirectory() as folder:
         overrides = make_long_clip(Path(folder), frames)
         command = [sys.executable, "inference_raw_batch_turbo.py", "--num_inference_steps", "1", *overrides]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(done.stdout + done.stderr)
         record = next((Path(folder) / "outputs").rglob("long.json"))
@@ -219,11 +228,11 @@ def make_long_clip(folder: Path, frames: int) -> list[str]:
     ]
 
 
-def print_memory(peaks: dict[int, int]) -> None:
+def print_memory(peaks: dict[int, int], threads: int) -> None:
     """Peak memory by number of frames, and how much the longest adds to the shortest."""
     for frames, peak in peaks.items():
-        print(f"peak memory, {frames:5d} frames: {peak / 2**20:7.0f} MiB")
-    print(f"difference: {max(peaks.values()) / min(peaks.values()) - 1:.1%}")
+        print(f"peak memory, {threads} thread{'s'[: threads - 1]}, {frames:5d} frames: {peak / 2**20:7.0f} MiB")
+    print(f"difference: {max(peaks.values()) / min(peaks.values()) - 1:.1%}", flush=True)
 
 
 if __name__ == "__main__":

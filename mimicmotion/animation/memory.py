@@ -38,12 +38,13 @@ def shape_of(config: Config, case: TestCase, height: int, width: int, frames: in
         vae_size=vae_size,
         channels=read_json(config_file(base, "unet/config.json"))["block_out_channels"][0],
         decode_tile=config.sampling.decode_tile,
+        overlap=config.sampling.decode_overlap,
         tiny_decoder=config.sampling.decoder != FULL or vae_class == "AutoencoderTiny",
     )
 
 
 def plan_for_card(config: Config, shapes: Iterable[Shape], budget: int, on_cpu: bool) -> tuple[Rung, str]:
-    """How a run of these shapes fits into `budget` bytes, and the line that says so. Raises: UsageError if none does."""
+    """How a run of these shapes fits into `budget` bytes, and what says so. Raises: UsageError where none does."""
     shapes, runtime = list(shapes), config.runtime
     guided = any(shape.guided for shape in shapes)
     compiled = chosen_acceleration(config).compile

@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "chunked_vae": ["StandaloneVae"],
         "tiny_clip": ["UNLIKE", "TinyClipDecoder", "likeness"],
         "tiling": ["tile_windows"],
-        "vram_plan": ["PIECE", "Rung", "Shape", "allowed_rungs", "in_gib", "most", "plan"],
+        "vram_plan": ["GIB", "PIECE", "Rung", "Shape", "allowed_rungs", "in_gib", "most", "peak", "plan"],
         "noise_levels": ["set_noise_levels"],
         "made_for": ["check_steps", "turbo_steps_and_guidance"],
         "schedulers": ["make_scheduler"],

@@ -113,12 +113,13 @@ class ChunkedVae:
         """`function(tensor)`, done again in float32 where half precision overflows; the VAE stays in float32 then."""
         result = function(tensor)
         dtype = self.vae.dtype
-        if dtype != torch.float32 and not torch.isfinite(result).all():
-            logger.warning("%s is not finite in %s; it is done again in float32", stage, dtype)
-            del result
-            self.vae.to(torch.float32)
-            result = function(tensor)
-        require_finite(result, stage)
+        if dtype == torch.float32 or not torch.isfinite(result).all():
+            if dtype != torch.float32:
+                logger.warning("%s is not finite in %s; it is done again in float32", stage, dtype)
+                del result
+                self.vae.to(torch.float32)
+                result = function(tensor)
+            require_finite(result, stage)
         return result
 
 

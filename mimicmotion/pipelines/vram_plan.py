@@ -26,7 +26,7 @@ SMALLEST_PIECE = 2**20
 PUBLISHED_CHANNELS = 320
 PARAMETERS = {"UNet": 1_524_623_082, "image encoder": 632_076_800, "PoseNet": 182_243}
 VAE_PARAMETERS = 97_742_847
-LARGEST_LAYER = 2**20 * 50  # parameters of the largest layer, all that lies on the card when layers come one by one
+LARGEST_LAYER = 29_491_200  # parameters; all of the UNet that lies on the card when layers come one by one
 
 # Units of the UNet: as diffusers has it; in pieces, in its resnets or, beside and of one piece, in its transformers.
 UNET_WHOLE, UNET_RESNETS, UNET_BESIDE_PIECE, UNET_OF_PIECE = 27.1, 11.1, 9.05, 19
@@ -41,7 +41,8 @@ class Shape:
 
     tile: frames of the UNet's input; frames: of the whole clip; guided: whether there are two passes; chunk: frames
     that the VAE decodes at once; size, vae_size: bytes of a value of UNet, PoseNet and image encoder, and of the VAE;
-    channels: of the UNet's first block; decode_tile: as the setting; tiny_decoder: whether that is an AutoencoderTiny.
+    channels: of the UNet's first block; decode_tile, overlap: as the settings of the decoder; tiny_decoder: whether
+    that is an AutoencoderTiny.
     """
 
     tile: int
@@ -54,6 +55,7 @@ class Shape:
     vae_size: int = 2
     channels: int = PUBLISHED_CHANNELS
     decode_tile: int | None = None
+    overlap: int = 0
     tiny_decoder: bool = False
 
 
@@ -103,7 +105,8 @@ def peak(shape: Shape, rung: Rung) -> Peak:
         # PoseNet stays: it works while the UNet does.
         beside_unet, beside_vae = weights["UNet"] + weights["PoseNet"], weights["VAE"] + weights["PoseNet"]
     else:
-        beside_unet = beside_vae = LARGEST_LAYER * shape.size + weights["PoseNet"]
+        layer = int(LARGEST_LAYER * (shape.channels / PUBLISHED_CHANNELS) ** 2) * shape.size
+        beside_unet, beside_vae = layer + weights["PoseNet"], min(layer, weights["VAE"]) + weights["PoseNet"]
     latents = 4 * 4 * shape.frames * (shape.height // 8) * (shape.width // 8)
     # Latents of this and the last step, noise, predictions and their sum while sampling.
     return Peak(beside_unet + KEPT + 6 * latents + _unet(shape, rung), beside_vae + latents + _decoder(shape, rung))
@@ -188,11 +191,16 @@ def _too_large(shape: Shape, budget: int, least: Rung) -> str:
 def _smaller_decoding(shape: Shape, room: int, rung: Rung) -> str:
     for chunk in range(shape.chunk - 1, 0, -1):
         if peak(replace(shape, chunk=chunk), rung).decoding <= room:
-            return f"--decode_chunk_size {chunk}"
+            return _chunk_flags(chunk, shape.overlap)
     for tile in range(min(shape.height, shape.width) // 64 * 64, 64, -64):
         if peak(replace(shape, chunk=1, decode_tile=tile), rung).decoding <= room:
-            return f"--decode_chunk_size 1 --decode_tile {tile}"
+            return f"{_chunk_flags(1, shape.overlap)} --decode_tile {tile}"
     return "a lower --resolution"
+
+
+def _chunk_flags(chunk: int, overlap: int) -> str:
+    fewer = f" --decode_overlap {chunk - 1}" if overlap >= chunk else ""
+    return f"--decode_chunk_size {chunk}{fewer}"
 
 
 def in_gib(size: int) -> str:
