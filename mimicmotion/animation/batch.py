@@ -4,8 +4,10 @@ import contextlib
 import logging
 import time
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from heapq import nlargest
+from itertools import chain
 from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
@@ -37,6 +39,7 @@ logger = logging.getLogger(__name__)
 NOT_A_VIDEO = "not a video"
 NAME_COLUMN = 60
 MANY = 10_000  # jobs; more are counted rather than listed, and no page shows their results
+PLANNED_FOR = 32  # jobs of a test case whose videos are opened before the first, to plan for the card
 CANNOT_RUN = "cannot run"
 
 
@@ -276,13 +279,18 @@ def dry_run(animator: Animator, jobs: list[Job]) -> int:
 
 
 def shapes(animator: Animator, jobs: list[Job], on_cpu: bool) -> Iterator[Shape]:
-    """What each unfinished job asks of a card; jobs that will fail are left out."""
-    config = animator.config
+    """What the unfinished jobs ask of a card, of each test case those with the largest videos; jobs that will fail
+    are left out.
+    """
+    config, left = animator.config, defaultdict(list)
     for job in jobs:
+        if not animator.is_finished(job):
+            left[job.case_index].append(job)
+    # Opening a video takes a while, and the plan asks for the most that any job needs.
+    for job in chain.from_iterable(nlargest(PLANNED_FOR, some, key=video_bytes) for some in left.values()):
         with contextlib.suppress(MimicMotionError):
-            if not animator.is_finished(job):
-                geometry, frames = planned(config, job, open_video(job.video, settings=config.video))
-                yield shape_of(config, job.case, geometry.height, geometry.width, frames, on_cpu)
+            geometry, frames = planned(config, job, open_video(job.video, settings=config.video))
+            yield shape_of(config, job.case, geometry.height, geometry.width, frames, on_cpu)
 
 
 def dry_run_table(rows: list[tuple[str, ...]], others: Sequence[Path]) -> str:
