@@ -24,6 +24,7 @@ from mimicmotion.weights.model_files import (
     pose_net_path,
     read_json,
     resolve_base,
+    vae_config_file,
     vae_files,
 )
 from mimicmotion.weights.original_svd import image_encoder_of, is_original_unet, unet_of, vae_of
@@ -206,13 +207,13 @@ def load_vae(place: Path, device: torch.device, dtype: torch.dtype, classes: tup
     """
     import diffusers
 
-    file, path = vae_files(place)
+    path = vae_config_file(place)
     config = read_json(path)
     name = config.get("_class_name")
     if name not in classes:
         raise SetupError(f"{path}: cannot use a VAE of class {name}; expected {' or '.join(classes)}")
-    cls, tensors = getattr(diffusers, name), open_tensors(file)
-    if place.is_file() or tensors.scales or is_index(file):
+    cls, tensors = getattr(diffusers, name), open_tensors(vae_files(place)[0])
+    if place.is_file() or tensors.scales or is_index(tensors.path):
         rename = vae_of if place.is_file() else _by_the_networks_names
         vae = _assigned(lambda: _from_config(cls, config, path.parent), tensors, rename, device, dtype, "VAE")
     else:

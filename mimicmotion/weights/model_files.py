@@ -131,9 +131,12 @@ def part_file(base: Path, part: str) -> Path:
 
 def vae_files(place: Path) -> tuple[Path, Path]:
     """The weight file and the configuration of a VAE: of its folder, or of the original file. Raises: SetupError."""
-    if place.is_file():
-        return place, config_file(place, "vae/config.json")
-    return find_weights(place), place / "config.json"
+    return place if place.is_file() else find_weights(place), vae_config_file(place)
+
+
+def vae_config_file(place: Path) -> Path:
+    """The configuration among `vae_files`, whether there are weights or not."""
+    return config_file(place, "vae/config.json") if place.is_file() else place / "config.json"
 
 
 def config_file(base: Path, name: str) -> Path:
