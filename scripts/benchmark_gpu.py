@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
 TURBO, STREAMING = "inference_raw_batch_turbo.py", "scripts/benchmark_streaming.py"
 INTERRUPTED = 130
 # Exit codes of a command that this machine or these settings cannot run.
@@ -39,6 +41,7 @@ class Part:
     """One command: what it shows, the flags beyond those that all of its script share, its limit in minutes.
 
     goal: the most seconds of sampling and decoding, or the fewest frames a second of the world model.
+    needs_gpu: has no sense elsewhere, or, where something is compiled, takes many minutes.
     """
 
     name: str
@@ -49,18 +52,19 @@ class Part:
     needs_gpu: bool = False
 
 
+SMALL = ("--decoder", "{inputs}/small_decoder")
 PARTS = (
     Part("turbo", TURBO, goal=3.6),
-    Part("turbo, --speed max", TURBO, ("--speed", "max"), 5, 3.6),
-    Part("turbo, small decoder", TURBO, ("--decoder", "{inputs}/small_decoder"), goal=2.4),
-    Part("turbo, small decoder, max", TURBO, ("--decoder", "{inputs}/small_decoder", "--speed", "max"), 5, 2.4),
+    Part("turbo, --speed max", TURBO, ("--speed", "max"), 5, 3.6, needs_gpu=True),
+    Part("turbo, small decoder", TURBO, SMALL, goal=2.4),
+    Part("turbo, small decoder, max", TURBO, (*SMALL, "--speed", "max"), 5, 2.4, needs_gpu=True),
     Part("world model", STREAMING, goal=40),
-    Part("world model, --compile", STREAMING, ("--compile",), 4, 40),
+    Part("world model, --compile", STREAMING, ("--compile",), 4, 40, needs_gpu=True),
     Part("world model, no overlap", STREAMING, ("--overlap", "off")),
     Part("world model, overlap", STREAMING, ("--overlap", "on"), goal=40),
-    Part("world model, tiny decoder", STREAMING, ("--decoder", "tiny", "--compile"), 4, 60),
+    Part("world model, tiny decoder", STREAMING, ("--decoder", "tiny", "--compile"), 4, 60, needs_gpu=True),
     Part("profile by kernel", "scripts/benchmark_turbo.py", minutes=3),
-    Part("turbo, --compile", TURBO, ("--compile",), 5),
+    Part("turbo, --compile", TURBO, ("--compile",), 5, needs_gpu=True),
     Part("turbo, --channels_last", TURBO, ("--channels_last",)),
     Part("turbo, --fuse_qkv", TURBO, ("--fuse_qkv",)),
     Part("turbo, cuDNN attention", TURBO, ("--attention", "_native_cudnn"), needs_gpu=True),
@@ -110,14 +114,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    sys.path.insert(0, str(ROOT))
     arguments = parse_arguments(argv)
     from mimicmotion.errors import MimicMotionError
 
     wanted = tuple(name.strip() for name in arguments.parts.split(","))
     parts = [part for part in PARTS if part.name.startswith(wanted)]
     if not parts:
-        print(f"error: --parts {arguments.parts}: no part is called so; {', '.join(p.name for p in PARTS)}")
+        names = "; ".join(part.name for part in PARTS)
+        print(f"error: --parts {arguments.parts}: no part is called so; there are {names}", file=sys.stderr)
         return 2
     try:
         return run_parts(parts, arguments)
@@ -169,7 +173,6 @@ def make_inputs(folder: Path, size: Size, device: str) -> dict:
 
 def make(folder: Path, model: str, frames: int, device_name: str) -> None:
     """What `make_inputs` starts: a model, a small decoder, two equal clips with poses, a reference."""
-    sys.path.insert(0, str(ROOT))
     import torch
     from diffusers import AutoencoderTiny
 
@@ -251,8 +254,9 @@ def command_of(part: Part, inputs: Path, folder: Path, size: Size, device: str) 
     return [
         sys.executable, part.script, "--base_model_path", str(inputs / "model"),
         "--batch_folder", str(inputs / "clips"), "--ref_image_path", str(inputs / "person.png"),
-        "--pose_backend", "file", "--pose_folder", str(inputs / "poses"),
-        "--resolution", str(size.resolution), "--num_frames", str(size.frames), "--frames_overlap", "1", "--device", device, "--output_dir", str(folder), *flags,
+        "--pose_backend", "file", "--pose_folder", str(inputs / "poses"), "--resolution", str(size.resolution),
+        "--num_frames", str(size.frames), "--frames_overlap", "1", "--device", device,
+        "--output_dir", str(folder), *flags,
         "turbo.lcm_lora_path=null", "output.page=false", "output.contact_sheet=false",
     ]  # fmt: skip
 

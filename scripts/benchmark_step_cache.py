@@ -2,7 +2,7 @@
 
 examples:
   python scripts/benchmark_step_cache.py              # needs minutes
-  python scripts/benchmark_step_cache.py --clips 1 --ways ays10 --intervals 1,2 --frames 3 --size 64
+  python scripts/benchmark_step_cache.py --clips 1 --ways ays10 --intervals 1,2 --frames 3 --size 64   # needs minutes
 
 Printed for each interval: PSNR of the person's box to the true frames and to interval 1, and CPU seconds of sampling,
 which take turns clip by clip. The turbo ways are here to show why the flag refuses them.

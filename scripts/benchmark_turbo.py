@@ -5,7 +5,7 @@
     python scripts/benchmark_turbo.py --memory --repeats 0    # that alone; needs minutes
     python scripts/benchmark_turbo.py --inference_config configs/mimicmotion.yaml --device cuda    # needs weights
     python scripts/benchmark_turbo.py --random_weights --device cuda    # 72 frames at the published size; needs gpu
-    python scripts/benchmark_turbo.py --random_weights --size tiny --frames 5 --repeats 1 speed.channels_last=true
+    python scripts/benchmark_turbo.py --random_weights --size tiny --frames 5 speed.fp8=true   # needs minutes
 
 The variants share one set of networks and take turns, so that a machine that gets slower in between slows all of
 them; ratios are taken turn by turn. Results go to --json as well. Trailing path=value pairs are settings of all.
