@@ -22,6 +22,7 @@ from mimicmotion.feature_cache.benchmark import benchmark_cache
 from mimicmotion.feature_cache.cached_features import animate_folder_cached, cached_animator
 from mimicmotion.feature_cache.store import FeatureCache, entry_path, load_entry, stored_files
 from mimicmotion.results.jobs import plan_jobs
+from mimicmotion.video import process
 from tests.conftest import dancing_poses, last_items, write_clip
 
 FEATURES = {"video", "driving_pose", "reference_pixels", "reference_pose"}
@@ -315,6 +316,26 @@ def test_every_leaf_of_every_stored_key_is_part_of_its_name(dancers):
             parent[last] = "changed"
             assert entry_path(dancers / "cache", file.level, key) == file.path
             assert entry_path(dancers / "cache", file.level, changed) != file.path
+
+
+def test_a_video_is_decoded_for_its_facts_and_for_its_poses_and_no_more(dancers, monkeypatch):
+    """The contact sheet takes its frames as they go by; where poses are known, it has its own alone read."""
+    asked, started = [], process.started
+
+    def counted(command, request=None):
+        asked.append(request and request["task"])
+        return started(command, request)
+
+    monkeypatch.setattr(process, "started", counted)
+    plain, config = Animator(settings(dancers)), settings(dancers)
+    make(plain)
+    assert asked == ["facts", "frames"]
+    sheet = plan_jobs(config)[0].beside(".jpg").read_bytes()
+    for tasks in (["facts", "frames"], ["frames"]):
+        asked.clear()
+        make(cached(config))
+        assert asked == tasks
+        assert plan_jobs(config)[0].beside(".jpg").read_bytes() == sheet
 
 
 def test_damaged_entries_change_no_frame(dancers):

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from mimicmotion.config import VideoSettings
@@ -19,7 +21,7 @@ from mimicmotion.video import process
 from mimicmotion.video import source as video
 from mimicmotion.video.source import effective_stride, open_video, playback_speed
 from tests.conftest import HANG_SECONDS
-from tests.video.clips import HEIGHT, WIDTH, cut_file, make_clip, read_index, run_ffmpeg
+from tests.video.clips import HEIGHT, WIDTH, cut_file, make_clip, numbered_frame, read_index, run_ffmpeg
 
 
 @pytest.fixture(scope="module")
@@ -402,3 +404,34 @@ def test_stride_values():
     assert [effective_stride(fps, 2) for fps in rates] == [2, 2, 2, 2, 4, 4, 6, 10]
     with pytest.raises(UsageError, match="sample_stride"):
         effective_stride(30, 0)
+
+
+@pytest.mark.parametrize("kind", ["file", "uneven", "folder"])
+def test_single_frames_are_those_of_the_whole_video(tmp_path, kind):
+    if kind == "folder":
+        for number in range(20):
+            PIL.Image.fromarray(numbered_frame(number)).save(tmp_path / f"{number:03d}.png")
+        video = open_video(tmp_path)
+    else:
+        video = open_video(make_clip(tmp_path / "a.mp4", 20))
+        if kind == "uneven":
+            info = replace(video.info, times=tuple(place / 25 + (place % 3) / 200 for place in range(video.num_frames)))
+            video = open_video(tmp_path / "a.mp4", info=info)
+    whole = dict(video.frames())
+    wanted = [0, 3, 4, video.num_frames - 1]
+    assert all(np.array_equal(frame, whole[i]) for i, frame in zip(wanted, video.read(wanted), strict=True))
+
+
+def test_frames_that_are_kept_are_not_read_again(tmp_path, monkeypatch):
+    plain = open_video(make_clip(tmp_path / "a.mp4", 20))
+    video = plain.remembering([0, 6, 18], 2**30)
+    pairs = zip(video.frames(2), plain.frames(2), strict=True)
+    assert [np.array_equal(one, other) for (_, one), (_, other) in pairs] == [True] * 10
+    monkeypatch.setattr(process, "started", lambda *_: pytest.fail("it was read again"))
+    for _ in range(2):
+        kept = list(video.read([0, 6]))
+        assert [read_index(frame) for frame in kept] == [0, 6]
+        kept[0][:] = 0  # the receiver's own
+    with pytest.raises(pytest.fail.Exception):
+        list(video.read([0, 2]))
+    assert plain.remembering([0, 6], 1000) is plain
