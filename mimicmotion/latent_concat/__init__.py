@@ -18,6 +18,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "bridge": ["PosedFrames", "bridge_reach", "sample_bridge"],
         "join": ["Part", "join_clips", "transition"],
         "joined_video": ["joined_frames"],
-        "visible_join": ["BESIDE", "Detector", "join_detector", "judge_join", "shown_at"],
+        "visible_join": [
+            "BESIDE",
+            "Detector",
+            "join_detector",
+            "join_detector_fingerprint",
+            "judge_join",
+            "shown_at",
+        ],
     },
 )

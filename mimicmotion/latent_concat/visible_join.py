@@ -14,6 +14,9 @@ import numpy as np
 
 from mimicmotion.animation import Models
 from mimicmotion.dwpose import CONFIDENT, Pose, num_people, select_person
+from mimicmotion.errors import SetupError
+from mimicmotion.files import sha256_file
+from mimicmotion.places import find, looked_for
 from mimicmotion.weights import read_marker
 
 BESIDE = 2  # frames of both clips that are judged beside what lies between
@@ -67,6 +70,18 @@ def join_detector(models: Models) -> Detector:
     from mimicmotion.puppets import PuppetDetector
 
     return PuppetDetector()
+
+
+def join_detector_fingerprint(models: Models) -> str:
+    """What that detector's readings depend on. Raises: SetupError where its files are missing."""
+    if read_marker(models.config.base_model_path) is None:
+        return models.detector_fingerprint
+    from mimicmotion.puppets import READER_PATH
+
+    path = find(READER_PATH)
+    if not path.is_file():
+        raise SetupError(f"the pose reader {looked_for(READER_PATH)} is missing; it is part of the repository")
+    return f"{path.stem} {sha256_file(path)}"
 
 
 def judge_join(

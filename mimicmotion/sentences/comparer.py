@@ -14,6 +14,7 @@ from mimicmotion.animation import text_table
 from mimicmotion.config import JOINS
 from mimicmotion.errors import InputError, MimicMotionError
 from mimicmotion.files import content_sha256, printable, read_record, writable_stem, write_bytes
+from mimicmotion.latent_concat import join_detector_fingerprint
 from mimicmotion.results import Job, require_places, sidecar_path, unfinished
 from mimicmotion.sentences.maker import ALL_WAYS, SentenceMaker, SentenceOutcome
 from mimicmotion.sentences.plan import SHEET, TRUE
@@ -52,7 +53,7 @@ class Comparer:
 
     def made(self, sentence: Sentence) -> dict[str, SentenceMaker]:
         """The ways whose results are there."""
-        return {join: maker for join, maker in self.makers.items() if maker.is_finished(sentence)}
+        return {join: maker for join, maker in self.makers.items() if maker.is_made(sentence)}
 
     def recipe(self, sentence: Sentence, ways: dict[str, SentenceMaker]) -> dict:
         """All that the comparison depends on. Raises: InputError where the true sentence is missing."""
@@ -63,18 +64,22 @@ class Comparer:
                 row = self.makers["poses"].row(sentence)
                 raise InputError(f"{row}: {printable(path)} is missing, where --truth expects the true sentence")
             inputs[f"{TRUE}{path.suffix}"] = content_sha256(path)
-        return settings | {"settings": settings["settings"] | {"joins": VERSION}, "inputs": settings["inputs"] | inputs}
+        judged = {"version": VERSION, "detector": join_detector_fingerprint(self.makers["poses"].animator.models)}
+        return settings | {"settings": settings["settings"] | {"joins": judged}, "inputs": settings["inputs"] | inputs}
 
     def is_finished(self, sentence: Sentence) -> bool:
         """Whether `make` would skip the sentence; False for one that will fail."""
         try:
-            return not self._to_make(self.job(sentence), self.recipe(sentence, self.made(sentence)))
+            return not self._to_make(sentence, self.recipe(sentence, self.made(sentence)))
         except MimicMotionError:
             return False
 
-    def _to_make(self, job: Job, made_from: dict) -> dict[Path, str]:
-        require_places(job.output, sidecar_path(job.output), job.beside(SHEET))
-        return unfinished(job.output, made_from, [job.beside(SHEET)])
+    def _to_make(self, sentence: Sentence, made_from: dict) -> dict[Path, str]:
+        job = self.job(sentence)
+        # A single word has no join to show.
+        beside = [job.beside(SHEET)] if len(self.makers["poses"].plan(sentence).words) > 1 else []
+        require_places(job.output, sidecar_path(job.output), *beside)
+        return unfinished(job.output, made_from, beside)
 
     def make(self, outcome: SentenceOutcome) -> None:
         """Compares the ways that are there. Raises: InputError that names the row; SetupError."""
@@ -83,7 +88,7 @@ class Comparer:
         if not ways:
             raise InputError(f"{self.makers['poses'].row(outcome.sentence)}: none of its ways is made")
         made_from = self.recipe(outcome.sentence, ways)
-        if outcome.is_finished(self._to_make(outcome.job, made_from)):
+        if outcome.is_finished(self._to_make(outcome.sentence, made_from)):
             return
         from mimicmotion.sentences.judging import compare_ways
 

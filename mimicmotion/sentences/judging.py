@@ -72,9 +72,10 @@ def compare_ways(
     ways, truth = [], None
     if true_files:
         video, poses = true_files
-        truth = load_poses(poses).poses
-        ways.append(_way(TRUE, video, wanted))
-        _require_length(poses, len(truth), wanted)
+        with poses_maker.naming(sentence):
+            truth = load_poses(poses).poses
+            ways.append(_way(TRUE, video, wanted))
+            _require_length(poses, len(truth), wanted)
     for name, maker in made.items():
         plan = maker.plan(sentence)
         ways.append(_way(name, plan.job.output, read_timeline(maker, plan)[1]))

@@ -117,6 +117,14 @@ class SentenceMaker:
         except MimicMotionError:
             return False
 
+    def is_made(self, sentence: Sentence) -> bool:
+        """Whether the sentence itself is there, made as it would be now."""
+        try:
+            plan = self.plan(sentence)
+            return plan.job.output not in unfinished(plan.job.output, self.recipe(plan))
+        except MimicMotionError:
+            return False
+
     def companions(self, job: Job) -> list[Path]:
         """The files that lie beside a sentence."""
         return companions(job, self.config.output.contact_sheet)
