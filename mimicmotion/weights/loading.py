@@ -19,6 +19,7 @@ from mimicmotion.weights.lookup import broken, first_line, is_index, listing
 from mimicmotion.weights.model_files import (
     checkpoint_path,
     config_file,
+    no_pose_net,
     part_file,
     pose_net_config,
     pose_net_path,
@@ -159,8 +160,7 @@ def load_networks(
     if pose_net_file:
         pose_tensors = plainly_named(open_tensors(pose_net_file), prefixes=POSE_NET_PREFIXES)
     elif checkpoint is not None and not pose_tensors:
-        remedy = "where that lies in a file of its own, name it with --pose_net_path (pose_net_path)"
-        raise SetupError(f"{checkpoint} holds a UNet and no PoseNet (no key that starts with pose_net.); {remedy}")
+        raise no_pose_net(checkpoint)
     for module, tensors, what in ((unet, unet_tensors, "UNet"), (pose_net, pose_tensors, "PoseNet")):
         assign_weights(module, tensors, device, dtype, what)
         extras = sorted(set(tensors) - set(module.state_dict()))

@@ -113,7 +113,12 @@ def is_complete_unet(lcm_file: Path) -> bool:
 
     Nothing is loaded, and what is neither is not told from a LoRA. Raises: SetupError as `check_head`.
     """
-    return not mentions(lcm_file, "lora") and any(mentions(lcm_file, name) for name in UNET_BEGINS)
+    return not mentions(lcm_file, "lora") and is_unet(lcm_file)
+
+
+def is_unet(path: Path) -> bool:
+    """Whether a weight file, by its names, holds a UNet. Nothing is loaded. Raises: SetupError as `check_head`."""
+    return any(mentions(path, name) for name in UNET_BEGINS)
 
 
 def is_index(path: str | Path) -> bool:
@@ -160,10 +165,15 @@ def mentions(path: Path, text: str) -> bool:
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError):
             return False  # who opens it says what is wrong
     with open(path, "rb") as file:
-        if head[8:9] == b"{":  # safetensors: the length of a list of all names, and the list
-            size = int.from_bytes(file.read(8), "little")
-            return text.encode() in file.read(min(size, path.stat().st_size))
-        return text.encode() in file.read(PICKLED_NAMES)
+        if head[8:9] != b"{":
+            return text.encode() in file.read(PICKLED_NAMES)
+        # safetensors: the length of a list of all names, and the list; remarks of whoever made it are among them.
+        size = int.from_bytes(file.read(8), "little")
+        try:
+            names = json.loads(file.read(min(size, path.stat().st_size)))
+        except (ValueError, RecursionError):
+            return False
+        return any(text in name for name in names if name != "__metadata__")
 
 
 def check_head(path: Path) -> bytes:

@@ -12,7 +12,7 @@ from mimicmotion.files import sha256_json, why_no_file
 from mimicmotion.places import HOME, find, looked_for
 from mimicmotion.weights.embedded import is_default_path, require_embedded_model
 from mimicmotion.weights.hub import from_hub, is_hub_id, local_copy
-from mimicmotion.weights.lookup import FETCH, broken, find_weights, first_line, listing, mentions
+from mimicmotion.weights.lookup import FETCH, broken, find_weights, first_line, is_unet, listing, mentions
 from mimicmotion.weights.manifest import weights_sha256
 
 CLIP_STEMS = ("model", "pytorch_model")
@@ -62,7 +62,15 @@ def network_files(config) -> dict[str, Path]:
         files["checkpoint"] = checkpoint
     if checkpoint is None or own_pose_net:
         files["pose_net"] = own_pose_net or find_weights(base / "pose_net")
+    elif is_unet(checkpoint) and not mentions(checkpoint, "pose_net."):
+        raise no_pose_net(checkpoint)
     return files
+
+
+def no_pose_net(checkpoint: Path) -> SetupError:
+    """The error for a checkpoint with a UNet alone."""
+    remedy = "where that lies in a file of its own, name it with --pose_net_path (pose_net_path)"
+    return SetupError(f"{checkpoint} holds a UNet and no PoseNet (no key that starts with pose_net.); {remedy}")
 
 
 def vae_sha256(config) -> str:

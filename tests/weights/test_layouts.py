@@ -228,8 +228,9 @@ def test_the_files_of_comfyui_are_the_same_model(copy, plain, tmp_path, small_pu
 def test_what_the_set_lacks_is_said(copy, plain, checkpoint, tmp_path, small_published):
     save_file({name: tensor.clone() for name, tensor in plain["unet"].items()}, tmp_path / "unet.safetensors")
     shutil.rmtree(copy / "unet")
-    with pytest.raises(SetupError, match=r"holds a UNet and no PoseNet.*--pose_net_path"):
-        loading.create_pipeline(config(copy, tmp_path / "unet.safetensors"), device="cpu")
+    for find_out in (model_files.weights_fingerprint, lambda given: loading.create_pipeline(given, device="cpu")):
+        with pytest.raises(SetupError, match=r"holds a UNet and no PoseNet.*--pose_net_path"):
+            find_out(config(copy, tmp_path / "unet.safetensors"))
     with pytest.raises(SetupError, match="no unet folder; set ckpt_path"):
         loading.create_pipeline(config(copy), device="cpu")
     given = config(copy, tmp_path / "unet.safetensors")
@@ -559,6 +560,8 @@ def test_a_lora_and_a_complete_unet_are_told_apart_unread(lora_pipe, tmp_path, w
         assert not lookup.is_complete_unet(path)
     writers[write](lora_pipe.unet.state_dict(), tmp_path / "whole")
     assert lookup.is_complete_unet(tmp_path / "whole")
+    saved(lora_pipe.unet.state_dict(), tmp_path / "remark", {"comment": "a lora was merged"})
+    assert lookup.is_complete_unet(tmp_path / "remark")
     writers[write]({"encoder.weight": torch.zeros(1)}, tmp_path / "other")
     assert not lookup.is_complete_unet(tmp_path / "other")
 
