@@ -42,10 +42,10 @@ class Models:
 
     def resolve(self) -> None:
         """Raises: UsageError or SetupError when the device, the precision or the kernel asked for cannot be had."""
-        from mimicmotion.acceleration import require_attention
+        from mimicmotion.acceleration import require_acceleration
 
         _ = self.device, self.dtype, self.vae_dtype
-        require_attention(self.config.speed.attention, self.device, self.dtype)
+        require_acceleration(chosen_acceleration(self.config), self.device, self.dtype)
 
     def check_lcm(self) -> None:
         """Raises: SetupError when the LCM weights cannot be applied; no other weights are read."""
@@ -170,11 +170,15 @@ class Models:
     def _load_networks(self) -> Networks:
         import torch
 
-        from mimicmotion.acceleration import arrange_weights
+        from mimicmotion.acceleration import arrange_weights, require_acceleration
         from mimicmotion.device import describe_device
         from mimicmotion.weights import apply_lcm_weights, create_pipeline, place_pipeline
 
         config, runtime, turbo = self.config, self.config.runtime, self.config.turbo
+        chosen = chosen_acceleration(config)
+        # Not every way to come here has been checked before; what is not there would show in the first step only.
+        check_acceleration(config)
+        require_acceleration(chosen, self.device, self.dtype)
         load_device = torch.device("cpu") if runtime.offload != "none" else self.device
         pipeline = create_pipeline(config, load_device, self.dtype, self.vae_dtype)
         svd_base = turbo.lcm_base_path or config.base_model_path
@@ -182,7 +186,6 @@ class Models:
             apply_lcm_weights(pipeline, scale=turbo.lcm_lora_scale, **self._lcm)
         for path, scale in self._more_loras():
             apply_lcm_weights(pipeline, path, scale=scale, svd_base=svd_base)
-        chosen = chosen_acceleration(config)
         arrange_weights(pipeline, chosen)
         place_pipeline(pipeline, self.device, runtime.offload, chosen.compile)
         pipeline.progress_bar = lambda total: Progress("sampling", total, "tile")
