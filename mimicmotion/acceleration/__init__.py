@@ -14,6 +14,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "attention": ["attend", "require_attention", "set_attention"],
         "chosen": ["Acceleration", "check_acceleration", "chosen_acceleration"],
         "compiling": ["compile_blocks", "compile_pipeline"],
-        "weights": ["arrange_weights"],
+        "weights": ["arrange_weights", "require_acceleration"],
     },
 )

@@ -4,8 +4,19 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-from mimicmotion.acceleration.attention import set_attention
+from mimicmotion.acceleration.attention import require_attention, set_attention
 from mimicmotion.acceleration.chosen import Acceleration
+from mimicmotion.errors import SetupError
+
+
+def require_acceleration(chosen: Acceleration, device: torch.device, dtype: torch.dtype) -> None:
+    """Whether this machine can do what `chosen` asks for, before a model is loaded.
+
+    Raises: SetupError and UsageError as `require_attention`, SetupError where there are no 8-bit floats.
+    """
+    require_attention(chosen.attention, device, dtype)
+    if chosen.fp8 and device.type == "mps":
+        raise SetupError("--fp8: Apple's GPUs have no 8-bit floats; drop it")
 
 
 def arrange_weights(pipeline, chosen: Acceleration) -> None:

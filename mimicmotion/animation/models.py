@@ -67,12 +67,13 @@ class Models:
         """Raises: UsageError or SetupError when the device, the precision, the decoder or the kernel asked for cannot
         be had, or the networks cannot be placed there as asked.
         """
-        from mimicmotion.acceleration import require_attention
+        from mimicmotion.acceleration import require_acceleration
         from mimicmotion.weights import check_placement, require_fitting_decoder
 
+        chosen = chosen_acceleration(self.config)
         _ = self.device, self.dtype, self.vae_dtype
-        check_placement(self.device, self.config.runtime.offload, chosen_acceleration(self.config).compile)
-        require_attention(self.config.speed.attention, self.device, self.dtype)
+        check_placement(self.device, self.config.runtime.offload, chosen.compile)
+        require_acceleration(chosen, self.device, self.dtype)
         if self.decoder_hash:
             require_fitting_decoder(self.config)
 
@@ -276,12 +277,15 @@ class Models:
     def _load_networks(self) -> Networks:
         import torch
 
-        from mimicmotion.acceleration import arrange_weights
+        from mimicmotion.acceleration import arrange_weights, require_acceleration
         from mimicmotion.device import describe_device
         from mimicmotion.weights import apply_lcm_weights, check_placement, create_pipeline, place_pipeline
 
         config, turbo = self.config, self.config.turbo
         chosen = chosen_acceleration(config)
+        # Not every way to come here has been checked before; what is not there would show in the first step only.
+        check_acceleration(config)
+        require_acceleration(chosen, self.device, self.dtype)
         check_placement(self.device, self.offload, chosen.compile)
         load_device = torch.device("cpu") if self.offload != "none" else self.device
         pipeline = create_pipeline(config, load_device, self.dtype, self.vae_dtype)

@@ -1,11 +1,13 @@
 """Laws of every other way to compute a network: equal to rounding, and really another way."""
 
+import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import SpatioTemporalResBlock
 
-from mimicmotion.acceleration import Acceleration, arrange_weights, compile_blocks, set_attention
+from mimicmotion.acceleration import Acceleration, arrange_weights, compile_blocks, require_acceleration, set_attention
 from mimicmotion.acceleration.weights import channels_last, fuse_qkv, store_in_fp8
+from mimicmotion.errors import SetupError
 from tests.conftest import make_pipeline, make_temporal_vae, make_tiny_vae
 
 
@@ -46,6 +48,12 @@ def test_weights_in_8_bits_compute_what_rounded_weights_compute(unet, predict):
     assert len(names) > 50 and not any("norm" in name for name in names)
     assert torch.equal(predict(stored), predict(rounded))
     assert stored.dtype == torch.float64 and next(iter(stored.conv_in.parameters())).dtype == eight
+
+
+def test_8_bits_are_refused_where_there_are_none():
+    chosen = Acceleration("native", compile=False, channels_last=False, fuse_qkv=False, fp8=True)
+    with pytest.raises(SetupError, match="--fp8"):
+        require_acceleration(chosen, torch.device("mps"), torch.float16)
 
 
 def make_like(unet):

@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 
 from mimicmotion.animation import Models, Opened
 from mimicmotion.config import load_config
+from mimicmotion.errors import SetupError
 from tests.conftest import make_scheduler
 
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -71,3 +72,22 @@ def test_what_went_is_loaded_again(project):
     assert other.pipeline is not first
     assert one.pipeline is not first
     assert one.pipeline.vae.dtype == torch.float32 and other.pipeline.vae.dtype == torch.bfloat16
+
+
+def test_ways_to_compute_are_other_networks_and_a_step_cache_is_none(project):
+    def models(**speed):
+        return Models(load_config(project / "settings.yaml", {f"speed.{name}": value for name, value in speed.items()}))
+
+    ways = [{}, {"attention": "_native_math"}, {"preset": "max"}]
+    ways += [{name: True} for name in ("fp8", "channels_last", "fuse_qkv")]
+    assert len({models(**way).networks_key for way in ways}) == len(ways)
+    assert models(step_cache=2).networks_key == models().networks_key
+    processors = models(attention="_native_math").pipeline.unet.attn_processors.values()
+    assert {processor.backend for processor in processors} == {"_native_math"}
+
+
+def test_a_kernel_that_is_not_there_shows_before_networks_are_loaded(project):
+    models = Models(load_config(project / "settings.yaml", {"speed.attention": "flash"}))
+    for ask in (models.check, models.resolve, lambda: models.pipeline):
+        with pytest.raises(SetupError, match="flash-attn is not installed"):
+            ask()

@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 
+from mimicmotion.config import load_config
 from mimicmotion.errors import InputError
 from mimicmotion.files import sealed, sha256_file
-from mimicmotion.results import add_to_sidecar, require_places, unfinished, write_sidecar
+from mimicmotion.results import add_to_sidecar, recipe, require_places, unfinished, write_sidecar
 
 RECIPE = {"settings": {"seed": 1}, "inputs": {"video": "0" * 64}}
 
@@ -35,6 +36,15 @@ def test_a_whole_result_is_finished_wherever_it_is_copied_and_whatever_it_is_cal
         shutil.copy(path, tmp_path / "copy" / path.name.replace("clip", "dance"))
     copies = [tmp_path / "copy" / path.name.replace("clip", "dance") for path in result]
     assert unfinished(copies[0], RECIPE, copies[1:]) == {}
+
+
+def test_ways_to_compute_are_part_of_a_recipe_where_they_are_not_the_defaults():
+    def settings(**given):
+        config = load_config(given={f"speed.{name}": value for name, value in given.items()})
+        return recipe(config, config.test_case[0], {}, {}, "")["settings"]
+
+    assert "speed" not in settings() and settings(attention="native") == settings()
+    assert settings(step_cache=2, attention="sage")["speed"] == {"step_cache": 2, "attention": "sage"}
 
 
 def test_another_recipe_is_another_result(result):

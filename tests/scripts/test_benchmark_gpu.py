@@ -112,3 +112,13 @@ def test_settings_of_this_version_are_known_to_the_main_script():
     for part in parts:
         assert {flag for flag in part.flags if flag.startswith("--")} <= known | later, part
     assert sum(part.goal is not None for part in parts) == 4
+
+
+def test_the_tiny_size_runs_the_whole_way_on_any_machine(tmp_path):
+    arguments = ["--smoke", "--device=cpu", "--parts=AYS 10 +", f"--out={tmp_path}"]
+    assert benchmark_gpu.main(arguments) == 0
+    results = json.loads((tmp_path / "benchmark_gpu.json").read_text())
+    (part,) = results["parts"]
+    assert part["status"] == "done" and part["stage_seconds"]["sampling"] > 0 and part["peak_gib"] > 0.1
+    assert "--step_cache 2" in part["command"] and results["machine"]["model"] == "tiny"
+    assert "| AYS 10 + step cache 2 |" in (tmp_path / "benchmark_gpu.md").read_text()
