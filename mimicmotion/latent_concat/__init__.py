@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "visible_join": [
             "BESIDE",
             "Detector",
+            "compare_poses",
             "join_detector",
             "join_detector_fingerprint",
             "judge_join",

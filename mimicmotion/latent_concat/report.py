@@ -31,6 +31,7 @@ from mimicmotion.latent_concat.visible_join import BESIDE, Visibility, join_dete
 
 logger = logging.getLogger(__name__)
 
+CUT = "cut"
 REFERENCES_KEPT = "cut, later references kept"
 TRANSITION_FRAMES = 4  # where no number was asked for
 AROUND = 4  # frames of either clip that the picture shows beside a join
@@ -90,14 +91,18 @@ def write_report(config: Config, clips: list[ClipLatents], decoder, output: Path
         logger.warning("the report does not say how much a join shows: %s", error)
         absent["how much a join shows"] = str(error)
     for label, parts, isolate in _plain_modes(config, clips):
-        results.append(measure(label, parts, joined_frames(decoder, parts, config.sampling, isolate)))
+        # Of what an overlap fades into each other.
+        around = max(AROUND, transition_frames(config)) if label == CUT else AROUND
+        results.append(measure(label, parts, joined_frames(decoder, parts, config.sampling, isolate), around))
     try:
         results += _sampled_modes(config, clips, decoder)
     except MimicMotionError as error:
         logger.warning("the report goes without bridges and continuous sampling: %s", error)
         absent["bridge, continuous sampling"] = str(error)
     if judge:
-        results = [dataclasses.replace(result, shows=judge.shows(result)) for result in results]
+        cut = next(result for result in results if result.label == CUT)
+        results = [dataclasses.replace(result, shows=judge.shows(result, cut)) for result in results]
+    results = [dataclasses.replace(result, strips=[_narrow(strip) for strip in result.strips]) for result in results]
     numbers, drawn = report_files(output)
     write_json(numbers, summary(results, absent))
     write_bytes(drawn, picture(results))
@@ -117,7 +122,7 @@ def _plain_modes(config: Config, clips: list[ClipLatents]) -> Iterable[tuple[str
     count = transition_frames(config)
     tensors, names = [clip.latents for clip in clips], [clip.name for clip in clips]
     yield REFERENCES_KEPT, join_clips(tensors, names, drop_first="first"), False
-    yield "cut", join_clips(tensors, names), False
+    yield CUT, join_clips(tensors, names), False
     yield "cut, clips decoded apart", join_clips(tensors, names, isolate=True), True
     for mode in ("linear", "slerp", "smooth"):
         try:
@@ -156,11 +161,11 @@ def _continuous(config: Config, sampler: JoinSampler, clips: int, decoder) -> Mo
     return ModeResult("sampled continuously", len(differences) + clips - 1, differences, strips)
 
 
-def measure(label: str, parts: list[Part], pieces: Iterable[np.ndarray]) -> ModeResult:
-    """Goes through the frames of a joined video once and keeps those around its joins."""
+def measure(label: str, parts: list[Part], pieces: Iterable[np.ndarray], around: int = AROUND) -> ModeResult:
+    """Goes through the frames of a joined video once and keeps those around its joins, `around` of either clip."""
     places = joins(parts)
     differences: list[float] = []
-    recent: deque = deque(maxlen=AROUND)  # (frame, difference) before the next join
+    recent: deque = deque(maxlen=around)  # (frame, difference) before the next join
     strips: list[list] = [[] for _ in places]
     before, index = None, 0
     for piece in pieces:
@@ -170,19 +175,28 @@ def measure(label: str, parts: list[Part], pieces: Iterable[np.ndarray]) -> Mode
             for strip, (_, first, count) in zip(strips, places, strict=True):
                 if index == first:
                     strip += recent
-                if first <= index < first + count + AROUND:
+                if first <= index < first + count + around:
                     strip.append((frame, step))
             recent.append((frame, step))
             before, index = frame, index + 1
     return ModeResult(
-        label, index, differences, [_strip(strip, *place) for strip, place in zip(strips, places, strict=True)]
+        label, index, differences, [_strip(strip, around, *place) for strip, place in zip(strips, places, strict=True)]
     )
 
 
-def _strip(entries: list, _name: str, first: int, count: int) -> Strip:
-    start = min(AROUND, first)
+def _strip(entries: list, around: int, _name: str, first: int, count: int) -> Strip:
+    start = min(around, first)
     frames, differences = [frame for frame, _ in entries], [step for _, step in entries]
     return Strip(frames, differences, range(start, start + count), range(start, start + count + 1))
+
+
+def _narrow(strip: Strip) -> Strip:
+    """The strip with as many frames of either clip as the picture shows."""
+    first, count = strip.at_join.start, len(strip.transition)
+    left = max(0, first - AROUND)
+    shown = slice(left, first + count + AROUND)
+    transition, at_join = (range(one.start - left, one.stop - left) for one in (strip.transition, strip.at_join))
+    return Strip(strip.frames[shown], strip.differences[shown], transition if count else range(0), at_join)
 
 
 def difference(before: np.ndarray, after: np.ndarray) -> float:
@@ -217,19 +231,22 @@ class Judge:
         self._height = body_height(list(itertools.chain(*self._poses)), facts["width"] / facts["height"])
         self._detector = join_detector(Models(config))
 
-    def shows(self, result: ModeResult) -> list[Visibility]:
-        """How much each join of a mode shows."""
-        return [self._judged(result.label, i, strip) for i, strip in enumerate(result.strips)]
+    def shows(self, result: ModeResult, cut: ModeResult) -> list[Visibility]:
+        """How much each join of a mode shows. `cut`: the plain cut, whose frames an overlap fades into each other."""
+        strips = zip(result.strips, cut.strips, strict=True)
+        return [self._judged(result.label, i, strip, plain) for i, (strip, plain) in enumerate(strips)]
 
-    def _judged(self, label: str, i: int, strip: Strip) -> Visibility:
+    def _judged(self, label: str, i: int, strip: Strip, cut: Strip) -> Visibility:
         first = strip.at_join.start
         # A reference that was kept lies between the clips.
         stop = first + (1 if label == REFERENCES_KEPT else len(strip.transition))
         faded = len(strip.transition) if label.startswith("smooth") else 0
         before, after = self._poses[i], self._poses[i + 1]
         tail, head = before[: len(before) - faded], after[faded:]
+        mixed, at = None, cut.at_join.start
         beside = min(BESIDE, first, len(tail)), min(BESIDE, len(strip.frames) - stop, len(head))
         if faded:
+            mixed = list(zip(cut.frames[at - faded : at], cut.frames[at : at + faded], strict=True))
             shares = [fade_share(k, faded) for k in range(faded)]
             pairs = zip(before[-faded:], after[:faded], shares, strict=True)
             between = [blend_poses(*pair) if num_people(pair[0]) == num_people(pair[1]) else pair[0] for pair in pairs]
@@ -237,7 +254,7 @@ class Judge:
             between = poses_between(before[-1], after[0], self._frames)
         wanted = [*tail[len(tail) - beside[0] :], *between, *head[: beside[1]]]
         frames = strip.frames[first - beside[0] : stop + beside[1]]
-        return judge_join(self._detector, frames, wanted, beside, self._height)
+        return judge_join(self._detector, frames, wanted, beside, self._height, mixed)
 
 
 def shown(result: ModeResult) -> Visibility | None:

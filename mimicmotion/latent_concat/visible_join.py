@@ -85,7 +85,12 @@ def join_detector_fingerprint(models: Models) -> str:
 
 
 def judge_join(
-    detector: Detector, frames: Sequence[np.ndarray], wanted: Sequence[Pose], beside: tuple[int, int], height: float
+    detector: Detector,
+    frames: Sequence[np.ndarray],
+    wanted: Sequence[Pose],
+    beside: tuple[int, int],
+    height: float,
+    mixed: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Visibility:
     """Judges the frames of one join.
 
@@ -95,11 +100,14 @@ def judge_join(
             one or more of either clip.
         wanted: poses that should be there, in 0..1 of the frame, as many beside and at least as many between.
         height: of the body, in frame heights.
+        mixed: of which two frames each one between could be a mixture; by default of the last before and the first
+            after them.
     """
     detector.reset()
-    aspect, first, last = frames[0].shape[1] / frames[0].shape[0], frames[beside[0] - 1], frames[-beside[1]]
-    doubles = [double_exposure(frame, first, last) for frame in frames]
-    doubles[: beside[0]], doubles[-beside[1] :] = [0.0] * beside[0], [0.0] * beside[1]
+    aspect, between = frames[0].shape[1] / frames[0].shape[0], frames[beside[0] : len(frames) - beside[1]]
+    mixed = mixed or [(frames[beside[0] - 1], frames[-beside[1]])] * len(between)
+    doubles = [double_exposure(frame, *pair) for frame, pair in zip(between, mixed, strict=True)]
+    doubles = [*[0.0] * beside[0], *doubles, *[0.0] * beside[1]]
     read = detector(list(frames))
     places = shown_at(len(frames), len(wanted), beside)
     found = [nearest_person(read[place], want, aspect) for place, want in zip(places, wanted, strict=True)]

@@ -20,4 +20,6 @@ writing       latents -> mp4, and a picture of the joins
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"run": ["make_sentences"]})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"join": ["Pace", "transition"], "run": ["make_sentences"]}
+)
