@@ -118,6 +118,14 @@ def test_shards_measure_each_clip_once_and_are_merged(right, monkeypatch):
     assert (folder / "evaluation" / "evaluation.json").read_bytes() == whole
 
 
+def test_a_clip_of_another_model_says_that_its_image_encoder_is_another(right):
+    config, folder = right
+    edit(folder, "a", weights={"image_encoder": "0" * 64})
+    assert evaluate_results(config) == 0
+    found = figures(folder)
+    assert "--base_model_path" in clip(found, "a")["message"] and clip(found, "b")["message"] == ""
+
+
 def edit(folder, name, **values):
     """Changes the record of a result."""
     path = next(folder.rglob(f"{name}.json"))
