@@ -91,7 +91,7 @@ class Targets:
             reference = locate(item, "reference", settings.inputs)
             absent["poses"] = "a sentence is made of several clips' poses, which its record does not hold"
         elif item.kind == "joined":
-            absent["poses"] = absent["reference"] = "a joined video is made of latents, whose inputs its record lacks"
+            absent["poses"] = absent["reference"] = "it was decoded from kept latents, whose inputs its record lacks"
         else:
             absent["reference"] = "a video without a record has no reference picture"
         if settings.csim_weights and item.kind != "animation":
