@@ -4,6 +4,7 @@ picture, and true frames.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from mimicmotion.dwpose import Pose
 from mimicmotion.errors import InputError, UsageError
 from mimicmotion.evaluation.items import Item, locate
 from mimicmotion.evaluation.pixels import true_frames
-from mimicmotion.feature_cache import FeatureCache, cached_animator
 from mimicmotion.features import fit_picture, frame_geometry
 from mimicmotion.files import content_sha256, printable
 from mimicmotion.results import Job
@@ -74,8 +74,14 @@ class Targets:
 
     def __init__(self, config: Config):
         self.config, self._opened = config, Opened()
-        features = config.feature_cache
-        self._cache = FeatureCache(Path(features.folder), features.max_gb) if features.enabled else None
+
+    @cached_property
+    def _cache(self):
+        """The feature cache; None where the settings want none."""
+        from mimicmotion.feature_cache import FeatureCache  # not above: it imports torch, which a dry run does without
+
+        features = self.config.feature_cache
+        return FeatureCache(Path(features.folder), features.max_gb) if features.enabled else None
 
     def sources(self, item: Item) -> Sources:
         """Raises: InputError where a file that the clip was made of is not there or is another, or a true video is
@@ -167,6 +173,8 @@ class Targets:
         return Target(clip, size, reference, made.reference.pose, list(made.drawn.poses[1:]), true, tuple(notes))
 
     def _animator(self, config: Config) -> Animator:
+        from mimicmotion.feature_cache import cached_animator
+
         models = Models(config, self._opened)
         return cached_animator(models, self._cache) if self._cache else Animator(config, models)
 

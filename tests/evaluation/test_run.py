@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +263,23 @@ def test_videos_without_records_or_truth_are_refused(plain):
     empty.mkdir()
     with pytest.raises(UsageError, match="no result lies in"):
         evaluate_results(set_evaluation(config, results=str(empty)))
+
+
+def test_a_dry_run_says_what_would_be_measured_without_torch(plain):
+    config, folder = plain
+    words = ["evaluate", str(folder), "--truth", config.evaluation.truth, "--dry_run", "--log_level", "WARNING"]
+    code = (
+        "import sys\n"
+        "from mimicmotion.commands import run_console\n"
+        f"code = run_console({words!r})\n"
+        "print(code, *({'torch', 'diffusers', 'cv2', 'av', 'scipy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *table, last = done.stdout.splitlines()
+    assert last == "1", "a clip has no truth, and nothing heavy was imported"
+    told = {line.split()[0]: line for line in table[2:]}
+    assert "to measure" in told["same"] and "no true video of it" in told["lost"]
+    assert not (folder / "evaluation").exists()
 
 
 def test_kinds_of_records_are_told_by_what_only_they_hold(tmp_path):
