@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mimicmotion.animation import Animator, Models, Opened
-from mimicmotion.config import Config, load_config, parse_color
+from mimicmotion.config import POSE_PARTS, Config, load_config, parse_color
 from mimicmotion.dwpose import Pose
 from mimicmotion.errors import InputError, UsageError
 from mimicmotion.evaluation.items import Item, locate
@@ -24,7 +24,7 @@ from mimicmotion.video import VideoSource, open_video
 OF_RECORD = {
     "test_case": ("resolution", "sample_stride", "fps"),
     "reference": ("aspect", "background"),
-    "pose": ("align", "max_gap", "restore_parts"),
+    "pose": ("align", "max_gap", "restore_parts", "draw"),
     "video": ("accept_damaged",),
 }
 SAME_FIT = 1e-6
@@ -102,6 +102,9 @@ class Targets:
             absent["reference"] = "a video without a record has no reference picture"
         if settings.csim_weights and item.kind != "animation":
             absent["csim"] = "the face of its reference is not known"
+        for part in POSE_PARTS:
+            if item.kind == "animation" and part not in config.pose.draw:
+                absent[part] = "its poses were drawn without it, so none is wanted"
         truth = self._truth(item)
         if truth is None:
             absent["truth"] = "no truth is named: --truth DIR, or --protocol self"

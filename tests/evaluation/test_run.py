@@ -130,6 +130,17 @@ def test_a_clip_of_another_model_says_that_its_image_encoder_is_another(right):
     assert "--base_model_path" in clip(found, "a")["message"] and clip(found, "b")["message"] == ""
 
 
+def test_of_parts_that_were_not_drawn_nothing_is_wanted(right):
+    config, folder = right
+    record = json.loads(next(folder.rglob("a.json")).read_text())
+    settings = record["settings"] | {"pose": record["settings"]["pose"] | {"draw": ["body"]}}
+    edit(folder, "a", settings=settings)
+    assert evaluate_results(config) == 0
+    entry = clip(figures(folder), "a")
+    assert not [name for name in entry["numbers"] if name.startswith(("hand", "face"))]
+    assert {"hands", "face"} <= set(entry["absent"]) and entry["numbers"]["body_missing"] == 0
+
+
 def edit(folder, name, **values):
     """Changes the record of a result."""
     path = next(folder.rglob(f"{name}.json"))
