@@ -23,7 +23,8 @@ class Item:
 
     Attributes:
         name: its path below the folder, without the suffix, "/" between folders.
-        kind: "animation" was made of a driving video; "joined" and "sentence" of several; "plain" has no record.
+        kind: "animation" was made of a driving video, "sentence" of several, "joined" of kept latents, of one clip or
+            of several; "plain" has no record.
         record: what its sidecar says; empty for a plain one.
         problem: why it cannot be measured; empty where nothing is known against it.
     """
@@ -109,10 +110,10 @@ def _kind(record: dict) -> str | None:
     """What a record is of, by the keys that only such records have."""
     if "begun_from" in record:
         return "session"
+    if "latent_concat" in record or ("latents" in record and "recipe_sha256" in record):
+        return "joined"
     if not isinstance(record.get("settings"), dict) or not isinstance(record.get("inputs"), dict):
         return None
-    if "latent_concat" in record:
-        return "joined"
     if "sentence" in record:
         return "sentence"
     return "animation" if "recipe_sha256" in record and isinstance(record["inputs"].get("video"), str) else None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mimicmotion.config import POSE_PARTS
 from mimicmotion.dwpose import (
     CONFIDENT,
     Pose,
@@ -25,7 +26,8 @@ from mimicmotion.dwpose import (
 from mimicmotion.errors import InputError
 from mimicmotion.features import in_single_precision
 
-PARTS = {"body": "body", "hand": "hands", "face": "faces"}  # as measures and as poses call them
+# As measures call them: as poses call them, and as `pose.draw` does.
+PARTS = {"body": ("body", "body"), "hand": ("hands", "hands"), "face": ("faces", "face")}
 
 
 class PoseMeter:
@@ -53,12 +55,15 @@ class PoseMeter:
             return [empty_pose() for _ in self._poses]
 
 
-def compare_poses(found: Sequence[Pose], wanted: Sequence[Pose], size: tuple[int, int]) -> dict[str, float | None]:
+def compare_poses(
+    found: Sequence[Pose], wanted: Sequence[Pose], size: tuple[int, int], drawn: Sequence[str] = POSE_PARTS
+) -> dict[str, float | None]:
     """Distances and shares of missing points.
 
     Args:
         found, wanted: a pose with one person or none for each frame, in 0..1 of the frame.
         size: height and width of the frames in pixels.
+        drawn: the parts that were drawn; of others nothing is wanted.
 
     Returns: for body, hand and face `_px` in pixels, `_distance` in percent of the wanted person's height as
         `dwpose.body_height` has it, `_missing` as a share; None where nothing is expected, or nothing of it seen, or
@@ -70,13 +75,15 @@ def compare_poses(found: Sequence[Pose], wanted: Sequence[Pose], size: tuple[int
     stature = _stature(wanted, size[1] / size[0], size[0])
     pairs = list(zip(found, wanted, strict=True))
     numbers: dict[str, float | None] = {}
-    for measure, part in PARTS.items():
+    for measure, (part, name) in PARTS.items():
+        if name not in drawn:
+            continue
         near = [_distances(have, want, part, size) for have, want in pairs]
         expected = sum(int(_expected(want, part)[1].sum()) for want in wanted)
         distances = np.concatenate(near) if near else np.zeros(0)
         numbers |= _mean(distances, stature, measure)
         numbers[f"{measure}_missing"] = 1 - len(distances) / expected if expected else None
-    return numbers | _either_side(pairs, stature, size)
+    return numbers | _either_side(pairs, stature, size) if "body" in drawn else numbers
 
 
 def _either_side(pairs: list[tuple[Pose, Pose]], stature: float | None, size: tuple[int, int]) -> dict:

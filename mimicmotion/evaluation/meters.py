@@ -66,7 +66,7 @@ def measure(target: Target, sources: Sources, instruments: Instruments) -> tuple
     if poses:
         seen = poses.followed(clip.width / clip.height)
         wanted = target.poses if target.poses is not None else true_poses(sources, target, instruments)
-        numbers |= compare_poses(seen, wanted, target.size)
+        numbers |= compare_poses(seen, wanted, target.size, sources.config.pose.draw)
         strip.draw(seen, wanted)
     features = {name: meter.found for name, meter in segments.items()}
     return {name: rounded(value) for name, value in numbers.items()}, features, strip.jpeg()

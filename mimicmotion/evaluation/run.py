@@ -148,12 +148,20 @@ class Evaluation:
             "sources": sources.hashes,
             "absent": sources.absent,
             "computed_on": f"{self.instruments.models.device.type} {self.instruments.models.dtype}",
-            "notes": [*target.notes, *side_notes(numbers)],
+            "notes": [*target.notes, *self._encoder_notes(sources.item), *side_notes(numbers)],
             "numbers": numbers,
             "features": features,
         }
         self.kept.save(key, facts, strip)
         return self.kept.load(key) or facts
+
+    def _encoder_notes(self, item: Item) -> list[str]:
+        """A word where the model that made a clip has another image encoder than the one it is measured with."""
+        weights = item.record.get("weights")
+        own = weights.get("image_encoder") if isinstance(weights, dict) else None
+        if own in (None, self.instruments.hashes["clip"]):
+            return []
+        return ["CLIP is by another image encoder than its model's own; pass that model's --base_model_path"]
 
     def stated(self, rows: list[Row]) -> dict:
         """The protocol, with what no clip could be measured by."""

@@ -160,8 +160,8 @@ def protocol(config: Config, instruments: Instruments, absent: dict[str, str]) -
         "colour_range": "RGB, 8 bits, 0..255, as decoded from the mp4, whose compression is part of every number",
         "psnr": "psnr: from the mean squared error over all values of all frames; psnr_frames: mean over frames of "
         "each one's; peak 255; equal pictures count as 100 dB, and no value is above that",
-        "ssim": "luma of ITU-R BT.601, Gaussian window of sigma 1.5 cut off at 11 pixels, borders reflected, K1 0.01, "
-        "K2 0.03, range 255; mean over all pixels and frames",
+        "ssim": "luma of ITU-R BT.601, Gaussian window of sigma 1.5 over 11 pixels, borders mirrored with the edge "
+        "pixel doubled (scipy's reflect), K1 0.01, K2 0.03, range 255; mean over all pixels and frames",
         "keypoints": "wanted: the driving poses fitted to the reference as they are drawn, or for videos without a "
         "record the poses in the truth; expected: confidence above 0.3 and within the frame; seen: confidence above "
         "0.3 in the person followed through the result, nothing bridged; distances are means over all expected points "
@@ -175,6 +175,7 @@ def protocol(config: Config, instruments: Instruments, absent: dict[str, str]) -
         "digits": DIGITS,
         "frames_at_once": BLOCK,
         "pose_backend": models.backend,
+        "driving_poses": "files of --pose_folder" if config.pose.backend == "file" else "found by that backend",
         "weights": instruments.hashes,
         "not_measured": instruments.absent | absent,
         "versions": versions() | package_versions(PACKAGES),

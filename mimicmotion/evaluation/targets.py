@@ -4,17 +4,17 @@ picture, and true frames.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from mimicmotion.animation import Animator, Models, Opened
-from mimicmotion.config import Config, load_config, parse_color
+from mimicmotion.config import POSE_PARTS, Config, load_config, parse_color
 from mimicmotion.dwpose import Pose
 from mimicmotion.errors import InputError, UsageError
 from mimicmotion.evaluation.items import Item, locate
 from mimicmotion.evaluation.pixels import true_frames
-from mimicmotion.feature_cache import FeatureCache, cached_animator
 from mimicmotion.features import fit_picture, frame_geometry
 from mimicmotion.files import content_sha256, printable
 from mimicmotion.results import Job
@@ -24,7 +24,7 @@ from mimicmotion.video import VideoSource, open_video
 OF_RECORD = {
     "test_case": ("resolution", "sample_stride", "fps"),
     "reference": ("aspect", "background"),
-    "pose": ("align", "max_gap", "restore_parts"),
+    "pose": ("align", "max_gap", "restore_parts", "draw"),
     "video": ("accept_damaged",),
 }
 SAME_FIT = 1e-6
@@ -74,8 +74,14 @@ class Targets:
 
     def __init__(self, config: Config):
         self.config, self._opened = config, Opened()
-        features = config.feature_cache
-        self._cache = FeatureCache(Path(features.folder), features.max_gb) if features.enabled else None
+
+    @cached_property
+    def _cache(self):
+        """The feature cache; None where the settings want none."""
+        from mimicmotion.feature_cache import FeatureCache  # not above: it imports torch, which a dry run does without
+
+        features = self.config.feature_cache
+        return FeatureCache(Path(features.folder), features.max_gb) if features.enabled else None
 
     def sources(self, item: Item) -> Sources:
         """Raises: InputError where a file that the clip was made of is not there or is another, or a true video is
@@ -91,11 +97,14 @@ class Targets:
             reference = locate(item, "reference", settings.inputs)
             absent["poses"] = "a sentence is made of several clips' poses, which its record does not hold"
         elif item.kind == "joined":
-            absent["poses"] = absent["reference"] = "a joined video is made of latents, whose inputs its record lacks"
+            absent["poses"] = absent["reference"] = "it was decoded from kept latents, whose inputs its record lacks"
         else:
             absent["reference"] = "a video without a record has no reference picture"
         if settings.csim_weights and item.kind != "animation":
             absent["csim"] = "the face of its reference is not known"
+        for part in POSE_PARTS:
+            if item.kind == "animation" and part not in config.pose.draw:
+                absent[part] = "its poses were drawn without it, so none is wanted"
         truth = self._truth(item)
         if truth is None:
             absent["truth"] = "no truth is named: --truth DIR, or --protocol self"
@@ -167,6 +176,8 @@ class Targets:
         return Target(clip, size, reference, made.reference.pose, list(made.drawn.poses[1:]), true, tuple(notes))
 
     def _animator(self, config: Config) -> Animator:
+        from mimicmotion.feature_cache import cached_animator
+
         models = Models(config, self._opened)
         return cached_animator(models, self._cache) if self._cache else Animator(config, models)
 

@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,10 @@ from mimicmotion.commands import evaluate
 from mimicmotion.dwpose import mirror
 from mimicmotion.errors import UsageError
 from mimicmotion.evaluation import evaluate_results
+from mimicmotion.evaluation.items import find_items
 from mimicmotion.files import sealed
 from mimicmotion.results import Job, describe_file
+from mimicmotion.video import VideoWriter, open_video
 from tests.conftest import write_clip
 from tests.evaluation.conftest import SIZE, signing_poses
 
@@ -118,6 +122,25 @@ def test_shards_measure_each_clip_once_and_are_merged(right, monkeypatch):
     assert (folder / "evaluation" / "evaluation.json").read_bytes() == whole
 
 
+def test_a_clip_of_another_model_says_that_its_image_encoder_is_another(right):
+    config, folder = right
+    edit(folder, "a", weights={"image_encoder": "0" * 64})
+    assert evaluate_results(config) == 0
+    found = figures(folder)
+    assert "--base_model_path" in clip(found, "a")["message"] and clip(found, "b")["message"] == ""
+
+
+def test_of_parts_that_were_not_drawn_nothing_is_wanted(right):
+    config, folder = right
+    record = json.loads(next(folder.rglob("a.json")).read_text())
+    settings = record["settings"] | {"pose": record["settings"]["pose"] | {"draw": ["body"]}}
+    edit(folder, "a", settings=settings)
+    assert evaluate_results(config) == 0
+    entry = clip(figures(folder), "a")
+    assert not [name for name in entry["numbers"] if name.startswith(("hand", "face"))]
+    assert {"hands", "face"} <= set(entry["absent"]) and entry["numbers"]["body_missing"] == 0
+
+
 def edit(folder, name, **values):
     """Changes the record of a result."""
     path = next(folder.rglob(f"{name}.json"))
@@ -181,7 +204,9 @@ def test_the_driving_video_is_the_truth_of_a_self_made_clip(right):
 
 @pytest.fixture
 def plain(results, tmp_path, sees):
-    """(settings, folder of videos without records): one is its truth, one another clip, one of another length."""
+    """(settings, folder of videos without records): one is its truth, one runs backwards, one has no truth, one a truth
+    of another length.
+    """
     config, _ = results
     folder, truth = tmp_path / "plain", tmp_path / "truth"
     folder.mkdir()
@@ -191,6 +216,9 @@ def plain(results, tmp_path, sees):
     write_clip(truth / "short.mp4", count=5, size=SIZE)
     shutil.copyfile(folder / "same.mp4", folder / "short.mp4")
     shutil.copyfile(folder / "same.mp4", folder / "lost.mp4")
+    shutil.copyfile(folder / "same.mp4", truth / "backwards.mp4")
+    with VideoWriter(folder / "backwards.mp4", 30) as writer:
+        writer.write(np.stack([frame for _, frame in open_video(folder / "same.mp4").frames()])[::-1])
     sees(signing_poses(12))
     return set_evaluation(config, results=str(folder), truth=str(truth)), folder
 
@@ -201,7 +229,9 @@ def test_videos_without_records_are_held_against_a_truth(plain):
     found = figures(folder)
     numbers = clip(found, "same")["numbers"]
     assert (numbers["psnr"], numbers["ssim"], numbers["body_distance"], numbers["body_missing"]) == (100, 1, 0, 0)
-    assert "clip_reference" not in numbers or numbers["clip_reference"] is None
+    assert numbers["clip_reference"] is None
+    backwards = clip(found, "backwards")["numbers"]
+    assert backwards["psnr"] < 30 and backwards["ssim"] < 0.9 and backwards["temporal_difference_error"] > 1
     assert "5 frames; the result has 12" in clip(found, "short")["message"]
     assert "no true video of it" in clip(found, "lost")["message"]
 
@@ -244,3 +274,41 @@ def test_videos_without_records_or_truth_are_refused(plain):
     empty.mkdir()
     with pytest.raises(UsageError, match="no result lies in"):
         evaluate_results(set_evaluation(config, results=str(empty)))
+
+
+def test_a_dry_run_says_what_would_be_measured_without_torch(plain):
+    config, folder = plain
+    words = ["evaluate", str(folder), "--truth", config.evaluation.truth, "--dry_run", "--log_level", "WARNING"]
+    code = (
+        "import sys\n"
+        "from mimicmotion.commands import run_console\n"
+        f"code = run_console({words!r})\n"
+        "print(code, *({'torch', 'diffusers', 'cv2', 'av', 'scipy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *table, last = done.stdout.splitlines()
+    assert last == "1", "a clip has no truth, and nothing heavy was imported"
+    told = {line.split()[0]: line for line in table[2:]}
+    assert "to measure" in told["same"] and "no true video of it" in told["lost"]
+    assert not (folder / "evaluation").exists()
+
+
+def test_kinds_of_records_are_told_by_what_only_they_hold(tmp_path):
+    records = {
+        "turbo": {"recipe_sha256": "", "settings": {}, "inputs": {"video": "0"}},
+        "sentence": {"recipe_sha256": "", "settings": {}, "inputs": {}, "sentence": "s"},
+        "joined": {"recipe_sha256": "", "settings": {}, "inputs": {}, "latent_concat": {}},
+        "individual": {"recipe_sha256": "", "latents": "0"},
+    }
+    for name, record in records.items():
+        (tmp_path / f"{name}.mp4").write_bytes(b"")
+        (tmp_path / f"{name}.json").write_text(json.dumps(sealed(record | {"files": {}})))
+    for name in ("turbo_comparison.mp4", ".hidden.mp4", "grid.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    found = {item.name: (item.kind, item.problem) for item in find_items(tmp_path, tmp_path / "evaluation", False)}
+    assert found == {
+        "turbo": ("animation", ""),
+        "sentence": ("sentence", ""),
+        "joined": ("joined", ""),
+        "individual": ("joined", ""),
+    }
