@@ -299,8 +299,11 @@ class ExperimentLatentDecoder:
         """What all videos of a run depend on beside their latents."""
         try:
             folder = find_vae(self.decoder.model, download=False)
-            vae = {"weights": cached_sha256(find_weights(folder)), "config": sha256_file(folder / "config.json")}
-            self._compare_vae(vae["weights"])
+            if folder.is_file():
+                vae = {"weights": cached_sha256(folder)}
+            else:
+                vae = {"weights": cached_sha256(find_weights(folder)), "config": sha256_file(folder / "config.json")}
+                self._compare_vae(vae["weights"])
         except SetupError:
             # Not here yet: `run` fetches it, or says what is missing.
             vae = None
