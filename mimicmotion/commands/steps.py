@@ -48,7 +48,8 @@ def build_parser(doc: str, prog: str | None = None) -> argparse.ArgumentParser:
     choice.add_argument("--overwrite", action="store_true", help="decode finished steps again")
     run = parser.add_argument_group("how")
     run.add_argument("--device", help=f"auto, cuda, cuda:1, mps or cpu (default: {DEFAULT_DEVICE})")
-    run.add_argument("--model", help="folder or hub id to take the VAE from (default: the experiment's model)")
+    model = "folder or hub id to take the VAE from, or a small decoder's file (default: the experiment's model)"
+    run.add_argument("--model", help=model)
     workers = f"steps in work at a time; the VAE still decodes one by one (default: {DEFAULT_WORKERS})"
     run.add_argument("--workers", type=int, help=workers)
     run.add_argument("--verbose", action="store_true", default=False, help="log every step")

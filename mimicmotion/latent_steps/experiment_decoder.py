@@ -44,7 +44,7 @@ from mimicmotion.latent_steps.vae_decoder import LatentDecoder, find_vae
 from mimicmotion.progress import Progress
 from mimicmotion.results import difference, require_places
 from mimicmotion.video import VideoWriter, as_fps, open_video
-from mimicmotion.weights import vae_files, weights_sha256
+from mimicmotion.weights import is_small_decoder, vae_files, weights_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -297,9 +297,13 @@ class ExperimentLatentDecoder:
     def _fingerprint(self) -> dict:
         """What all videos of a run depend on beside their latents."""
         try:
-            weights, config = vae_files(find_vae(self.decoder.model, download=False))
-            vae = {"weights": weights_sha256(weights), "config": sha256_file(config)}
-            self._compare_vae(vae["weights"])
+            place = find_vae(self.decoder.model, download=False)
+            if is_small_decoder(place):
+                vae = {"weights": weights_sha256(place)}
+            else:
+                weights, config = vae_files(place)
+                vae = {"weights": weights_sha256(weights), "config": sha256_file(config)}
+                self._compare_vae(vae["weights"])
         except SetupError:
             # Not here yet: `run` fetches it, or says what is missing.
             vae = None

@@ -1,4 +1,5 @@
-"""Latents -> frames with nothing but a model's VAE: Stable Video Diffusion's, the embedded model's, or Wan's.
+"""Latents -> frames with nothing but a model's VAE: Stable Video Diffusion's, the embedded model's, or Wan's; or with a
+small decoder's file.
 
 Decoding is in float32 whatever the latents are stored in. Where memory runs out it goes on in tiles, then on the CPU.
 """
@@ -7,7 +8,7 @@ import contextlib
 import gc
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,15 @@ import torch
 
 from mimicmotion.device import describe_device, resolve_device
 from mimicmotion.errors import InputError, NumericalError, SetupError, is_out_of_memory
+from mimicmotion.modules import TAEHV, TinyDecoder
 from mimicmotion.weights import (
     FETCH,
     SVD_VAES,
     from_hub,
     is_default_path,
     is_hub_id,
+    is_small_decoder,
+    load_tiny_decoder,
     load_vae,
     local_copy,
     read_json,
@@ -41,7 +45,7 @@ class LatentDecoder:
 
     Args:
         model: folder of a model in diffusers' layout or of its VAE, the original file of Stable Video Diffusion, or a
-            hub id.
+            hub id; or the file of a small decoder.
         device: "auto", "cuda", "cuda:N", "mps" or "cpu".
         chunk_size: frames that Stable Video Diffusion's decoder mixes in one call; Wan's decoder is causal and takes
             all of them.
@@ -66,7 +70,9 @@ class LatentDecoder:
     def vae(self):
         """The VAE on its device, loaded when it is first asked for. Raises: SetupError."""
         if self._vae is None:
-            vae = load_vae(find_vae(self.model), torch.device("cpu"), torch.float32, VAES)
+            found, cpu = find_vae(self.model), torch.device("cpu")
+            small = is_small_decoder(found)
+            vae = load_tiny_decoder(found, cpu, torch.float32) if small else load_vae(found, cpu, torch.float32, VAES)
             if hasattr(vae, "use_slicing"):
                 vae.enable_slicing()
             self._vae = vae
@@ -93,19 +99,36 @@ class LatentDecoder:
         """
         with self._lock:
             vae = self.vae
-        is_wan = type(vae).__name__ == WAN_VAE
+        small = isinstance(vae, TinyDecoder)
+        is_wan = vae.layout is TAEHV if small else type(vae).__name__ == WAN_VAE
         self._check(latents, layout, "BCTHW" if is_wan else "BFCHW")
         tensor = torch.from_numpy(np.asarray(latents, np.float32))
-        if is_wan:
-            pieces = [tensor * _per_channel(vae.config.latents_std) + _per_channel(vae.config.latents_mean)]
+        if small:
+            decoded = self._decode_small(tensor.movedim(1, 2) if is_wan else tensor)
+        elif is_wan:
+            whole = tensor * _per_channel(vae.config.latents_std) + _per_channel(vae.config.latents_mean)
+            decoded = self._decode_pieces([whole])
         else:
-            pieces = (tensor[0] / vae.config.scaling_factor).split(self.chunk_size)
-        for piece in pieces:
-            with self._lock:
-                frames = self._decode_somehow(piece)
+            decoded = self._decode_pieces((tensor[0] / vae.config.scaling_factor).split(self.chunk_size))
+        for frames in decoded:
             if not torch.isfinite(frames).all():
                 raise NumericalError("the decoded frames contain NaN or infinity")
             yield ((frames / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+    @torch.no_grad()
+    def _decode_small(self, clip: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Frames of latents (1, frames, channels, h, w), piece by piece, which needs little memory."""
+        memory = None
+        for piece in clip.split(self.chunk_size, dim=1):
+            with self._lock:
+                frames, memory = self.vae(piece.to(self.device), memory)
+            yield frames[0].permute(0, 2, 3, 1).float().cpu()
+
+    def _decode_pieces(self, pieces: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        for piece in pieces:
+            with self._lock:
+                frames = self._decode_somehow(piece)
+            yield frames
 
     def _check(self, latents: np.ndarray, layout: str | None, expected: str) -> None:
         name, channels = type(self.vae).__name__, self._channels()
@@ -119,6 +142,8 @@ class LatentDecoder:
             )
 
     def _channels(self) -> int:
+        if isinstance(self.vae, TinyDecoder):
+            return self.vae.channels
         config = self.vae.config
         return config.z_dim if type(self.vae).__name__ == WAN_VAE else config.latent_channels
 
@@ -166,8 +191,8 @@ class LatentDecoder:
 
 
 def find_vae(model: str, download: bool = True) -> Path:
-    """The folder of a model's VAE: below the model's own folder, that folder itself, or in the hub's cache; or the one
-    file of the original Stable Video Diffusion, which has it.
+    """The folder of a model's VAE: below the model's own folder, that folder itself, or in the hub's cache; or the
+    original file of Stable Video Diffusion, which has it; or the file of a small decoder.
 
     Raises: SetupError when it cannot be had; with `download` False also when it would have to be fetched.
     """

@@ -60,7 +60,7 @@ def play_blocks(
                 ended = ended or interrupt
                 given, decoding = (decoding[0], frames, state), None
             if block is not None and ended is None:
-                ready = torch.cuda.current_stream().record_event() if on_gpu else None
+                ready = torch.cuda.current_stream(generator.model.device).record_event() if on_gpu else None
                 decoding = action, thread.submit(_decode, generator, state, block, stream, ready)
                 ahead = replace(state, start=block.end, keyboard=block.keyboard, mouse=block.mouse)
             if given is not None:

@@ -9,7 +9,7 @@ from mimicmotion.errors import UsageError
 from mimicmotion.modules import SPATIAL_RATIO, TAEHV, TAESDV, TinyDecoder, TinyLayout
 from mimicmotion.weights.decoder_files import SVD_DECODERS, find_decoder
 from mimicmotion.weights.lookup import broken
-from mimicmotion.weights.model_files import read_json, resolve_base
+from mimicmotion.weights.model_files import config_file, read_json, resolve_base
 from mimicmotion.weights.tensors import Tensors, assign_weights, open_tensors
 
 PREFIX = "decoder."
@@ -41,6 +41,17 @@ def require_decoder_fits(path: Path, channels: int, spatial_ratio: int, frames_p
         raise UsageError(f"the decoder {path} is for {_latents(*found)}; this model has {_latents(*wanted)}")
 
 
+def is_small_decoder(path: Path) -> bool:
+    """Whether that is the file of a small decoder; the original file of Stable Video Diffusion is none.
+
+    Raises: SetupError for a damaged file.
+    """
+    if not os.path.isfile(path):
+        return False
+    tensors = open_tensors(path)
+    return GROWS in tensors or NARROWS in tensors
+
+
 def require_fitting_decoder(config) -> Path | None:
     """The small decoder that `config.sampling.decoder` asks for; None where the model's VAE is to decode.
 
@@ -48,7 +59,7 @@ def require_fitting_decoder(config) -> Path | None:
     """
     path = find_decoder(config.sampling.decoder, SVD_DECODERS)
     if path is not None:
-        vae = read_json(resolve_base(config.base_model_path, with_unet=False) / "vae" / "config.json")
+        vae = read_json(config_file(resolve_base(config.base_model_path, with_unet=False), "vae/config.json"))
         levels = vae.get("block_out_channels") or vae.get("decoder_block_out_channels") or (0,)
         require_decoder_fits(path, vae.get("latent_channels", 4), 2 ** (len(levels) - 1), 1)
     return path

@@ -23,10 +23,12 @@ from mimicmotion.latent_concat.join import Part, join_clips
 from mimicmotion.latent_concat.joined_video import joined_frames
 from mimicmotion.latent_concat.report import measure, peak_at_joins
 from mimicmotion.latent_concat.run import chosen_names, chosen_videos, open_decoder, run_latent_concat, stems
+from mimicmotion.modules import TAESDV
 from mimicmotion.results import plan_jobs
 from mimicmotion.video import open_video
 from mimicmotion.video.probe import probe_video
 from tests.conftest import dancing_poses, last_items, write_clip, write_pose_file
+from tests.tiny_decoders import write_decoder
 
 
 @pytest.fixture(autouse=True)
@@ -169,6 +171,16 @@ def test_other_settings_stop_the_run_and_are_named(encoded, monkeypatch):
 def test_settings_of_the_decoder_make_no_entry_stale(encoded, harmless):
     assert run(encoded, "encode", harmless) == 0
     assert statuses(encoded) == {"a.mp4": "skipped", "b.mp4": "skipped"}
+
+
+def test_a_small_decoder_joins_what_was_kept_and_is_part_of_the_recipe(encoded, tmp_path):
+    write_decoder(tmp_path / "tiny.pth", TAESDV)
+    small = f"sampling.decoder={tmp_path / 'tiny.pth'}"
+    assert run(encoded, "encode", small) == 0
+    assert statuses(encoded) == {"a.mp4": "skipped", "b.mp4": "skipped"}
+    assert run(encoded, "decode", small) == 0
+    with pytest.raises(UsageError, match=r"sampling\.decoder"):
+        run(encoded, "decode")
 
 
 def test_overwrite_samples_again_and_renews_the_video(encoded):

@@ -23,10 +23,12 @@ from mimicmotion.latent_steps.experiment_decoder import ExperimentLatentDecoder,
 from mimicmotion.latent_steps.recorder import StepExperiment
 from mimicmotion.latent_steps.step_files import write_step
 from mimicmotion.latent_steps.vae_decoder import LatentDecoder
+from mimicmotion.modules import TAEHV, TAESDV
 from mimicmotion.video.probe import probe_video
 from mimicmotion.video.source import open_video
 from scripts import decode_latent_steps
 from tests.conftest import make_temporal_vae, make_tiny_vae, wait_for_line
+from tests.tiny_decoders import write_decoder
 
 ROOT = Path(__file__).resolve().parents[2]
 SVD_SHAPE = (1, 3, 4, 4, 8)  # B, F, C, H, W
@@ -134,6 +136,22 @@ def test_wan_latents_are_decoded_with_mean_and_deviation(models):
         expected = vae.decode(torch.from_numpy(array).float() * std + mean).sample[0].permute(1, 2, 3, 0)
     levels = ((expected / 2 + 0.5).clamp(0, 1) * 255).numpy()
     np.testing.assert_allclose(frames, levels, rtol=0, atol=0.502)  # rounded, by operations that round otherwise
+    assert frames.std() > 1
+
+
+@pytest.mark.parametrize("layout", [TAEHV, TAESDV], ids=lambda layout: layout.name)
+def test_the_file_of_a_small_decoder_takes_the_place_of_a_vae(tmp_path, layout):
+    network = write_decoder(tmp_path / "tiny.pth", layout, channels=4)
+    wan = layout is TAEHV
+    array, order = (latents(WAN_SHAPE), "BCTHW") if wan else (latents(SVD_SHAPE), "BFCHW")
+    with LatentDecoder(tmp_path / "tiny.pth", "cpu", chunk_size=2) as decoder:
+        frames = np.concatenate(list(decoder.decode(array, order)))
+        with pytest.raises(InputError, match="laid out"):
+            next(decoder.decode(array, "BFCHW" if wan else "BCTHW"))
+    clip = torch.from_numpy(array).float()
+    with torch.no_grad():
+        expected = network(clip.movedim(1, 2) if wan else clip)[0][0].permute(0, 2, 3, 1)
+    np.testing.assert_allclose(frames, ((expected / 2 + 0.5).clamp(0, 1) * 255).numpy(), rtol=0, atol=0.502)
     assert frames.std() > 1
 
 
