@@ -32,6 +32,8 @@ ENVIRONMENT = {
 }
 # Ports on 127.0.0.1 only; that they want a token is Ray's own default there.
 LOCAL_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# Where somebody else answers, each of Ray's tries takes 40 seconds, and it makes 20.
+JOINING_ENVIRONMENT = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
 
 
 @contextlib.contextmanager
@@ -40,7 +42,7 @@ def ray_session(settings: ClusterSettings) -> Iterator[Any]:
 
     Raises: SetupError where Ray is not installed, or there is no such cluster.
     """
-    for name, value in ENVIRONMENT.items() if settings.address else (ENVIRONMENT | LOCAL_ENVIRONMENT).items():
+    for name, value in (ENVIRONMENT | (JOINING_ENVIRONMENT if settings.address else LOCAL_ENVIRONMENT)).items():
         os.environ.setdefault(name, value)
     try:
         import ray
