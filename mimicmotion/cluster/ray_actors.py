@@ -80,10 +80,9 @@ def _connect(ray: Any, settings: ClusterSettings) -> None:
     job = ray.job_config.JobConfig(_py_driver_sys_path=[str(PACKAGE.parent)])
     options = {"log_to_driver": False, "configure_logging": False, "job_config": job}
     if not address:
-        cpus = os.cpu_count() or 1
-        if settings.workers != "auto":
-            # Whoever names a number gets it, on few cores as well.
-            cpus = max(cpus, int(settings.workers) * settings.cpus_per_worker)
+        # Whoever names a number gets it, on few cores as well.
+        workers = 1 if settings.workers == "auto" else int(settings.workers)
+        cpus = max(os.cpu_count() or 1, workers * settings.cpus_per_worker)
         options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": cpus}
     logging.getLogger("ray").setLevel(logging.WARNING)
     # It warns that tokens are wanted.
@@ -101,7 +100,7 @@ def _require_listener(address: str) -> None:
     # Ray itself waits for minutes, and ends the process then.
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         reason = error.strerror or str(error)
         raise SetupError(f"nobody answers at {address} (--ray_address): {reason}; is that Ray's head?") from error
