@@ -127,7 +127,8 @@ def run_all_on_workers(
 
     def tell(outcome: Outcome) -> None:
         place = ", ".join(f"{name} {outcome.where[name]}" for name in ("host", "gpu") if name in outcome.where)
-        logger.info("%s: %s (%s) %s", outcome.job.name, outcome.status, place, outcome.message)
+        level = logging.ERROR if outcome.status == "failed" else logging.INFO
+        logger.log(level, "%s: %s (%s) %s", outcome.job.name, outcome.status, place, outcome.message)
         settled(outcome)
 
     try:

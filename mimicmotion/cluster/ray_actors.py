@@ -32,6 +32,8 @@ ENVIRONMENT = {
 }
 # Ports on 127.0.0.1 only; that they want a token is Ray's own default there.
 LOCAL_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# Where somebody else answers, each of Ray's tries takes 40 seconds, and it makes 20.
+JOINING_ENVIRONMENT = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
 
 
 @contextlib.contextmanager
@@ -40,7 +42,7 @@ def ray_session(settings: ClusterSettings) -> Iterator[Any]:
 
     Raises: SetupError where Ray is not installed, or there is no such cluster.
     """
-    for name, value in ENVIRONMENT.items() if settings.address else (ENVIRONMENT | LOCAL_ENVIRONMENT).items():
+    for name, value in (ENVIRONMENT | (JOINING_ENVIRONMENT if settings.address else LOCAL_ENVIRONMENT)).items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -78,10 +80,9 @@ def _connect(ray: Any, settings: ClusterSettings) -> None:
     job = ray.job_config.JobConfig(_py_driver_sys_path=[str(PACKAGE.parent)])
     options = {"log_to_driver": False, "configure_logging": False, "job_config": job}
     if not address:
-        cpus = os.cpu_count() or 1
-        if settings.workers != "auto":
-            # Whoever names a number gets it, on few cores as well.
-            cpus = max(cpus, int(settings.workers) * settings.cpus_per_worker)
+        # Whoever names a number gets it, on few cores as well.
+        workers = 1 if settings.workers == "auto" else int(settings.workers)
+        cpus = max(os.cpu_count() or 1, workers * settings.cpus_per_worker)
         options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": cpus}
     logging.getLogger("ray").setLevel(logging.WARNING)
     # It warns that tokens are wanted.
@@ -99,7 +100,7 @@ def _require_listener(address: str) -> None:
     # Ray itself waits for minutes, and ends the process then.
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         reason = error.strerror or str(error)
         raise SetupError(f"nobody answers at {address} (--ray_address): {reason}; is that Ray's head?") from error

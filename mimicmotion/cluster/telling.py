@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +61,9 @@ class Telling:
         if now - self._last < every and left:
             return
         self._last = now
-        lines = worker_lines(slots, self._stages(), now)
+        # Lines below the edge of a terminal would scroll it.
+        most = min(MOST_WORKERS, max(1, shutil.get_terminal_size().lines - 3)) if self._terminal else MOST_WORKERS
+        lines = worker_lines(slots, self._stages(), now, most)
         if self._terminal:
             with contextlib.suppress(OSError, ValueError):
                 self._show(lines, left)
@@ -85,10 +88,12 @@ class Telling:
             line.set_description_str(text)
 
 
-def worker_lines(slots: Sequence[Slot], stages: dict[int, str], now: float) -> list[str]:
-    """A line for each worker that does something: "host, GPU 3: clip.mp4, sampling, 34 s"; the slowest come first."""
+def worker_lines(slots: Sequence[Slot], stages: dict[int, str], now: float, most: int = MOST_WORKERS) -> list[str]:
+    """A line for each worker that does something, "host, GPU 3: clip.mp4, sampling, 34 s", the slowest first; of more
+    than `most` the number.
+    """
     busy = sorted((slot for slot in slots if slot.doing), key=lambda slot: slot.begun if slot.item else slot.since)
-    lines = [_line(slot, stages, now) for slot in busy[:MOST_WORKERS]]
+    lines = [_line(slot, stages, now) for slot in busy[:most]]
     more = len(busy) - len(lines)
     return [*lines, f"and {more} more workers"] if more else lines
 

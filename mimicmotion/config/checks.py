@@ -153,7 +153,8 @@ def _check_cluster(config: Config) -> None:
     workers, address = cluster.workers, cluster.address
     if workers != "auto" and not re.fullmatch(r"[1-9][0-9]{0,5}", workers):
         raise UsageError(f"cluster.workers is {shortened(repr(workers))}; it must be auto or a number from 1 on")
-    if address not in (None, "auto") and not re.fullmatch(r"([^\s/:]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}", address):
+    place = re.fullmatch(r"([^\s/:]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})", address or "")
+    if address not in (None, "auto") and not (place and 0 < int(place[2]) < 65536):
         raise UsageError(
             f"cluster.address is {shortened(repr(address))}; it must be auto or host:port of Ray's head, such as "
             "node1:6379"

@@ -102,6 +102,21 @@ def test_a_sweep_whose_cells_differ_in_networks(project, resolved):
     assert len(set(resolved)) == 2, "each cell's models, in the worker"
 
 
+def test_two_runs_into_one_folder_give_one_whole_result(project, monkeypatch):
+    workers, write, other = settings(project, "batch.videos=[a.mp4]", "cluster.workers=1"), Animator.write, []
+
+    def write_behind_another(self, *arguments):
+        if not other:
+            other.append(None)  # the other run comes here, too
+            other.append(animate_folder(settings(project, "batch.videos=[a.mp4]")))
+        write(self, *arguments)
+
+    monkeypatch.setattr(Animator, "write", write_behind_another)
+    assert animate_folder(workers) == 0 and other == [None, 0]
+    assert animate_folder(workers) == 0
+    assert [item["status"] for item in last_items(project / "outputs")] == ["skipped"]
+
+
 def test_sentences(project):
     (project / "sentences.csv").write_text("sentence,words\nshort,a\nlong,a b\nnone,x\n")
 

@@ -17,6 +17,7 @@ from mimicmotion.errors import UsageError
         (["cluster.workers=many"], "auto or a number from 1"),
         (["cluster.workers=2", "cluster.address=node1"], "host:port"),
         (["cluster.workers=2", "cluster.address='ray://node1:10001'"], "host:port"),
+        (["cluster.workers=2", "cluster.address='node1:99999'"], "host:port"),
         (["cluster.workers=2", "cluster.gpus_per_worker=1.5"], "whole number"),
         (["cluster.workers=2", "cluster.gpus_per_worker=-1"], "0 or more"),
         (["cluster.workers=2", "cluster.gpus_per_worker=1", "runtime.device=cpu"], "uses none"),
