@@ -60,10 +60,10 @@ def companions(models: Models, job: Job) -> list[Path]:
     return [job.beside(ending) for ending, asked in wanted if asked]
 
 
-def still_to_make(models: Models, job: Job, made_from: Callable[[], dict]) -> dict[Path, str]:
+def still_to_make(models: Models, job: Job, made_from: dict | Callable[[], dict]) -> dict[Path, str]:
     """Which files of the job are still to be made, as `results.unfinished`; all of them where that was asked for.
 
-    made_from: makes the recipe, for which weights are hashed; it is not asked for where there is no result.
+    made_from: the recipe, or what makes it: weights are hashed for it, so it is not asked for where there is no result.
 
     Raises: InputError when something lies in their place that no file can replace.
     """
@@ -72,7 +72,7 @@ def still_to_make(models: Models, job: Job, made_from: Callable[[], dict]) -> di
     # A recording belongs to one run: whoever asks for it wants the steps sampled.
     if models.config.output.overwrite or models.config.latent_steps.folder or not os.path.exists(job.output):
         return {job.output: ""}
-    return unfinished(job.output, made_from(), beside)
+    return unfinished(job.output, made_from() if callable(made_from) else made_from, beside)
 
 
 def write_record(models: Models, clip: "Clip", made_from: dict, more: dict | None = None) -> None:
