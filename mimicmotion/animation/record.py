@@ -81,10 +81,10 @@ def companion_endings(models: Models) -> list[str]:
     return [ending for ending, asked in ((SHEET, output.contact_sheet), (COMPARISON, output.comparison)) if asked]
 
 
-def still_to_make(models: Models, job: Job, made_from: Callable[[], dict]) -> dict[Path, str]:
+def still_to_make(models: Models, job: Job, made_from: dict | Callable[[], dict]) -> dict[Path, str]:
     """Which files of the job are still to be made, as `results.unfinished`; all of them where that was asked for.
 
-    made_from: makes the recipe, for which weights are hashed; it is not asked for where there is no result.
+    made_from: the recipe, or what makes it: weights are hashed for it, so it is not asked for where there is no result.
 
     Raises: InputError when something lies in their place that no file can replace.
     """
@@ -93,7 +93,7 @@ def still_to_make(models: Models, job: Job, made_from: Callable[[], dict]) -> di
     # A recording belongs to one run: whoever asks for it wants the steps sampled.
     if models.config.output.overwrite or models.config.latent_steps.folder or not os.path.exists(job.output):
         return {job.output: ""}
-    return unfinished(job.output, made_from(), beside)
+    return unfinished(job.output, made_from() if callable(made_from) else made_from, beside)
 
 
 def write_record(models: Models, clip: "Clip", made_from: dict, more: dict | None = None) -> None:

@@ -24,7 +24,7 @@ from mimicmotion.errors import SetupError, UsageError
 from mimicmotion.weights.layouts import plain_name, plainly_named
 from mimicmotion.weights.lookup import broken, find_lcm_file, find_svd_unet, listing, strip_prefix
 from mimicmotion.weights.lora_names import is_lora, read_key
-from mimicmotion.weights.original_svd import is_original_unet, unet_of
+from mimicmotion.weights.original_svd import is_original_unet, unet_of, unet_places
 from mimicmotion.weights.tensors import Tensors, check_shapes, open_tensors
 
 log = logging.getLogger(__name__)
@@ -229,9 +229,12 @@ def read_lora(tensors: Tensors, unet: nn.Module) -> dict[str, LoraLayer]:
 
 
 def _layer_names(unet: nn.Module) -> dict[str, str]:
-    """Both names of every layer that a LoRA can change, its own and kohya's -> its own."""
-    names = [name for name, module in unet.named_modules() if isinstance(module, LAYERS)]
-    return {name.replace(".", "_"): name for name in names} | {name: name for name in names}
+    """All names of every layer that a LoRA can change -> its own: the original layout's too, and kohya's of both."""
+    places = unet_places(unet.state_dict())
+    layers = [name for name, module in unet.named_modules() if isinstance(module, LAYERS)]
+    names = {places[f"{name}.weight"].removesuffix(".weight"): name for name in layers}
+    names |= {name: name for name in layers}
+    return {name.replace(".", "_"): layer for name, layer in names.items()} | names
 
 
 def _lora_layer(

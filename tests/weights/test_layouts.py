@@ -470,6 +470,18 @@ def test_a_lora_is_the_same_under_every_name(lora_pipe, tmp_path, layout):
         assert torch.equal(found[name].down, down) and torch.equal(found[name].up, up) and found[name].factor == 1
 
 
+@pytest.mark.parametrize("layout", ["comfyui", "kohya", "another adapter"])
+def test_a_lora_of_the_original_unet_is_the_same(lora_pipe, tmp_path, layout):
+    places, expected = original_svd.unet_places(lora_pipe.unet.state_dict()), halves(lora_pipe.unet)
+    state = {}
+    for name, (down, up) in expected.items():
+        place = places[f"{name}.weight"].removesuffix(".weight")
+        state |= {LORA_LAYOUTS[layout](place, "down"): down, LORA_LAYOUTS[layout](place, "up"): up}
+    found = read(lora_pipe, state, tmp_path / "l.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name].up, up) for name, (_, up) in expected.items())
+
+
 @pytest.mark.parametrize("layout", ["diffusers before PEFT", "lora_linear_layer", "comfyui", "kohya"])
 def test_alphas_are_found_beside_old_names(lora_pipe, tmp_path, layout):
     found = read(lora_pipe, in_layout(lora_pipe.unet, layout, alpha=2), tmp_path / "l.safetensors")
