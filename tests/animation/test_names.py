@@ -38,6 +38,7 @@ class Stub:
             check=lambda: None,
             resolve=lambda: None,
             check_lcm=lambda: None,
+            device=SimpleNamespace(type="cpu"),
             weights={},
             detector_fingerprint="stub",
         )
