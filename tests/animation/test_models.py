@@ -71,3 +71,21 @@ def test_what_went_is_loaded_again(project):
     assert other.pipeline is not first
     assert one.pipeline is not first
     assert one.pipeline.vae.dtype == torch.float32 and other.pipeline.vae.dtype == torch.bfloat16
+
+
+def test_a_detector_is_closed_before_sampling_where_networks_are_offloaded(project, monkeypatch):
+    from mimicmotion.pipelines import Rung
+
+    made = []
+    monkeypatch.setattr("mimicmotion.animation.models.make_detector", lambda *_, **__: made.append(1) or object())
+    models = Models(load_config(project / "settings.yaml", overrides=["pose.backend=mediapipe"]))
+    first = models.detector
+    models.make_room_for_sampling()
+    models.rung = Rung(False, True, "none")
+    models.make_room_for_sampling()
+    assert models.detector is first
+    models.rung = Rung(False, True, "model")
+    models.make_room_for_sampling()
+    models.make_room_for_sampling()
+    assert models.detector is not first
+    assert made == [1, 1]
