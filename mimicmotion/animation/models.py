@@ -225,10 +225,18 @@ class Models:
     @cached_property
     def detector(self):
         """The detector, opened."""
-        backend, device = self.backend, str(self.device)
-        files = {"model_det": self.config.pose.model_det, "model_pose": self.config.pose.model_pose}
-        key = ("detector", backend, device, *files.values())
-        return self.opened.once(key, lambda: make_detector(backend, **files, device=device))
+        pose, device = self.config.pose, str(self.device)
+        files = {"model_det": pose.model_det, "model_pose": pose.model_pose}
+        return self.opened.once(self._detector_key, lambda: make_detector(self.backend, **files, device=device))
+
+    @property
+    def _detector_key(self) -> tuple[str, ...]:
+        return ("detector", self.backend, str(self.device), self.config.pose.model_det, self.config.pose.model_pose)
+
+    def make_room_for_sampling(self) -> None:
+        """Closes the detector where the plan for the card counts every network; the next use opens it again."""
+        if self.rung and self.rung.offload != "none" and vars(self).pop("detector", None) is not None:
+            self.opened.forget(self._detector_key)
 
     @property
     def pipeline(self):

@@ -62,6 +62,10 @@ class Opened:
             self._made[key] = make()
         return self._made[key]
 
+    def forget(self, key: Hashable) -> None:
+        """Lets go of what was made for `key`; who asks next gets it made anew."""
+        self._made.pop(key, None)
+
     def _make_room(self) -> None:
         if len(self._networks) < self.keep:
             return

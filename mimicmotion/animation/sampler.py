@@ -29,6 +29,7 @@ class Sampler:
         case, sampling = clip.job.case, self.config.sampling
         steps, guidance = turbo_steps_and_guidance(self.config.turbo, case)
         height, width = clip.reference.pixels.shape[:2]
+        self.models.make_room_for_sampling()
         return self.models.pipeline(
             Image.fromarray(clip.reference.pixels),
             clip.drawn,

@@ -401,7 +401,7 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
                         unconditional.add(without, window)
                     progress.update()
                 noise_pred = conditional.mean()
-                if self.do_classifier_free_guidance:  # each fused by itself, then guided: u + g (c - u)
+                if guide.guided:  # each fused by itself, then guided: u + g (c - u)
                     without = unconditional.mean()
                     noise_pred = without + self.guidance_scale * (noise_pred - without)
                 previous = latents
@@ -436,7 +436,8 @@ class TileGuide:
         self._unet = pipeline.unet
         self._injection, self._deep = pipeline._injection, deep
         self._conditions = conditions
-        self._guided = pipeline.do_classifier_free_guidance
+        # A tensor of scales means guidance; diffusers' own property would look into it, and wait for the GPU.
+        self.guided = isinstance(pipeline.guidance_scale, torch.Tensor)
         on_gpu = conditions.latents.device.type == "cuda"
         self._batched = cfg_batch == "on" or (cfg_batch == "auto" and on_gpu)
         self._may_split = cfg_batch == "auto"
@@ -448,7 +449,7 @@ class TileGuide:
 
         The unconditional one is None without guidance. `posed`: whether the conditional one sees the poses.
         """
-        if not self._guided:
+        if not self.guided:
             return self._pass(sample, timestep, window, posed, [1.0]), None
         if self._batched:
             try:

@@ -86,6 +86,8 @@ class Peak:
         return max(self.sampling, self.decoding)
 
 
+LOWER = "a lower --resolution or --vram of a larger card"
+
 # The first that fits is taken: each costs more time than those before it.
 LADDER = (
     Rung(True, False, "none"),
@@ -184,8 +186,9 @@ def _too_large(shape: Shape, budget: int, least: Rung) -> str:
     if takes.sampling > room:
         fitting = (n for n in range(shape.tile - 1, 1, -1) if peak(replace(shape, tile=n), least).sampling <= room)
         tile = next(fitting, None)
-        remedies.append(f"--num_frames {tile}" if tile else "a lower --resolution")
-    return f"{what}, {in_gib(max(room, 0))} can be used; pass {' and '.join(remedies)}, which changes the result"
+        remedies.append(f"--num_frames {tile}" if tile else LOWER)
+    remedy = " and ".join(dict.fromkeys(remedies))
+    return f"{what}, {in_gib(max(room, 0))} can be used; pass {remedy}, which changes the result"
 
 
 def _smaller_decoding(shape: Shape, room: int, rung: Rung) -> str:
@@ -195,7 +198,7 @@ def _smaller_decoding(shape: Shape, room: int, rung: Rung) -> str:
     for tile in range(min(shape.height, shape.width) // 64 * 64, 64, -64):
         if peak(replace(shape, chunk=1, decode_tile=tile), rung).decoding <= room:
             return f"{_chunk_flags(1, shape.overlap)} --decode_tile {tile}"
-    return "a lower --resolution"
+    return LOWER
 
 
 def _chunk_flags(chunk: int, overlap: int) -> str:

@@ -91,3 +91,21 @@ def test_a_kernel_that_is_not_there_shows_before_networks_are_loaded(project):
     for ask in (models.check, models.resolve, lambda: models.pipeline):
         with pytest.raises(SetupError, match="flash-attn is not installed"):
             ask()
+
+
+def test_a_detector_is_closed_before_sampling_where_networks_are_offloaded(project, monkeypatch):
+    from mimicmotion.pipelines import Rung
+
+    made = []
+    monkeypatch.setattr("mimicmotion.animation.models.make_detector", lambda *_, **__: made.append(1) or object())
+    models = Models(load_config(project / "settings.yaml", overrides=["pose.backend=mediapipe"]))
+    first = models.detector
+    models.make_room_for_sampling()
+    models.rung = Rung(False, True, "none")
+    models.make_room_for_sampling()
+    assert models.detector is first
+    models.rung = Rung(False, True, "model")
+    models.make_room_for_sampling()
+    models.make_room_for_sampling()
+    assert models.detector is not first
+    assert made == [1, 1]

@@ -39,6 +39,7 @@ class Stub:
             check=lambda: None,
             resolve=lambda: None,
             check_lcm=lambda: None,
+            device=SimpleNamespace(type="cpu"),
             weights={},
             detector_fingerprint="stub",
         )

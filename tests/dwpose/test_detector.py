@@ -130,11 +130,11 @@ def test_batches_fill_what_the_model_allows(models):
 class RecordingSession:
     def __init__(self, session):
         self.session, self.sizes = session, []
-        self.get_inputs = session.get_inputs
+        self.get_inputs, self.get_providers = session.get_inputs, session.get_providers
 
-    def run(self, names, feed):
+    def run(self, names, feed, options=None):
         self.sizes.append(len(next(iter(feed.values()))))
-        return self.session.run(names, feed)
+        return self.session.run(names, feed, options)
 
 
 def test_pose_layout_and_ranges(models, frames):
@@ -283,9 +283,20 @@ def test_cuda_is_asked_for_with_its_index_and_the_cpu_behind_it(monkeypatch):
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
     (name, options), last = onnx_session._providers("cuda:1")
     assert (name, options["device_id"], last) == ("CUDAExecutionProvider", 1, "CPUExecutionProvider")
+    assert options["arena_extend_strategy"] == "kSameAsRequested"
     assert onnx_session._providers("cpu") == onnx_session._providers("mps") == ["CPUExecutionProvider"]
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     assert onnx_session._providers("cuda") == ["CPUExecutionProvider"]
+
+
+def test_a_gpus_memory_is_given_back_after_every_run():
+    class Session:
+        def __init__(self, **providers):
+            self.get_provider_options, self.get_providers = lambda: providers, lambda: list(providers)
+
+    options = onnx_session._run_options(Session(CUDAExecutionProvider={"device_id": "1"}, CPUExecutionProvider={}))
+    assert options.get_run_config_entry("memory.enable_memory_arena_shrinkage") == "gpu:1"
+    assert onnx_session._run_options(Session(CPUExecutionProvider={})) is None
 
 
 def test_threads_share_one_pair_of_sessions(models, frames, monkeypatch):

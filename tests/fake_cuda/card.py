@@ -18,7 +18,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 CUDA = torch.device("cuda", 0)
-GIB = 2**30
 # Without a driver torch asks nobody which device is current.
 GUARD = """
 #include <c10/core/impl/DeviceGuardImplInterface.h>
@@ -62,16 +61,6 @@ class Card(TorchDispatchMode):
             yield
         finally:
             self.stage = before
-
-    def mark(self, owner, name, stage):
-        """Has calls of a method count under `stage`."""
-        method = getattr(owner, name)
-
-        def marked(*arguments, **named):
-            with self.during(stage):
-                return method(*arguments, **named)
-
-        setattr(owner, name, marked)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func in READS:

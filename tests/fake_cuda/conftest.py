@@ -90,7 +90,7 @@ def pipeline_of(parts, scheduler, steps, offload, monkeypatch):
     return pipeline
 
 
-def call(pipeline, frames, tile, guidance=1.0, size=(HEIGHT, WIDTH), **arguments):
+def call(pipeline, frames, tile, guidance=1.0, size=(HEIGHT, WIDTH), tile_overlap=None, **arguments):
     """Latents of a clip, fake."""
     pipeline.scheduler._step_index = None
     return pipeline(
@@ -99,7 +99,7 @@ def call(pipeline, frames, tile, guidance=1.0, size=(HEIGHT, WIDTH), **arguments
         height=size[0],
         width=size[1],
         tile_size=tile,
-        tile_overlap=min(6, tile - 1),
+        tile_overlap=tile_overlap or min(6, tile // 2),
         min_guidance_scale=guidance,
         max_guidance_scale=guidance,
         generator=torch.Generator("cpu").manual_seed(1),

@@ -39,4 +39,7 @@ def checkpoint(base):
 
 
 def config(base, ckpt_path=None):
-    return SimpleNamespace(base_model_path=str(base), ckpt_path=str(ckpt_path) if ckpt_path else None)
+    sampling = SimpleNamespace(decoder="full")
+    return SimpleNamespace(
+        base_model_path=str(base), ckpt_path=str(ckpt_path) if ckpt_path else None, sampling=sampling
+    )
