@@ -7,7 +7,7 @@ import torch
 from mimicmotion.modules import TinyDecoder
 from mimicmotion.pipelines.chunked_vae import StandaloneVae, require_finite
 
-UNLIKE = 18.0  # dB; a decoder that knows the latents is above 20, the mean colour alone below 15
+UNLIKE = 18.0  # dB; a picture at a quarter of its resolution is above 20, grey below 15
 TEST_SIZE = 128  # pixels
 
 

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from mimicmotion.config import ReferenceSettings
 from mimicmotion.errors import InputError, MimicMotionError, UsageError
 from mimicmotion.files import sha256_json, write_tensors
+from mimicmotion.pipelines import UNLIKE
 from mimicmotion.streaming.actions import ActionMode, Actions
 from mimicmotion.streaming.cache import ModelCache
 from mimicmotion.streaming.clip import ImageEncoder
@@ -38,7 +39,6 @@ from mimicmotion.video import as_rgb, read_picture
 logger = logging.getLogger(__name__)
 
 MASK_CHANNELS = 4
-UNLIKE = 18.0  # dB; a decoder that knows the latents is above 20, the mean colour alone below 15
 REPEAT_MARK = "Rep"  # diffusers' decoder writes this into a memory slot that has seen one latent
 
 
