@@ -25,6 +25,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "keypoints": ["PoseMeter", "compare_poses"],
         "perceptual": ["StLpips", "gradient_histogram_distance"],
         "perceptual_weights": ["find_st_lpips"],
         "pixels": ["PixelMeter", "true_frames"],

@@ -8,7 +8,6 @@ weight file alone is read; the forward pass here gives the package's numbers.
 (Dalal and Triggs 2005) but not normalised, in small windows at several scales. It tolerates small shifts and sees blur.
 """
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mimicmotion.errors import SetupError
+from mimicmotion.evaluation.perceptual_weights import find_st_lpips
 
-PACKAGE, PACKAGE_PIN = "stlpips_pytorch", "stlpips-pytorch==0.0.2"
-ALEX_FILE = Path("weights") / "vST0.0" / "alex_shift_tolerant.pth"
 BATCH = 8
 
 ORIENTATIONS = 8
@@ -37,7 +34,7 @@ class StLpips(nn.Module):
 
     def __init__(self, weights: Path | None = None):
         super().__init__()
-        stored = torch.load(weights or find_weights(), map_location="cpu", weights_only=True)
+        stored = torch.load(weights or find_st_lpips(), map_location="cpu", weights_only=True)
         self.layers = nn.ModuleList([nn.Sequential(*layers) for layers in _alex_slices()])
         self.layers.load_state_dict(_renamed(stored))
         self.heads = [stored[f"lin{i}.model.1.weight"] for i in range(len(self.layers))]
@@ -95,15 +92,6 @@ def _renamed(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {
         f"{here}.{part}": stored[f"net.{there}.{part}"] for there, here in places.items() for part in ("weight", "bias")
     }
-
-
-def find_weights() -> Path:
-    """The weight file of ST-LPIPS in the installed package, whose code is not run. Raises: SetupError."""
-    spec = importlib.util.find_spec(PACKAGE)
-    for folder in spec.submodule_search_locations if spec else ():
-        if (Path(folder) / ALEX_FILE).is_file():
-            return Path(folder) / ALEX_FILE
-    raise SetupError(f"the weights of ST-LPIPS are not installed: pip install --no-deps {PACKAGE_PIN}")
 
 
 def gradient_histogram_distance(result: np.ndarray, truth: np.ndarray) -> float:

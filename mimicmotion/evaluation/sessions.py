@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 BLOCK = 16  # frames that are held at once
 DIGITS = 6
+PICTURED = 24  # turns on the sheet
 # What --play plays in each mode; 60 frames of a look key turn by 90 degrees.
 STANDARD = {
     "universal": {
@@ -71,7 +72,6 @@ class SessionOutcome(Outcome):
     name: str = field(kw_only=True)
     numbers: dict = field(default_factory=dict)
     facts: dict = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
 
 
 def evaluate_sessions(config: Config) -> int:
@@ -87,15 +87,15 @@ def evaluate_sessions(config: Config) -> int:
     sessions = find_sessions(folder)
     require_writable(output)
     outcomes = [SessionOutcome(Job(video, config.test_case[0], 0, video), name=name) for name, video in sessions]
+    pictures: list[Row] = []
     with Progress("evaluating", len(outcomes), "session") as bar:
-        code = run_all(outcomes, lambda outcome: _measure(outcome, bar))
+        code = run_all(outcomes, lambda outcome: _measure(outcome, bar, pictures))
     failed = [(outcome.name, outcome.message) for outcome in outcomes if outcome.status != "done"]
     if failed:
         say(text_table(("session", "reason"), failed))
     if code in (INTERRUPTED, SetupError.exit_code):
         return code
     say(_table(_write(output, outcomes)))
-    pictures = [row for outcome in outcomes for row in outcome.rows]
     if pictures:
         contact_sheet(output / "worlds.jpg", pictures, title="turned away and back")
     say(f"{len(outcomes) - len(failed)} of {len(outcomes)} sessions measured; look at {output / 'worlds.json'}")
@@ -154,8 +154,11 @@ def _play(config: Config, folder: Path) -> int:
     return 0
 
 
-def _measure(outcome: SessionOutcome, bar: Progress) -> None:
-    """Raises: InputError for a session that cannot be measured."""
+def _measure(outcome: SessionOutcome, bar: Progress, pictures: list[Row]) -> None:
+    """Measures a session and adds its turns to `pictures`, as long as these are few.
+
+    Raises: InputError for a session that cannot be measured.
+    """
     from mimicmotion.evaluation.worlds import SessionMeter, actions_of  # not above: optical flow
 
     try:
@@ -185,9 +188,10 @@ def _measure(outcome: SessionOutcome, bar: Progress) -> None:
                 for turn, _ in meter.turns()
             ],
         }
-        for turn, pictures in meter.turns():
-            captions = ["before", f"{turn.degrees:.0f} degrees away", "back"]
-            outcome.rows.append(Row(outcome.name, pictures, captions))
+        for turn, frames in meter.turns():
+            if len(pictures) < PICTURED:
+                captions = ["before", f"{turn.degrees:.0f} degrees away", "back"]
+                pictures.append(Row(outcome.name, frames, captions))
         outcome.status, outcome.frames = "done", source.num_frames
     finally:
         bar.update()
