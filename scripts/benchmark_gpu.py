@@ -61,7 +61,6 @@ PARTS = (
     Part("world model", STREAMING, goal=40),
     Part("world model + --compile", STREAMING, ("--compile",), 4, 40, needs_gpu=True),
     Part("world model + no overlap", STREAMING, ("--overlap", "off")),
-    Part("world model + overlap", STREAMING, ("--overlap", "on"), goal=40),
     Part("world model + tiny decoder", STREAMING, ("--decoder", "tiny", "--compile"), 4, 60, needs_gpu=True),
     Part("profile by kernel", "scripts/benchmark_turbo.py", minutes=3),
     Part("turbo + --compile", TURBO, ("--compile",), 5, needs_gpu=True),
@@ -142,7 +141,8 @@ def run_parts(parts: list[Part], arguments: argparse.Namespace) -> int:
     results = {"machine": inputs, "size": f"{size.frames} frames, short side {size.resolution}", "parts": []}
     for part in parts:
         left = 60 * arguments.minutes - (time.monotonic() - begin)
-        result = {"name": part.name, "goal": part.goal, "command": None}
+        # Goals are of the published size.
+        result = {"name": part.name, "goal": None if arguments.smoke else part.goal, "command": None}
         if reason := why_not(part, inputs["device"], left):
             result |= {"status": "skipped", "reason": reason}
         else:
@@ -237,8 +237,11 @@ def run_part(part: Part, out: Path, size: Size, device: str, seconds: float) -> 
     if code:
         reason = last_line(log.read_text(errors="replace"))
         return shown | {"status": "not here" if code in NOT_HERE else "failed", "reason": reason}
-    wall = {"wall_seconds": round(time.monotonic() - begin, 1)}
-    return shown | {"status": "done"} | wall | READERS[part.script](folder, started)
+    shown |= {"wall_seconds": round(time.monotonic() - begin, 1)}
+    try:
+        return shown | {"status": "done"} | READERS[part.script](folder, started)
+    except (OSError, LookupError, ValueError, TypeError) as error:
+        return shown | {"status": "failed", "reason": f"its results cannot be read ({error!r}); see {log}"}
 
 
 def command_of(part: Part, inputs: Path, folder: Path, size: Size, device: str) -> list[str]:
@@ -281,11 +284,11 @@ def read_turbo(folder: Path, started: float) -> dict:
 
 
 def read_streaming(folder: Path, _started: float) -> dict:
-    """What the benchmark of the world model wrote."""
+    """What the benchmark of the world model wrote; the figure is with decoding beside denoising, where it was."""
     figures = read_json(folder / "benchmark_streaming.json")
     peak = max(row["peak_mib"] for row in figures["memory"].values()) / 2**10
-    rate = figures["frames_per_second"]
-    best = max(value for name, value in rate.items() if name != "denoise_only")
+    beside = figures.get("overlapped", {"frames_per_second": 0})["frames_per_second"]
+    best = max(figures["frames_per_second"]["with_decode"], beside)
     return {"figure": best, "unit": "frames a second", "peak_gib": round(peak, 2), "figures": figures}
 
 

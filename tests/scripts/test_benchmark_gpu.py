@@ -18,6 +18,8 @@ elif "hang" in sys.argv:
     print("waiting", flush=True)
     while True:
         time.sleep(60)
+elif "mute" in sys.argv:
+    pass
 elif "good" in sys.argv:
     open(sys.argv[sys.argv.index("--output_dir") + 1] + "/figure", "w").write("2.5")
 else:
@@ -54,6 +56,7 @@ def test_what_fails_hangs_or_lacks_leaves_its_reason_and_the_others_go_on(stand_
     parts = [
         Part("hangs", stand_in, ("--work", "hang"), minutes=0.05),
         Part("fails", stand_in, ("--work", "bad")),
+        Part("mute", stand_in, ("--work", "mute")),
         Part("lacks", stand_in, ("--work", "lacks")),
         Part("unknown", stand_in, ("--play", "good")),
         Part("on a GPU", stand_in, ("--work", "good"), needs_gpu=True),
@@ -63,10 +66,12 @@ def test_what_fails_hangs_or_lacks_leaves_its_reason_and_the_others_go_on(stand_
     code, found, page = run(monkeypatch, tmp_path, parts)
     assert code == 1
     assert {name: part["status"] for name, part in found.items()} == {
-        "hangs": "hung", "fails": "failed", "lacks": "not here", "unknown": "skipped", "on a GPU": "skipped",
+        "hangs": "hung", "fails": "failed", "mute": "failed", "lacks": "not here", "unknown": "skipped",
+        "on a GPU": "skipped",
         "good": "done", "slow": "done",
     }  # fmt: skip
     assert found["fails"]["reason"] == found["lacks"]["reason"] == "error: nothing of the kind"
+    assert "cannot be read" in found["mute"]["reason"]
     assert found["unknown"]["reason"] == "this version has no --play"
     rows = {row.split(" | ")[0].removeprefix("| "): row for row in page.splitlines() if row.startswith("| ")}
     assert "2.5 s of work | 3 |" in rows["good"] and "goal missed" not in rows["good"]
@@ -102,6 +107,17 @@ def test_figures_of_the_main_script_are_those_of_its_second_clip(tmp_path):
     assert found["figure"] == 3.25 and found["first_stage_seconds"]["sampling"] == 9.0
     assert found["first_result_after_s"] == 60.0 and found["peak_gib"] == 3.0
     assert "1 chunks decoded in fp32" in benchmark_gpu.note({"status": "done", "goal": None} | found)
+
+
+@pytest.mark.parametrize(("more", "figure"), [({}, 12.5), ({"overlapped": {"frames_per_second": 20.0}}, 20.0)])
+def test_the_world_models_figure_is_that_of_decoding_beside_denoising(tmp_path, more, figure):
+    figures = {
+        "frames_per_second": {"with_decode": 12.5, "denoise_only": 30.0},
+        "memory": {"block_10": {"peak_mib": 1024}, "last_block": {"peak_mib": 2048}},
+    }
+    (tmp_path / "benchmark_streaming.json").write_text(json.dumps(figures | more))
+    found = benchmark_gpu.read_streaming(tmp_path, 0)
+    assert found["figure"] == figure and found["peak_gib"] == 2.0
 
 
 def test_settings_of_this_version_are_known_to_the_main_script():
