@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "pipeline_mimicmotion": ["MimicMotionPipeline", "squash_for_clip"],
         "chunked_vae": ["StandaloneVae"],
+        "step_cache": ["StepCache"],
         "tiling": ["tile_windows"],
         "made_for": ["check_steps", "turbo_steps_and_guidance"],
         "schedulers": ["make_scheduler"],

@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "is_default_path",
             "require_embedded_model",
         ],
-        "random_model": ["build_random_model"],
+        "random_model": ["build_random_model", "published_unet"],
         "tensors": ["Tensors", "assign_weights", "open_tensors", "quiet_transformers"],
         "loading": ["SVD_VAES", "create_pipeline", "empty_unet", "load_decoder", "load_vae", "place_pipeline"],
         "lora": ["ADAPTER", "apply_lcm_weights", "check_lcm_weights", "find_svd_unet"],
