@@ -34,6 +34,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=128, help="width in pixels; the height is one and a half times it")
     parser.add_argument("--ways", default=",".join(WAYS), help="names with commas between")
     parser.add_argument("--intervals", default="1,2,3,5", help="numbers with commas between; the first is held against")
+    parser.add_argument("--operations", action="store_true", help="count those of the published size instead")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     return parser.parse_args(argv)
@@ -48,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
         ways, intervals = arguments.ways.split(","), [int(text) for text in arguments.intervals.split(",")]
         if unknown := set(ways) - set(WAYS):
             raise UsageError(f"--ways: {', '.join(sorted(unknown))} is unknown; choose among {', '.join(WAYS)}")
+        if arguments.operations:
+            print_operations(intervals)
+            return 0
         rows = measure(ways, intervals, arguments)
         print_rows(rows)
         if arguments.json:
@@ -96,6 +100,29 @@ def measure(ways: list[str], intervals: list[int], arguments: argparse.Namespace
                     row[name].append(value)
                 print(f"{seed} {way} {interval}: {figures['psnr_box_to_truth']:.2f} dB, {seconds:.1f} s", flush=True)
     return list(rows.values())
+
+
+def print_operations(intervals: list[int]) -> None:
+    """TFLOP of a whole step and of one that uses features again, a frame of 576x1024, and the most that is saved."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from mimicmotion.pipelines import StepCache
+    from mimicmotion.weights import published_unet
+
+    frames = 8  # of a tile; only temporal attention, well below one percent, asks how many
+    # On the meta device nothing is computed, and its attention is counted.
+    unet, counted = published_unet().to("meta").eval(), []
+    sizes = ((1, frames, 8, 72, 128), (1,), (1, 1, 1024), (1, 3))
+    cache = StepCache(unet, 2)
+    for _ in range(2):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter, cache.step("tile"):
+            unet(*(torch.empty(size, device="meta") for size in sizes))
+        counted.append(counter.get_total_flops() / frames / 1e12)
+    whole, left = counted
+    print(f"a whole step {whole:.2f} TFLOP a frame, one that uses features again {left:.2f}")
+    for interval in intervals:
+        print(f"interval {interval}: at most {interval * whole / (whole + (interval - 1) * left):.2f} times faster")
 
 
 def make_animator(way: str, arguments: argparse.Namespace):

@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "pipeline_mimicmotion": ["MimicMotionPipeline", "squash_for_clip"],
         "chunked_vae": ["StandaloneVae"],
         "tiny_clip": ["UNLIKE", "TinyClipDecoder", "likeness"],
+        "step_cache": ["StepCache"],
         "tiling": ["tile_windows"],
         "vram_plan": ["GIB", "PIECE", "Rung", "Shape", "allowed_rungs", "in_gib", "most", "peak", "plan"],
         "noise_levels": ["set_noise_levels"],

@@ -35,7 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "decoder_files": ["FULL", "SVD_DECODERS", "TINY", "WAN_DECODERS", "decoder_sha256", "find_decoder"],
         "tiny_decoders": ["is_small_decoder", "load_tiny_decoder", "require_decoder_fits", "require_fitting_decoder"],
-        "random_model": ["build_random_model"],
+        "random_model": ["build_random_model", "published_unet"],
         "tensors": ["Tensors", "assign_weights", "open_tensors", "quiet_transformers"],
         "loading": [
             "SVD_VAES",

@@ -58,6 +58,11 @@ def build_random_model(
     EulerDiscreteScheduler(**TINY_SCHEDULER).save_pretrained(path / "scheduler")
 
 
+def published_unet() -> nn.Module:
+    """The UNet of the published size without weights, to count with."""
+    return _networks("published")["unet"]
+
+
 def _networks(size: str) -> dict[str, nn.Module]:
     """The networks of a size on the meta device, by the names of their folders."""
     from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
