@@ -8,7 +8,7 @@ ray_actors Ray itself: connecting, actors, their answers and deaths in words
 telling    a bar and a line per worker on a terminal, lines in the log elsewhere
 
 What counts as done, attempts and time limits are decided here: Ray's own retries would run an item that kills its
-process again and again. Nothing here knows what an item is: `perform` gets a function that makes the work.
+process again and again. Nothing here knows how an item is done: a worker gets a function that makes its work.
 """
 
 import lazy_loader

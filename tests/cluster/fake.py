@@ -41,7 +41,7 @@ class FakeActors:
     It fails where one worker is asked two things at a time, or two do one item.
     """
 
-    def __init__(self, script, room=2, place=lambda slot: True):
+    def __init__(self, script, room=2):
         self.script, self.now, self._room = script, 0.0, room
         self.workers, self._answers, self._tickets = [], {}, 0
 
