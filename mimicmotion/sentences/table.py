@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,8 @@ def _decoded(path: Path, encoding: str) -> str:
         raise UsageError(f"{printable(path)} {reason}; pass a CSV of sentences")
     try:
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            # A read of so many bytes would take their memory at once, however short the file.
+            data = file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
     except OSError as error:
         raise UsageError(f"{printable(path)} cannot be read: {error.strerror}") from error
     if len(data) > MAX_BYTES:
