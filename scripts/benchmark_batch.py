@@ -78,7 +78,7 @@ def stub_models(folder: Path):
         }
     )
     nothing = dict.fromkeys(("check", "resolve", "check_lcm"), lambda: None)
-    return SimpleNamespace(config=config, weights={"unet": "stub"}, detector_fingerprint="stub", **nothing)
+    return SimpleNamespace(config=config, weights={"unet": "stub"}, detector_fingerprint="stub", decoder_hash=None, **nothing)
 
 
 def make_files(folder: Path, count: int) -> None:

@@ -1,7 +1,9 @@
 """One result and many results: a reference picture performs driving videos.
 
 animator   one result, from these parts: models, inputs -> clip -> sampler -> writer, record
-batch      many results: one bad video among good ones, the table, the dry run
+batch      many results: what is finished, one bad video among good ones, the exit code
+outcomes   how they end, one by one or counted, and the table
+planning   what a run would make before its first job, and what it asks of a card; the dry run
 workers    jobs on Ray workers: what each makes them with, and what all must agree in
 models     networks and detector that the results of a run share, opened when first needed
 opened     what is open, for runs of different settings to share; how many networks stay loaded
@@ -24,16 +26,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "animator": ["Animator", "Outcome"],
-        "batch": [
-            "NOT_A_VIDEO",
-            "animate_folder",
-            "count_passes",
-            "outcome_facts",
-            "planned",
-            "run_all",
-            "summary_table",
-            "text_table",
-        ],
+        "batch": ["animate_folder", "run_all"],
+        "outcomes": ["NOT_A_VIDEO", "outcome_facts", "summary_table", "text_table"],
+        "planning": ["count_passes", "planned"],
         "clip": ["Clip"],
         "inputs": ["InputFeatures"],
         "models": ["Models"],

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from mimicmotion.acceleration import chosen_acceleration
 from mimicmotion.animation.models import Models
 from mimicmotion.config import Config, TestCase, vram_limit
-from mimicmotion.pipelines import Rung, Shape, allowed_rungs, in_gib, most, plan, turbo_steps_and_guidance
+from mimicmotion.pipelines import (
+    Rung,
+    Shape,
+    allowed_rungs,
+    in_gib,
+    most,
+    plan,
+    tile_windows,
+    turbo_steps_and_guidance,
+)
 from mimicmotion.weights import FULL, config_file, read_json, resolve_base
 
 if TYPE_CHECKING:
@@ -27,12 +36,14 @@ def shape_of(config: Config, case: TestCase, height: int, width: int, frames: in
         SIZES[of_auto if precision == "auto" else precision]
         for precision in (config.runtime.dtype, config.runtime.vae_dtype)
     )
+    guided = turbo_steps_and_guidance(config.turbo, case)[1] > 1
+    tiles = len(tile_windows(1 + frames, case.num_frames, case.frames_overlap, config.sampling.tile_layout))
     return Shape(
         tile=min(case.num_frames, 1 + frames),
         frames=1 + frames,
         height=height,
         width=width,
-        guided=turbo_steps_and_guidance(config.turbo, case)[1] > 1,
+        guided=guided,
         chunk=min(config.sampling.decode_chunk_size, 1 + frames),
         size=size,
         vae_size=vae_size,
@@ -40,6 +51,8 @@ def shape_of(config: Config, case: TestCase, height: int, width: int, frames: in
         decode_tile=config.sampling.decode_tile,
         overlap=config.sampling.decode_overlap,
         tiny_decoder=config.sampling.decoder != FULL or vae_class == "AutoencoderTiny",
+        fp8=chosen_acceleration(config).fp8,
+        stores=tiles * (1 + guided) if config.speed.step_cache > 1 else 0,
     )
 
 

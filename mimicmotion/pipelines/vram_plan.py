@@ -42,7 +42,8 @@ class Shape:
     tile: frames of the UNet's input; frames: of the whole clip; guided: whether there are two passes; chunk: frames
     that the VAE decodes at once; size, vae_size: bytes of a value of UNet, PoseNet and image encoder, and of the VAE;
     channels: of the UNet's first block; decode_tile, overlap: as the settings of the decoder; tiny_decoder: whether
-    that is an AutoencoderTiny.
+    that is a small one; fp8: whether the UNet's weights lie in 8-bit floats; stores: of a step cache, tiles times
+    passes.
     """
 
     tile: int
@@ -57,6 +58,8 @@ class Shape:
     decode_tile: int | None = None
     overlap: int = 0
     tiny_decoder: bool = False
+    fp8: bool = False
+    stores: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,13 +114,24 @@ def peak(shape: Shape, rung: Rung) -> Peak:
         beside_unet, beside_vae = layer + weights["PoseNet"], min(layer, weights["VAE"]) + weights["PoseNet"]
     latents = 4 * 4 * shape.frames * (shape.height // 8) * (shape.width // 8)
     # Latents of this and the last step, noise, predictions and their sum while sampling.
-    return Peak(beside_unet + KEPT + 6 * latents + _unet(shape, rung), beside_vae + latents + _decoder(shape, rung))
+    sampling = beside_unet + KEPT + 6 * latents + _stored(shape) + _unet(shape, rung)
+    return Peak(sampling, beside_vae + latents + _decoder(shape, rung))
 
 
 def _weights(shape: Shape) -> dict[str, int]:
     wide = (shape.channels / PUBLISHED_CHANNELS) ** 2
     weights = {name: int(count * wide) * shape.size for name, count in PARAMETERS.items()}
+    if shape.fp8:
+        weights["UNet"] //= shape.size
     return weights | {"VAE": int(VAE_PARAMETERS * wide) * shape.vae_size}
+
+
+def _stored(shape: Shape) -> int:
+    """What a step cache keeps: of each tile and pass the input of the UNet's last upsampler, twice as wide and half as
+    large on each side as a unit.
+    """
+    entries = shape.tile * (shape.height // 16) * (shape.width // 16) * 2 * shape.channels
+    return shape.stores * entries * shape.size
 
 
 def _unet(shape: Shape, rung: Rung) -> int:

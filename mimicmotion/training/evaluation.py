@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from mimicmotion.animation import Animator, Models, decode_frames
 from mimicmotion.config import Config, load_config
@@ -26,6 +25,7 @@ from mimicmotion.evaluation import PixelMeter, StLpips, find_st_lpips, gradient_
 from mimicmotion.features import Reference
 from mimicmotion.files import require_writable, sha256_file, sha256_json, write_json
 from mimicmotion.latent_concat import PosedFrames
+from mimicmotion.progress import track
 from mimicmotion.puppets import RENDERER_VERSION, VALIDATION_SEEDS, load_reader, make_clip, pose_error
 from mimicmotion.results import Job, crop, person_box, versions
 from mimicmotion.training.evaluation_options import EvaluateOptions
@@ -134,7 +134,7 @@ def make_targets(clips: int, frames: int) -> list[Target]:
     """The first `clips` validation clips of `frames` frames, the reference among them."""
     if not 1 <= clips <= len(VALIDATION_SEEDS) or frames < 3:
         raise UsageError(f"--clips takes 1 to {len(VALIDATION_SEEDS)}, --frames 3 or more")
-    return [make_target(seed, frames) for seed in tqdm(VALIDATION_SEEDS[:clips], desc="rendering", unit="clip")]
+    return [make_target(seed, frames) for seed in track(VALIDATION_SEEDS[:clips], "rendering", clips, "clip")]
 
 
 def make_target(seed: int, frames: int) -> Target:
@@ -154,7 +154,7 @@ def sample_way(way: str, targets: list[Target], kept: KeptResults, options: Eval
     if not missing:
         return
     sampler = Sampler(WAYS[way], options)
-    for target in tqdm(missing, desc=WAYS[way].label, unit="clip"):
+    for target in track(missing, WAYS[way].label, len(missing), "clip"):
         started = time.perf_counter()
         frames = sampler.frames(target)
         kept.save_frames(way, target.seed, frames, time.perf_counter() - started)
@@ -234,7 +234,7 @@ def recipe(way: Way, options: EvaluateOptions) -> str:
 
 def measure_all(ways: list[str], targets: list[Target], kept: KeptResults, measurer: "Measurer") -> None:
     """Measures every result that has not been measured with these instruments."""
-    for target in tqdm(targets, desc="measuring", unit="clip"):
+    for target in track(targets, "measuring", len(targets), "clip"):
         features = None
         for way in ways:
             if kept.numbers(way, target.seed) is None:

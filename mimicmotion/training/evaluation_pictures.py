@@ -125,6 +125,7 @@ def draw_steps(path: Path, results: dict) -> None:
         if wanted is not None:
             place.axhline(wanted, color="grey", linewidth=0.8, linestyle=":")
         place.set_title(title, fontsize=9)
+        place.set_xlim(0.8, 32)  # said, since there may be no way with a number of steps
         place.set_xscale("log", base=2)
         place.set_xticks([1, 2, 4, 10, 25], ["1", "2", "4", "10", "25"])
         place.set_xlabel("steps")

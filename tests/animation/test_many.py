@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from mimicmotion.animation import batch as batch_module
+from mimicmotion.animation import outcomes as outcomes_module
 from mimicmotion.animation.animator import Animator
-from mimicmotion.animation.batch import Outcomes, animate_folder
+from mimicmotion.animation.batch import animate_folder
+from mimicmotion.animation.outcomes import Outcomes
 from mimicmotion.commands import run_command
 from mimicmotion.errors import InputError
 from mimicmotion.results import Plan, read_history, sum_up, write_sidecar
@@ -39,7 +40,7 @@ class Making(Stub):
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(batch_module, "MANY", 3)
+    monkeypatch.setattr(outcomes_module, "MANY", 3)
 
 
 def run(folder, failing=(), **changed):

@@ -42,6 +42,7 @@ class Stub:
             device=SimpleNamespace(type="cpu"),
             weights={},
             detector_fingerprint="stub",
+            decoder_hash=None,
         )
 
     def recipe(self, job):

@@ -34,7 +34,7 @@ def models_of(folder, **given):
         }
         | given
     )
-    return types.SimpleNamespace(config=config, weights={"unet": "1"}, detector_fingerprint="none")
+    return types.SimpleNamespace(config=config, weights={"unet": "1"}, detector_fingerprint="none", decoder_hash=None)
 
 
 def jobs_of(folder, models):

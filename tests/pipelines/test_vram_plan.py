@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mimicmotion.config import vram_limit
 from mimicmotion.errors import UsageError
-from mimicmotion.pipelines.vram_plan import GIB, LADDER, LEFT_FREE, Rung, Shape, allowed_rungs, peak, plan
+from mimicmotion.pipelines.vram_plan import GIB, LADDER, LEFT_FREE, PARAMETERS, Rung, Shape, allowed_rungs, peak, plan
 
 TURBO = Shape(tile=72, frames=72, height=576, width=1024, guided=False, chunk=8)
 GUIDED = replace(TURBO, guided=True)
@@ -82,3 +82,11 @@ def test_a_size_that_is_none_is_refused(text):
 
 def test_sizes_of_cards():
     assert (vram_limit("auto"), vram_limit("8"), vram_limit("0.5")) == (None, 8 * GIB, GIB // 2)
+
+
+def test_a_step_cache_keeps_203_mib_of_each_tile_and_pass_and_8_bit_floats_halve_the_unet():
+    rung = LADDER[1]
+    plain = peak(GUIDED, rung)
+    stored = peak(replace(GUIDED, stores=2), rung).sampling - plain.sampling
+    assert stored == 2 * 72 * 36 * 64 * 640 * 2 == pytest.approx(2 * 203 * 2**20, rel=0.01)
+    assert plain.sampling - peak(replace(GUIDED, fp8=True), rung).sampling == PARAMETERS["UNet"]
