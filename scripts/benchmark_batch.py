@@ -78,7 +78,8 @@ def stub_models(folder: Path):
         }
     )
     nothing = dict.fromkeys(("check", "resolve", "check_lcm"), lambda: None)
-    return SimpleNamespace(config=config, weights={"unet": "stub"}, detector_fingerprint="stub", decoder_hash=None, **nothing)
+    facts = {"weights": {"unet": "stub"}, "detector_fingerprint": "stub", "decoder_hash": None}
+    return SimpleNamespace(config=config, device=SimpleNamespace(type="cpu"), **facts, **nothing)
 
 
 def make_files(folder: Path, count: int) -> None:

@@ -36,6 +36,7 @@ class Making(Stub):
         job.beside(".jpg").write_bytes(b"sheet")
         write_sidecar(job.output, self.recipe(job), {}, [job.beside(".jpg")])
         outcome.status, outcome.message = "done", str(job.output)
+        self.seals.note(job)
 
 
 @pytest.fixture
