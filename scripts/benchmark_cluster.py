@@ -304,7 +304,7 @@ def span(times: list[str]) -> float:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run instead of all")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="of kills (default: 5)")
     parser.add_argument("--items", type=int, default=16, help="results of a batch (default: 16)")
     parser.add_argument("--repeats", type=int, default=3, help="of pairs (default: 3)")

@@ -30,7 +30,8 @@ def check_config(config: Config) -> None:
         value = getattr(owner, part.name)
         _check_value(path, value, part.metadata)
         for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, str):
+            # No file lies at the address of a cluster, which is looked at below.
+            if isinstance(item, str) and path != "cluster.address":
                 require_local(item, path)
     if config.batch.videos is not None and not config.batch.videos:
         raise UsageError("batch.videos is empty; name videos, or null to take all of the folder")
