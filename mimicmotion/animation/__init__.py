@@ -36,7 +36,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "record": ["write_record"],
         "recording": ["check_recording"],
         "seals": ["Seals"],
-        "workers": ["AnimatorWork", "fingerprint", "run_all_on_workers", "uses_workers", "video_bytes"],
+        "workers": [
+            "AnimatorWork",
+            "fingerprint",
+            "run_all_on_workers",
+            "same_program",
+            "uses_workers",
+            "video_bytes",
+        ],
         "writer": ["decode_frames"],
     },
 )

@@ -81,8 +81,12 @@ def fingerprint(animators: Sequence[Animator]) -> dict[str, str]:
     """
     weights = [animator.models.weights for animator in animators]
     detectors = sorted({animator.models.detector_fingerprint for animator in animators})
-    packages = {f"package {name}": version for name, version in versions().items()}
-    return {"weights": sha256_json(weights)[:12], "detector": "; ".join(detectors), "code": own_code(), **packages}
+    return {"weights": sha256_json(weights)[:12], "detector": "; ".join(detectors), **same_program()}
+
+
+def same_program() -> dict[str, str]:
+    """What machines must agree in whatever they do: packages and this program's own code."""
+    return {"code": own_code()} | {f"package {name}": version for name, version in versions().items()}
 
 
 def own_code() -> str:

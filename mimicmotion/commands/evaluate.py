@@ -15,7 +15,7 @@ evaluation.csv a line per clip, evaluation.html the worst and the best. doc/eval
 
 import sys
 
-from mimicmotion.cli import Flag, Groups, is_setting, run_script
+from mimicmotion.cli import CLUSTER, Flag, Groups, is_setting, run_script
 from mimicmotion.config import Config
 
 RESULTS = "--results"
@@ -43,7 +43,7 @@ WITH = (
     Flag("--device", "runtime.device", str, "auto, cuda, cuda:1, mps or cpu"),
     Flag("--dtype", "runtime.dtype", str, "precision of the image encoder"),
 )
-GROUPS = {"evaluation": EVALUATION, "networks of your own": BROUGHT, "instruments": WITH}
+GROUPS = {"evaluation": EVALUATION, "networks of your own": BROUGHT, "instruments": WITH, "workers": CLUSTER}
 
 
 def work(config: Config) -> int:

@@ -1,6 +1,8 @@
 """How good results are, in figures that others can repeat; nothing here makes a result.
 
 run          a folder of results from settings to figures, one bad clip among good ones
+measuring    one clip measured, or taken from what is kept of it
+workers      clips measured on Ray workers: what each does, and what all must agree in
 items        which clips a folder holds, by their records, and where their inputs lie
 targets      what a clip is held against: poses fitted to the reference, the reference, true frames
 instruments  what is measured with, known before any of it is opened

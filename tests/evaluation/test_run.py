@@ -1,5 +1,6 @@
 """Evaluations from a folder to figures: what is right is perfect, what is wrong is seen, a bad clip stops no other."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -20,6 +21,7 @@ from mimicmotion.evaluation.items import find_items
 from mimicmotion.files import sealed
 from mimicmotion.results import Job, describe_file
 from mimicmotion.video import VideoWriter, open_video
+from tests.cluster.inprocess import InProcess
 from tests.conftest import write_clip
 from tests.evaluation.conftest import SIZE, signing_poses
 
@@ -120,6 +122,30 @@ def test_shards_measure_each_clip_once_and_are_merged(right, monkeypatch):
     monkeypatch.setattr("mimicmotion.evaluation.meters.measure", None)
     assert evaluate_results(config) == 0
     assert (folder / "evaluation" / "evaluation.json").read_bytes() == whole
+
+
+def test_workers_measure_what_one_process_does_and_nothing_twice(right, monkeypatch, logging_as_before):
+    config, folder = right
+    clips = sorted((folder).rglob("*.mp4"))
+    shutil.copyfile(clips[0], clips[0].with_name("spoilt.mp4"))  # with a record that is another clip's
+    shutil.copyfile(clips[0].with_suffix(".json"), clips[0].with_name("spoilt.json"))
+    clips[0].with_name("spoilt.mp4").write_bytes(b"no video")
+    assert evaluate_results(config) == 1
+    names = ("evaluation.json", "evaluation.csv", "evaluation.html")
+    alone = [(folder / "evaluation" / name).read_bytes() for name in names]
+    shutil.rmtree(folder / "evaluation")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("mimicmotion.cluster.run.ray_session", lambda settings: contextlib.nullcontext())
+    monkeypatch.setattr("mimicmotion.cluster.run.RayActors", InProcess)
+    InProcess.made.clear()
+    spread = dataclasses.replace(config, cluster=dataclasses.replace(config.cluster, workers="2"))
+    assert evaluate_results(spread) == 1
+    assert [(folder / "evaluation" / name).read_bytes() for name in names] == alone
+    assert len(InProcess.made) == 1 and [method for method, _ in InProcess.made[0].asked].count("load") >= 1
+    monkeypatch.setattr("mimicmotion.evaluation.meters.measure", None)
+    clips[0].with_name("spoilt.mp4").unlink()
+    clips[0].with_name("spoilt.json").unlink()
+    assert evaluate_results(spread) == 0 and len(InProcess.made) == 1, "all is kept: nobody is hired"
 
 
 def test_a_clip_of_another_model_says_that_its_image_encoder_is_another(right):
