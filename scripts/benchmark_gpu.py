@@ -2,7 +2,7 @@
 
 examples:
   scripts/benchmark_gpu.sh   # 72 frames of 576x1024 and the world model; needs gpu
-  scripts/benchmark_gpu.sh --smoke --parts turbo   # one part at a size for any machine; needs minutes
+  python scripts/benchmark_gpu.py --smoke --parts turbo   # one part at a size for any machine; needs minutes
 
 Weights are drawn at the published sizes, since speed does not ask what they say; nothing is downloaded. Every part is a
 command that one can type, run in a process of its own with its own limit of time, on two equal clips: the first shows

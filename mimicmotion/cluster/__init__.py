@@ -4,7 +4,7 @@ run        a whole run: Ray begun, workers hired, items done, Ray ended
 pool       the driver's loop: who does what, attempts, time limits; knows nothing of Ray
 queue      items and slots: whom an item goes to, and when a slot's machine is to blame and not its items
 performer  what runs in a worker's process
-ray_actors Ray itself: connecting, actors, their answers and deaths in words
+ray_actors  Ray itself: connecting, actors, their answers and deaths in words
 telling    a bar and a line per worker on a terminal, lines in the log elsewhere
 
 What counts as done, attempts and time limits are decided here: Ray's own retries would run an item that kills its
