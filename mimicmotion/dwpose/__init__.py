@@ -13,7 +13,6 @@ track           one person among several, gaps bridged
 stature         how tall a person is, from trunk or shoulders
 lost_parts      hands and faces that come and go, carried over
 align           the clip's skeleton fitted to the reference's; how much of it is outside
-body_size       how tall a person is
 draw            what PoseNet sees: colours, limbs, confidence as brightness
 canvas          how wide the canvas is that draw draws on
 example_poses   a stick person of known size, for measuring align; draws nothing
@@ -26,7 +25,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "align": ["ANKLES", "Alignment", "METHODS", "align_pose", "fit_alignment", "share_outside"],
         "backends": ["choose_backend", "detector_device", "detector_fingerprint", "make_detector"],
-        "body_size": ["body_height"],
         "canvas": ["CANVAS_SIDE", "SMALL_CANVAS_SIDE"],
         "draw": ["draw_pose", "draw_pose_plain"],
         "example_poses": ["ANKLE_Y", "disturb", "project", "stick_figure"],
