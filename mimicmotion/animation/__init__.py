@@ -31,6 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "planning": ["count_passes", "planned"],
         "clip": ["Clip"],
         "inputs": ["InputFeatures"],
+        "memory": ["plan_frames"],
         "models": ["Models"],
         "opened": ["Opened"],
         "record": ["write_record"],

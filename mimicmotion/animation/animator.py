@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimicmotion.animation.memory import plan_clip
+from mimicmotion.animation.memory import plan_frames
 from mimicmotion.animation.models import Models
 from mimicmotion.animation.record import job_inputs, job_recipe, still_to_make, write_record
 from mimicmotion.animation.seals import Seals
@@ -220,7 +220,7 @@ class Animator:
     def prepare(self, job: Job) -> "Clip":
         """As `ClipMaker.prepare`; where no run was planned for the card, this clip is."""
         clip = self.clips.prepare(job)
-        plan_clip(self.models, clip)
+        plan_frames(self.models, job.case, clip.reference, clip.num_frames)
         return clip
 
     def sample(self, clip: "Clip") -> "torch.Tensor":

@@ -20,7 +20,7 @@ from mimicmotion.pipelines import (
 from mimicmotion.weights import FULL, config_file, read_json, resolve_base
 
 if TYPE_CHECKING:
-    from mimicmotion.animation.clip import Clip
+    from mimicmotion.features import Reference
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +93,10 @@ def prepare_for_card(models: Models, shapes: Callable[[], Iterable[Shape]]) -> N
         logger.info("%s", said)
 
 
-def plan_clip(models: Models, clip: "Clip") -> None:
-    """As `prepare_for_card` for one clip, where nothing was planned yet."""
+def plan_frames(models: Models, case: TestCase, reference: "Reference", frames: int) -> None:
+    """As `prepare_for_card` for `frames` frames of one reference, where nothing was planned yet; to be called before
+    the networks are loaded.
+    """
     if models.rung is None:
-        size, on_cpu = clip.reference.pixels.shape[:2], models.device.type == "cpu"
-        prepare_for_card(models, lambda: [shape_of(models.config, clip.job.case, *size, clip.num_frames, on_cpu)])
+        size, on_cpu = reference.pixels.shape[:2], models.device.type == "cpu"
+        prepare_for_card(models, lambda: [shape_of(models.config, case, *size, frames, on_cpu)])

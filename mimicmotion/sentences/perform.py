@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimicmotion.animation import Outcome
+from mimicmotion.animation import Outcome, plan_frames
 from mimicmotion.device import describe_device, peak_memory
 from mimicmotion.errors import InputError
 from mimicmotion.features import Reference
@@ -36,6 +36,7 @@ def perform(maker: "SentenceMaker", outcome: Outcome, plan: Plan, made_from: dic
     clock = StageClock(models.device)
     with clock.stage("poses"):
         reference, timeline = read_timeline(maker, plan)
+    plan_frames(models, job.case, reference, len(timeline.poses))
     with clock.stage("loading"):
         models.pipeline.vae_fallback_count = 0
     with clock.stage("sampling"):
