@@ -122,8 +122,8 @@ def test_features_from_steps_with_poses_are_not_used_in_steps_without(pipeline):
     assert len(inner) == 1 + 2
 
 
-def test_a_unet_compiled_as_a_whole_is_refused(pipeline):
-    pipeline.unet = torch.compile(pipeline.unet, backend="eager")
+def test_a_unet_compiled_as_a_whole_is_refused(pipeline, monkeypatch):
+    monkeypatch.setattr(pipeline, "unet", torch.compile(pipeline.unet, backend="eager"))
     with pytest.raises(ValueError, match="compile its blocks"):
         run(pipeline, step_cache=2)
     with pytest.raises(ValueError, match="step_cache is 0"):
