@@ -1,5 +1,6 @@
 """Clips measured on Ray workers: what one does, and what all must agree in. Numbers go to the shared disk."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,10 +61,17 @@ def measure_on_workers(evaluation: Evaluation, outcomes: Sequence[ItemOutcome]) 
     left = [outcome for outcome in outcomes if outcome.status != "done"]
     return run_all_on_workers(
         evaluation.config,
-        sorted(left, key=lambda outcome: outcome.item.video.stat().st_size, reverse=True),
+        sorted(left, key=lambda outcome: _bytes(outcome.item.video), reverse=True),
         fingerprint(evaluation),
         evaluation_work,
         (evaluation.config, str(evaluation.kept.folder)),
         lambda outcome: None,
         {evaluation.kept.folder / FOLDER},
     )
+
+
+def _bytes(video: Path) -> int:
+    """A guess at how long a clip takes; what is not there fails in its turn."""
+    with contextlib.suppress(OSError):
+        return video.stat().st_size
+    return 0

@@ -71,9 +71,8 @@ def test_finished_ones_have_no_row_and_no_line(tmp_path, few, capsys):
         (tmp_path / "outputs" / "videos" / f"{name}.mp4").unlink()
     assert run(tmp_path, failing=("5",)) == 1
     table = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in table[2:]] == [["2.mp4", "done"], ["5.mp4", "failed"], ["6", "skipped,"]] or (
-        table[-1] == "1 done, 1 failed, 6 skipped"
-    )
+    assert [line.split()[1] for line in table[2:-1]] == ["done", "failed"]
+    assert table[-1] == "1 done, 1 failed, 6 skipped"
     assert sorted(kinds(tmp_path)) == [("item", "done"), ("item", "failed"), ("skipped", 6)]
     assert not (tmp_path / "outputs" / "index.html").exists()
 
