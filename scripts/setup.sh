@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes or reuses the environment in .venv (or $MIMICMOTION_VENV) from requirements.txt, -dev.txt and -cluster.txt.
+# Makes or reuses the environment in .venv (or $MIMICMOTION_VENV) from requirements.txt, -dev.txt, -cluster.txt and -web.txt.
 # Sourced by demo.sh and test.sh: afterwards $PYTHON runs the project. Reinstalls only when a requirement changes.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -7,7 +7,7 @@ cd "$ROOT"
 VENV=${MIMICMOTION_VENV:-$ROOT/.venv}
 PYTHON=$VENV/bin/python
 STAMP=$VENV/requirements.sha256
-WANTED=$(cat requirements.txt requirements-dev.txt requirements-cluster.txt | sha256sum | cut -d' ' -f1)
+WANTED=$(cat requirements.txt requirements-dev.txt requirements-cluster.txt requirements-web.txt | sha256sum | cut -d' ' -f1)
 
 base_python() {
     for candidate in "${MIMICMOTION_PYTHON:-}" python3.11 python3.12 python3; do
@@ -22,7 +22,7 @@ base_python() {
 
 install() {
     "$PYTHON" -m pip install --quiet --disable-pip-version-check \
-        -r requirements.txt -r requirements-dev.txt -r requirements-cluster.txt
+        -r requirements.txt -r requirements-dev.txt -r requirements-cluster.txt -r requirements-web.txt
 }
 
 if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then

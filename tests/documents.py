@@ -198,7 +198,7 @@ def make_environment(folder: Path, parse_only: bool) -> None:
         (programs / name).write_text(f'#!/bin/sh\nexec {python}{arguments} "$@"\n')
         (programs / name).chmod(0o755)
     # scripts/setup.sh takes an environment with this stamp as complete.
-    stamp = 'cat requirements.txt requirements-dev.txt requirements-cluster.txt | sha256sum | cut -d" " -f1'
+    stamp = 'cat requirements.txt requirements-dev.txt requirements-cluster.txt requirements-web.txt | sha256sum | cut -d" " -f1'
     run(f"{stamp} > .venv/requirements.sha256", folder)
 
 
