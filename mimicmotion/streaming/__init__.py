@@ -1,6 +1,7 @@
 """Action-driven video, block by block: the causal generator of Matrix-Game-2, offline and live.
 
 run            what the commands do with their settings: load, play, record, save
+beginning      what a session begins with: a picture, a saved one, a log; and how it is saved
 play           a session, with prepared or typed actions; every question to the terminal
 answers        what is typed for a block -> its actions, and those of the blocks that it runs on over
 texts          what it asks and says, in English and in Chinese

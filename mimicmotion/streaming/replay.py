@@ -63,6 +63,35 @@ def session_stem(path: str | Path) -> str:
     return name.removesuffix(ENDING) if name.endswith(ENDING) else Path(path).stem
 
 
+def require_played(replayed: SessionLog, blocks: int | None, from_picture: bool = False) -> None:
+    """Raises: UsageError where more blocks are asked for than a session had, or it does not begin with its picture."""
+    if from_picture and replayed.header.picture is None:
+        raise UsageError("--replay: the session goes on from a saved one; make it again with inference_streaming.py")
+    if blocks is not None and blocks > len(replayed.blocks):
+        raise UsageError(f"--replay: the session has {len(replayed.blocks)} blocks, and {blocks} are asked for")
+
+
+def judge_replay(replayed: SessionLog | None, log: SessionLog, path: str) -> int:
+    """Says whether `log` has the frames of the one at `path` that it made again; the exit code, 1 where it has not."""
+    if replayed is None:
+        return 0
+    if different := differing_blocks(replayed, log):
+        logger.error(
+            "%d of %d blocks, from block %d on, have other frames than when the session of %s was played: that was on "
+            "another device, or with other threads or versions. The videos are what this machine makes of it",
+            len(different),
+            len(log.blocks),
+            different[0],
+            path,
+        )
+        return 1
+    if all(block.frames_sha256 for block in replayed.blocks):
+        logger.info("the frames of %d blocks are those of %s, to the bit", len(log.blocks), path)
+    else:
+        logger.warning("%s does not say what its frames were, so they are not compared", path)
+    return 0
+
+
 def differing_blocks(replayed: SessionLog, log: SessionLog) -> list[int]:
     """The numbers of blocks of `log` whose frames are not those that `replayed` was played with, as far as it says."""
     played = {block.first_latent: block.frames_sha256 for block in replayed.blocks}

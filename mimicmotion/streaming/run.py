@@ -20,31 +20,30 @@ from mimicmotion.files import (
     require_writable_file,
     sealed,
     sha256_file,
-    why_no_file,
     writable_stem,
     write_json,
 )
 from mimicmotion.gallery import refresh_page
-from mimicmotion.places import looked_for
 from mimicmotion.progress import track
 from mimicmotion.results import RunLog, provenance, recorded, require_places, versions
 from mimicmotion.streaming.actions import Actions, bench_actions, by_block, get_mode, idle
+from mimicmotion.streaming.beginning import (
+    Session,
+    begin_session,
+    prepared_frames,
+    replaying,
+    require_beginning,
+    save_session,
+)
 from mimicmotion.streaming.benchmark import as_table, measure, measure_overlapped
-from mimicmotion.streaming.generator import StreamingGenerator, StreamState, load_image
+from mimicmotion.streaming.generator import StreamingGenerator, load_image
 from mimicmotion.streaming.loading import load_generator, random_generator
 from mimicmotion.streaming.overlap import overlap_pays
-from mimicmotion.streaming.play import Terminal, ask_image, ask_to_stop, play_batch, play_session
+from mimicmotion.streaming.play import Terminal, ask_to_stop, play_batch, play_session
 from mimicmotion.streaming.recording import Recording
-from mimicmotion.streaming.replay import (
-    differing_blocks,
-    earlier_blocks,
-    log_of_state,
-    log_path,
-    read_replay,
-    session_stem,
-)
-from mimicmotion.streaming.session_log import ENDING, SessionLog, actions_of, header_of, require_equal_generator
-from mimicmotion.streaming.sources import BENCH, planned_frames
+from mimicmotion.streaming.replay import earlier_blocks, judge_replay, log_of_state, require_played, session_stem
+from mimicmotion.streaming.session_log import ENDING, SessionLog, header_of, require_equal_generator
+from mimicmotion.streaming.sources import BENCH
 from mimicmotion.streaming.texts import ENGLISH, Texts, texts_for
 from mimicmotion.streaming.vae import frame_count
 from mimicmotion.streaming.world import WorldConfig, read_world
@@ -61,13 +60,14 @@ def run_causal(config: Config) -> int:
     if config.streaming.replay:
         config, replayed = replaying(config, world)
     settings = config.streaming
+    size = world.frames_per_block
     frames, count = prepared_frames(settings, world, replayed)
-    latents = settings.num_latents or (BENCH_LATENTS if count is None else latents_for(count, world.frames_per_block))
-    blocks = blocks_of(latents, world.frames_per_block)
-    _require_played(replayed, blocks)
+    latents = settings.num_latents or (BENCH_LATENTS if count is None else latents_for(count, size))
+    if replayed:
+        latents = settings.num_latents or len(replayed.blocks) * size
+        require_played(replayed, blocks_of(latents, size), from_picture=True)
+    blocks = blocks_of(latents, size)
     image = replayed.header.picture if replayed else load_image(settings.image, config.reference)
-    if image is None:
-        raise UsageError(f"--replay: the session of {settings.replay} goes on from a saved one; replay it with stream")
     recording = make_recording(config, world, "demo")
     generator = create_generator(config, world)
     if replayed:
@@ -75,7 +75,7 @@ def run_causal(config: Config) -> int:
     logger.info("%d latents in %d blocks: %d frames", latents, blocks, frame_count(latents))
     # A script that is shorter than the run ends without moves.
     frames = itertools.chain(frames, itertools.repeat(idle(generator.mode)))
-    actions = itertools.islice(by_block(frames, generator.mode, world.frames_per_block), blocks)
+    actions = itertools.islice(by_block(frames, generator.mode, size), blocks)
     picture = generator.take_picture(image)
     state = generator.start(picture, settings.seed)
     recording.log = SessionLog(header_of(generator, settings.seed, settings.fps, picture))
@@ -83,7 +83,7 @@ def run_causal(config: Config) -> int:
         actions = track(actions, "generating", blocks, "block")
         play_batch(generator, state, recording, actions, overlaps(config, generator))
         report(recording, generator, config, Path(settings.replay or settings.image))
-        log.exit_code = _judge(replayed, recording, settings)
+        log.exit_code = judge_replay(replayed, recording.log, settings.replay)
         status = "failed" if log.exit_code else "done"
         log.item(output=str(recording.clean_path), status=status, frames=recording.frames)
         return log.exit_code
@@ -100,8 +100,9 @@ def run_streaming(config: Config) -> int:
     frames = None
     if settings.actions or replayed:
         frames, _ = prepared_frames(settings, world, replayed)
-        _require_played(replayed, blocks)
-    _require_beginning(settings)
+    if replayed:
+        require_played(replayed, blocks)
+    require_beginning(settings)
     require_writable(config.output.output_dir)
     if settings.save_state:
         require_writable_file(settings.save_state, "--save_state")
@@ -119,68 +120,15 @@ def run_streaming(config: Config) -> int:
                     if settings.actions == BENCH:
                         frames = itertools.islice(frames, session.state.frames_done, None)
                     actions = by_block(frames, generator.mode, size, session.state.start)
-                end, recording = run_session(generator, session, terminal, actions, blocks, config, world, log)
+                end, log.exit_code = run_session(generator, session, terminal, actions, blocks, config, world, log)
                 if end is not None:
-                    log.exit_code = INTERRUPTED if isinstance(end, KeyboardInterrupt) else 0
+                    log.exit_code = INTERRUPTED if isinstance(end, KeyboardInterrupt) else log.exit_code
                     return log.exit_code
-                log.exit_code = _judge(replayed, recording, settings)
                 if actions is not None or settings.resume_from or ask_to_stop(terminal):
                     return log.exit_code
         except EOFError:
             say()
             return 0
-
-
-def replaying(config: Config, world: WorldConfig) -> tuple[Config, SessionLog]:
-    """The log of --replay, and the settings with its seed and, unless another is asked for, its frame rate.
-
-    Raises: as `read_replay`.
-    """
-    settings = config.streaming
-    log = read_replay(settings, world)
-    fps = log.header.fps if settings.fps == StreamingSettings().fps else settings.fps
-    settings = dataclasses.replace(settings, seed=log.header.seed, fps=fps)
-    return dataclasses.replace(config, streaming=settings), log
-
-
-def prepared_frames(
-    settings: StreamingSettings, world: WorldConfig, replayed: SessionLog | None
-) -> tuple[Iterator[Actions], int | None]:
-    """The action frames of a session without questions, and how many they are: None without end.
-
-    Raises: as `planned_frames`.
-    """
-    if replayed:
-        return actions_of(replayed), sum(len(block.actions) for block in replayed.blocks)
-    return planned_frames(settings.actions or BENCH, get_mode(world.mode), settings.seed)
-
-
-def _require_played(replayed: SessionLog | None, blocks: int | None) -> None:
-    """Raises: UsageError where more blocks are asked for than a session had."""
-    if replayed and blocks is not None and blocks > len(replayed.blocks):
-        raise UsageError(f"--replay: the session has {len(replayed.blocks)} blocks, and {blocks} are asked for")
-
-
-def _judge(replayed: SessionLog | None, recording: Recording, settings: StreamingSettings) -> int:
-    """The exit code of a session that is over, and a word on whether its frames are those that it replayed."""
-    if replayed is None or not recording.frames:
-        return 0
-    different = differing_blocks(replayed, recording.log)
-    if different:
-        logger.error(
-            "%d of %d blocks, from block %d on, have other frames than when the session of %s was played: that was on "
-            "another device, or with other threads or versions. The videos are what this machine makes of it",
-            len(different),
-            len(recording.log.blocks),
-            different[0],
-            settings.replay,
-        )
-        return 1
-    if all(block.frames_sha256 for block in replayed.blocks):
-        logger.info("the frames are those of %s, to the bit", settings.replay)
-    else:
-        logger.warning("%s does not say what its frames were, so they are not compared", settings.replay)
-    return 0
 
 
 def make_terminal(settings: StreamingSettings) -> Terminal:
@@ -192,15 +140,17 @@ def make_terminal(settings: StreamingSettings) -> Terminal:
 
 def run_session(
     generator: StreamingGenerator,
-    session: "Session",
+    session: Session,
     terminal: Terminal,
     actions: Iterator[Actions] | None,
     blocks: int | None,
     config: Config,
     world: WorldConfig,
     log: RunLog,
-) -> tuple[BaseException | None, Recording]:
-    """Plays one session, then writes its record and saves it if asked for; what ended it early, as `play_session`."""
+) -> tuple[BaseException | None, int]:
+    """Plays one session, then writes its record and saves it if asked for; what ended it early, as `play_session`, and
+    the exit code, as `judge_replay`.
+    """
     settings, state = config.streaming, session.state
     first, earlier, overlap = state.start, (), overlaps(config, generator)
     recording = make_recording(config, world, writable_stem(session.stem))
@@ -216,21 +166,10 @@ def run_session(
             if settings.save_state:
                 save_session(generator, state, recording, settings.save_state)
                 say(terminal.texts.saved_session.format(path=settings.save_state))
-        status = "done" if end is None else "interrupted"
+        code = judge_replay(session.replayed, recording.log, settings.replay)
+        status = "failed" if code else "done" if end is None else "interrupted"
         log.item(output=str(recording.clean_path), status=status, frames=recording.frames)
-    return end, recording
-
-
-def save_session(generator: StreamingGenerator, state: StreamState, recording: Recording, path: str | Path) -> None:
-    """Writes a session's state, and beside it its log, which says so; so does then the log beside its videos.
-
-    Raises: as `StreamingGenerator.save_state`.
-    """
-    generator.save_state(state, path)
-    recording.log.note_saved(sha256_file(path))
-    recording.log.write(log_path(path))
-    if recording.frames:
-        recording.log.write(recording.log_path)
+    return end, code
 
 
 def run_benchmark(config: Config) -> int:
@@ -256,62 +195,6 @@ def run_benchmark(config: Config) -> int:
     say(as_table(figures))
     write_json(folder / "benchmark_streaming.json", figures)
     return 0
-
-
-def _require_beginning(settings: StreamingSettings) -> None:
-    """Raises: UsageError where the file is none that a session is to begin with; known before any network is loaded."""
-    if (settings.whole or settings.session_log) and not settings.resume_from:
-        raise UsageError(f"{'--whole' if settings.whole else '--session_log'} belongs to --resume_from; name that too")
-    name, path = ("--resume_from", settings.resume_from) if settings.resume_from else ("--img_path", settings.image)
-    asked = not settings.resume_from and not settings.actions
-    if not asked and not settings.replay and (reason := why_no_file(path)):
-        raise UsageError(f"{name}: {looked_for(path)} {reason}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Session:
-    """One that begins: its state, what it begins with, what its results are called, and its log."""
-
-    state: StreamState
-    begun_from: Path
-    stem: str
-    log: SessionLog
-
-
-def begin_session(
-    generator: StreamingGenerator,
-    config: Config,
-    terminal: Terminal,
-    replayed: SessionLog | None = None,
-    before: SessionLog | None = None,
-) -> Session:
-    """A new session, from a picture that is asked for unless actions are prepared, or a saved one.
-
-    replayed: the log that it is made again from; before: the log of the saved one, where there is one.
-
-    Raises: InputError for a picture or session that cannot be read; EOFError, KeyboardInterrupt when asking.
-    """
-    settings = config.streaming
-    if settings.resume_from:
-        path = Path(settings.resume_from)
-        state = generator.load_state(path)
-        stem = session_stem(settings.replay) if replayed else path.stem
-        if before is None:
-            facts = (generator, state.seed, settings.fps, None, sha256_file(path), state.start)
-            return Session(state, path, stem, SessionLog(header_of(*facts)))
-        require_equal_generator(before, generator, log_path(path))
-        return Session(state, path, stem, before)
-    if replayed:
-        path, image, stem = Path(settings.replay), replayed.header.picture, session_stem(settings.replay)
-    elif settings.actions:
-        path, image = Path(settings.image), load_image(settings.image, config.reference)
-        stem = path.stem
-    else:
-        path, image = ask_image(terminal, settings.image, config.reference)
-        stem = path.stem
-    picture = generator.take_picture(image)
-    log = SessionLog(header_of(generator, settings.seed, settings.fps, picture))
-    return Session(generator.start(picture, settings.seed), path, stem, log)
 
 
 def world_of(config: Config) -> WorldConfig:

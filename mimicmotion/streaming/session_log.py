@@ -142,6 +142,7 @@ class SessionLog:
         log = SessionLog(self.header)
         for block in self.blocks[: self._saved[state]]:
             log.add_block(block.actions, block.frames_sha256)
+        log.note_saved(state)
         return log
 
     def text(self) -> str:
