@@ -30,7 +30,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "actions": ["Actions", "CAMERA_STEP", "encode", "get_mode", "join", "parse_script"],
+        "actions": ["ActionMode", "Actions", "CAMERA_STEP", "encode", "get_mode", "join", "parse_script"],
         "clip": ["ImageEncoder"],
         "generator": ["StreamState", "StreamingGenerator"],
         "loading": ["load_clip", "load_generator", "load_model", "load_vae"],

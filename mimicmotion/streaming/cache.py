@@ -5,7 +5,7 @@ device. Rotary angles are already in the keys, and attention does not care about
 latent simply takes the slot of the oldest.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -40,6 +40,12 @@ class RollingCache:
         self.k.index_copy_(1, slots, k.to(self.k.dtype))
         self.v.index_copy_(1, slots, v.to(self.v.dtype))
         return self.k[:, :count], self.v[:, :count]
+
+    def copy(self) -> "RollingCache":
+        """The same values in memory of their own."""
+        twin = object.__new__(RollingCache)
+        twin.k, twin.v = self.k.clone(), self.v.clone()
+        return twin
 
 
 def ring_slots(offset: int, frames: int, window: int, sink: int) -> list[int]:
@@ -108,6 +114,14 @@ class ModelCache:
         if self.slots is None or (self.end, len(self.slots)) != (start + frames, frames):
             self.end = start + frames
             self._place(start - self.first, frames)
+
+    def copy(self) -> "ModelCache":
+        """The same session in memory of its own, but for the image context, which never changes."""
+        layers = [
+            LayerCache(*(ring and ring.copy() for ring in (layer.attention, layer.mouse, layer.keyboard)), layer.cross)
+            for layer in self.layers
+        ]
+        return replace(self, layers=layers, slots=None, action_slots=None, rope={})
 
     def _check_context(self, context: dict[str, torch.Tensor]) -> None:
         """Raises: ValueError unless keys and values of the image context are there for every layer, in one shape."""

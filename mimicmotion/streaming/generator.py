@@ -64,6 +64,16 @@ class StreamState:
         """Video frames given so far."""
         return frame_count(self.start) if self.start else 0
 
+    @property
+    def nbytes(self) -> int:
+        """Of all its tensors."""
+        tensors = [*self.cache.tensors().values(), self.cond, self.keyboard, self.mouse, *(self.memory or ())]
+        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
+
+    def copy(self) -> "StreamState":
+        """The same session, to be gone on with by itself. What no step changes in place is shared."""
+        return replace(self, cache=self.cache.copy())
+
     def advance(self, after: "StreamState") -> None:
         """Becomes `after`, of the same cache."""
         vars(self).update(vars(after))
