@@ -5,6 +5,7 @@ device. Rotary angles are already in the keys, and attention does not care about
 latent simply takes the slot of the oldest.
 """
 
+import copy
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -30,6 +31,12 @@ class RollingCache:
         self.k = torch.zeros(shape, dtype=dtype, device=device)
         self.v = torch.zeros(shape, dtype=dtype, device=device)
 
+    def copy(self) -> "RollingCache":
+        """One with the same values, written to on its own."""
+        other = copy.copy(self)
+        other.k, other.v = self.k.clone(), self.v.clone()
+        return other
+
     def update(
         self, slots: torch.Tensor, count: int, k: torch.Tensor, v: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,12 +47,6 @@ class RollingCache:
         self.k.index_copy_(1, slots, k.to(self.k.dtype))
         self.v.index_copy_(1, slots, v.to(self.v.dtype))
         return self.k[:, :count], self.v[:, :count]
-
-    def copy(self) -> "RollingCache":
-        """The same values in memory of their own."""
-        twin = object.__new__(RollingCache)
-        twin.k, twin.v = self.k.clone(), self.v.clone()
-        return twin
 
 
 def ring_slots(offset: int, frames: int, window: int, sink: int) -> list[int]:
@@ -65,6 +66,11 @@ class LayerCache:
     mouse: RollingCache | None = None
     keyboard: RollingCache | None = None
     cross: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def copy(self) -> "LayerCache":
+        """One whose rings are written to on their own; what is never written again is shared."""
+        rings = {name: getattr(self, name) for name in ("attention", "mouse", "keyboard")}
+        return replace(self, **{name: ring and ring.copy() for name, ring in rings.items()})
 
 
 @dataclass
@@ -97,6 +103,11 @@ class ModelCache:
         """Whether the image context of the session has been stored."""
         return self.layers[0].cross is not None
 
+    def copy(self) -> "ModelCache":
+        """The memory of a session that goes on from here on its own. It takes the bytes of the rings."""
+        layers = [layer.copy() for layer in self.layers]
+        return replace(self, layers=layers, slots=None, action_slots=None, rope={})
+
     def begin(self, start: int, frames: int) -> None:
         """Moves to the block of latents start .. start + frames - 1: the next one, or the newest again.
 
@@ -114,14 +125,6 @@ class ModelCache:
         if self.slots is None or (self.end, len(self.slots)) != (start + frames, frames):
             self.end = start + frames
             self._place(start - self.first, frames)
-
-    def copy(self) -> "ModelCache":
-        """The same session in memory of its own, but for the image context, which never changes."""
-        layers = [
-            LayerCache(*(ring and ring.copy() for ring in (layer.attention, layer.mouse, layer.keyboard)), layer.cross)
-            for layer in self.layers
-        ]
-        return replace(self, layers=layers, slots=None, action_slots=None, rope={})
 
     def _check_context(self, context: dict[str, torch.Tensor]) -> None:
         """Raises: ValueError unless keys and values of the image context are there for every layer, in one shape."""
