@@ -22,11 +22,12 @@ from PIL import Image
 from mimicmotion.config import Config
 from mimicmotion.errors import InputError, MimicMotionError, explain
 from mimicmotion.serving.connection import Connection, Frame
+from mimicmotion.serving.pictures import DEFAULT
 from mimicmotion.serving.protocol import ENDED, TAKEN_OVER, Message
 from mimicmotion.serving.session import Block, Keeping, Session, begin
 from mimicmotion.serving.tape import Tape
 from mimicmotion.serving.visitors import Visitor, Visitors
-from mimicmotion.streaming import LoggedBlock, StreamingGenerator
+from mimicmotion.streaming import SessionLog, StreamingGenerator
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ class Made:
 
 
 class Stage:
-    """picture: uint8 (H, W, 3), the default first one as the generator takes it; pictures: gives another one by its id
-    in the same form; seconds: what a block takes, as far as is known.
+    """pictures: gives a first picture by its id, uint8 (H, W, 3) as the generator takes it; seconds: what a block takes,
+    as far as is known; replay: a session that the first player sees before he plays.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Stage:
         config: Config,
         pictures: Callable[[str], np.ndarray],
         seconds: float,
-        replay: "tuple[np.ndarray, int, list[LoggedBlock]] | None" = None,
+        replay: SessionLog | None = None,
     ) -> None:
         self.generator, self.config, self.pictures = generator, config, pictures
         serving = config.serving
@@ -304,15 +305,13 @@ class Stage:
             visitor.held.change(values["seq"], values["keys"], values["mouse"], now)
 
     async def _begin_first(self, player: Visitor) -> None:
-        if self._replay:
-            picture, seed, blocks = self._replay
-            self._replay = None
-        else:
-            picture, seed, blocks = self.pictures("default"), self.config.streaming.seed, []
+        log, self._replay = self._replay, None
+        picture = log.header.picture if log else await self.in_coder(self.pictures, DEFAULT)
+        seed = log.header.seed if log else self.config.streaming.seed
 
         def make() -> Session:
             session = begin(self.generator, picture, seed, self.fps, self.keeping)
-            session.prepared.extend(blocks)
+            session.prepared.extend(log.blocks if log else ())
             return session
 
         await self.load(player, make)

@@ -3,6 +3,7 @@
 It needs no network, and its camera can be found in what it shows.
 """
 
+import hashlib
 import json
 import time
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from PIL import Image
 
 from mimicmotion.errors import InputError, UsageError
 from mimicmotion.streaming import Actions, frame_count, get_mode
@@ -21,7 +23,7 @@ VERSION = 1
 
 @dataclass
 class CourtyardState:
-    """seed, start as of a StreamState; camera (4,) of the newest frame; keyboard, mouse: the action that it is left by."""
+    """seed, start as of a StreamState; camera (4,) of the newest frame, and the action that it is left by."""
 
     seed: int
     start: int
@@ -52,6 +54,9 @@ class Courtyard:
         self.model = SimpleNamespace(device=torch.device("cpu"))
         self.seconds, self.name = seconds, name
         self.blocks = 0  # made so far, by all sessions
+
+    def take_picture(self, image):
+        return np.array(Image.fromarray(np.asarray(image)).convert("RGB").resize((self.width, self.height)))
 
     def start(self, image, seed):
         """The brightness of a picture moves the beginning, so that another one is another place."""
@@ -89,7 +94,7 @@ class Courtyard:
         return frames, after
 
     def fingerprint(self):
-        return self.name
+        return hashlib.sha256(self.name.encode()).hexdigest()
 
     def save_state(self, state, path):
         values = {"version": VERSION, "seed": state.seed, "start": state.start, "camera": state.camera.tolist()}
