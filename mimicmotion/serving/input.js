@@ -2,6 +2,7 @@
 
 const MOST_MESSAGES = 30; // a second, of mouse movement; keys go out at once
 const PIXELS_PER_STEP = 12; // at sensitivity 1: 180 pixels turn by a block's 12 steps
+const MOST_STEPS = 500; // in one message
 const DEAD_ZONE = 0.35; // of a stick, from where it counts as a key
 const SMALL_DEAD_ZONE = 0.12; // of a stick that turns the camera
 const ARROWS = { ArrowUp: [1, 0, "W"], ArrowDown: [-1, 0, "S"], ArrowLeft: [0, -1, "A"], ArrowRight: [0, 1, "D"] };
@@ -17,6 +18,10 @@ export function arrowLetters(info) {
     if (letter in info.keys) found[code] = letter;
   }
   return found;
+}
+
+function bounded(steps) {
+  return Math.max(-MOST_STEPS, Math.min(MOST_STEPS, steps));
 }
 
 // info: of api/info. send({keys, mouse}) -> whether it went out. shown(letters) when the held ones change.
@@ -47,8 +52,7 @@ export function makeInput(info, { send, shown }) {
 
   // movement in units of the camera's step, up and right
   function look(pitch, yaw) {
-    mouse[0] += tilts ? pitch : 0;
-    mouse[1] += turns ? yaw : 0;
+    mouse = [bounded(mouse[0] + (tilts ? pitch : 0)), bounded(mouse[1] + (turns ? yaw : 0))];
     if (mouse.some(value => value !== 0)) timer ??= setTimeout(post, 1000 / MOST_MESSAGES);
   }
 

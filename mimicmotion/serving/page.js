@@ -174,15 +174,16 @@ function afterFrame(header, error) {
 // ---------------------------------------------------------------------------------------------------
 // Keys on the picture, on the screen and in the list
 
-function clusters(make) {
+function clusters(wanted, make) {
   const letters = new Set(Object.keys(state.info.keys));
-  return CLUSTERS.map(names => names.filter(name => letters.has(name)).length && names).filter(Boolean)
+  return wanted.map(names => names.filter(name => letters.has(name)).length && names).filter(Boolean)
     .map(names => element("div", { className: "cluster" }, ...names.map(name => (letters.has(name) ? make(name) : element("span")))));
 }
 
 function makeKeys() {
-  $("keys").replaceChildren(...clusters(letter => element("span", { className: "key", textContent: letter })));
-  $("pads").replaceChildren(...clusters(letter => {
+  $("keys").replaceChildren(...clusters(CLUSTERS, letter => element("span", { className: "key", textContent: letter })));
+  // A finger that drags turns the camera, so its keys need no pads.
+  $("pads").replaceChildren(...clusters(CLUSTERS.slice(0, 1), letter => {
     const words = label(state.info.keys[letter]);
     const button = element("button", { type: "button", className: "key", tabIndex: -1 }, letter, element("small", { textContent: words }));
     button.setAttribute("aria-label", `${letter}: ${words}`);
@@ -202,7 +203,7 @@ function makeHelp() {
   if (arrows.length) rows.push([say("arrows"), say("arrowsHelp", { labels: arrows.join(", ") })]);
   if (input.hasCamera) rows.push([say("mouse"), say("mouseHelp")]);
   rows.push([say("gamepad"), say("gamepadHelp")]);
-  rows.push([say("space"), say("pauseHelp")], ["N", say("stepHelp")], ["R", say("recordHelp")], ["?", say("helpHelp")]);
+  rows.push([say("space"), say("pauseHelp")], ["N", say("stepHelp")], ["R", say("recordHelp")], ["F", say("full")], ["?", say("helpHelp")]);
   $("help-keys").replaceChildren(...rows.flatMap(([key, words]) => [
     element("dt", { textContent: key }), element("dd", { textContent: words })]));
 }
@@ -213,14 +214,19 @@ function showHelp() {
   $("help-dialog").showModal();
 }
 
+function fullScreen() {
+  const change = document.fullscreenElement ? document.exitFullscreen() : $("stage").requestFullscreen();
+  change.catch(error => problem(say("failed", { what: say("full"), error: error.message })));
+}
+
 const SHORTCUTS = {
-  "?": showHelp, " ": () => $("pause").click(), n: () => $("step").click(), r: () => $("record").click(),
+  Space: () => $("pause").click(), KeyN: () => $("step").click(), KeyR: () => $("record").click(), KeyF: fullScreen,
 };
 
 function onKeyDown(event) {
   if (isForPage(event) || input.onKeyDown(event) || event.repeat) return;
-  if (event.key === " " && event.target.closest("button, input")) return;
-  const shortcut = SHORTCUTS[event.key.toLowerCase()];
+  if (event.code === "Space" && event.target.closest("button, input")) return; // it presses them
+  const shortcut = event.key === "?" ? showHelp : SHORTCUTS[event.code];
   if (!shortcut) return;
   event.preventDefault();
   shortcut();
@@ -323,6 +329,7 @@ function wire() {
   click("ask", () => send({ type: "play" }));
   click("leave", () => send({ type: "leave" }));
   click("help", showHelp);
+  click("full", fullScreen);
   click("language", () => {
     useLanguage(currentLanguage() === "en" ? "zh" : "en");
     remember("language", currentLanguage());
@@ -424,7 +431,7 @@ async function begin() {
     return problem(say("badToken", state.details));
   }
   document.title = $("world").textContent = state.info.world;
-  picture = makePicture($("canvas"), $("blocks"), { shown: afterFrame, back: block => send({ type: "back", block }) });
+  picture = makePicture($("canvas"), $("stage-room"), $("blocks"), { shown: afterFrame, back: block => send({ type: "back", block }) });
   picture.setSize(state.info.width, state.info.height);
   input = makeInput(state.info, { send: sendHeld, shown: showHeld });
   setting("smooth", "checked", on => $("canvas").classList.toggle("smooth", on));

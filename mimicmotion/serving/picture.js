@@ -7,8 +7,9 @@ const THUMBNAIL = 192; // pixels wide
 const MOST_THUMBNAILS = 200;
 const HIGHEST = 0.72; // of the window's height
 
-// shown(header, milliseconds of decoding) after each drawn frame.
-export function makePicture(canvas, blocks, { shown, back }) {
+// shown(header, error) after each frame, with what hindered its drawing; back(block) when an earlier block is chosen.
+// room: the element whose width the picture may take.
+export function makePicture(canvas, room, blocks, { shown, back }) {
   const context = canvas.getContext("2d");
   const times = [];
   const thumbnails = new Map(); // block -> its item in the row
@@ -41,7 +42,9 @@ export function makePicture(canvas, blocks, { shown, back }) {
   // The canvas takes whole device pixels for each of the world's; only a window too small for one shrinks it.
   function fit() {
     const ratio = devicePixelRatio;
-    const space = Math.min((canvas.parentElement.parentElement.clientWidth * ratio) / canvas.width, (innerHeight * HIGHEST * ratio) / canvas.height);
+    const full = document.fullscreenElement !== null;
+    const [width, height] = full ? [innerWidth, innerHeight] : [room.clientWidth, innerHeight * HIGHEST];
+    const space = ratio * Math.min(width / canvas.width, height / canvas.height);
     const scale = space >= 1 ? Math.floor(space) : space;
     canvas.style.width = `${(canvas.width * scale) / ratio}px`;
     canvas.style.height = `${(canvas.height * scale) / ratio}px`;
@@ -110,5 +113,6 @@ export function makePicture(canvas, blocks, { shown, back }) {
   }
 
   addEventListener("resize", fit);
+  document.addEventListener("fullscreenchange", fit);
   return { take, framesPerSecond, setSize, fit, offer, refresh, forget, get blocks() { return thumbnails.size; } };
 }
