@@ -158,7 +158,8 @@ export function watchGamepads(info, input) {
     if (!running) return;
     const frames = (Math.min(now - last, 100) / 1000) * info.fps;
     last = now;
-    for (const pad of pads) readOne(pad, frames);
+    // A stick may still be held when another window has the keyboard.
+    if (document.hasFocus()) for (const pad of pads) readOne(pad, frames);
     requestAnimationFrame(read);
   }
 
