@@ -34,8 +34,8 @@ WORLD_PATH = "streaming.config_path"
 
 
 def prepare(origin: Origin) -> None:
-    """Nobody who serves a world means the one that only shows that everything runs, unless he names it."""
-    if origin.sources.get(WORLD_PATH) is None or "serving.config_path" in origin.sources:
+    """The world is the one that is named for serving, unless the command line names one for all of streaming."""
+    if not origin.sources.get(WORLD_PATH, "").startswith(f"{WORLD_PATH}="):
         origin.config.streaming.config_path = origin.config.serving.config_path
 
 
