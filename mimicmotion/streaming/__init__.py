@@ -8,6 +8,7 @@ overlay        keys and pointer drawn on frames: their places and colours
 generator      StreamingGenerator: action in, frames out; the session's state
 overlap        the same, a block decoded while the next is denoised
 session_file   a session in a file: checksum, what its values can be
+session_log    a session as lines: first picture, seed, actions by block; its frames are made again from it
 schedule       noise levels and steps of few-step flow matching
 model          the causal transformer
 action_module  its layers for keyboard and mouse
@@ -17,6 +18,7 @@ cache          its keys and values of earlier latents, in rings
 vae            the Wan VAE by the block, its memory held outside
 clip           the image's tokens by a CLIP vision tower; no video clip
 actions        keys -> numbers of each mode; scripts, bench sequences
+action_runs    actions as records and logs have them
 world          what a world model is: a file of configs/streaming
 loading        checkpoints -> generator; names of their tensors
 tiny           the embedded default with drawn weights
@@ -30,15 +32,27 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "actions": ["Actions", "CAMERA_STEP", "encode", "get_mode", "join", "parse_script"],
+        "actions": ["ActionMode", "Actions", "CAMERA_STEP", "block_size", "encode", "get_mode", "join", "parse_script"],
         "clip": ["ImageEncoder"],
-        "generator": ["StreamState", "StreamingGenerator"],
+        "generator": ["StreamState", "StreamingGenerator", "load_image"],
         "loading": ["load_clip", "load_generator", "load_model", "load_vae"],
         "model": ["PATCH", "CausalWanModel", "timestep_embedding", "unpatchify"],
         "overlap": ["overlap_pays", "play_blocks"],
+        "recording": ["Recording"],
         "rope": ["action_rope", "rotate", "video_rope"],
-        "run": ["run_benchmark", "run_causal", "run_streaming"],
+        "run": ["create_generator", "run_benchmark", "run_causal", "run_streaming", "world_of"],
         "schedule": ["make_scheduler"],
+        "session_log": [
+            "LoggedBlock",
+            "SessionHeader",
+            "SessionLog",
+            "actions_of",
+            "frames_sha256",
+            "header_of",
+            "is_session_log",
+            "read_log",
+            "require_equal_generator",
+        ],
         "tiny": ["draw_weights"],
         "vae": ["StreamingVAE", "frame_count", "new_memory", "to_uint8"],
         "world": ["WorldConfig", "read_world"],

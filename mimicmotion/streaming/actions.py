@@ -221,13 +221,18 @@ def frames_of(actions: Actions) -> Iterator[Actions]:
         yield Actions(actions.keyboard[index : index + 1], mouse)
 
 
+def block_size(start: int, latents: int) -> int:
+    """Video frames of a block of `latents` latents that begins at latent `start`: the first latent of all is one."""
+    return 4 * latents - (0 if start else 3)
+
+
 def by_block(frames: Iterable[Actions], mode: ActionMode, latents: int = 3, start: int = 0) -> Iterator[Actions]:
     """Groups single frames into blocks of `latents` from latent `start` on: 9 frames first, then 12.
 
     The last block is filled up with no move.
     """
     frames = iter(frames)
-    size = 4 * latents if start else 4 * latents - 3
+    size = block_size(start, latents)
     while group := list(itertools.islice(frames, size)):
         yield join(group + [idle(mode)] * (size - len(group)))
         size = 4 * latents

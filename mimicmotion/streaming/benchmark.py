@@ -77,9 +77,7 @@ def measure_overlapped(
 
 def memory_of(state: StreamState, device) -> dict[str, float]:
     """Peak memory so far and what the session's tensors take, in MiB."""
-    tensors = [*state.cache.tensors().values(), state.cond, state.keyboard, state.mouse, *state.memory]
-    held = sum(t.numel() * t.element_size() for t in tensors if hasattr(t, "element_size"))
-    return {"peak_mib": round(peak_memory(device) / MEGABYTE, 1), "session_mib": round(held / MEGABYTE, 3)}
+    return {"peak_mib": round(peak_memory(device) / MEGABYTE, 1), "session_mib": round(state.nbytes / MEGABYTE, 3)}
 
 
 def percentiles(milliseconds: np.ndarray) -> dict[str, dict[str, float]]:

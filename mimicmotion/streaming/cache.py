@@ -5,7 +5,8 @@ device. Rotary angles are already in the keys, and attention does not care about
 latent simply takes the slot of the oldest.
 """
 
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -29,6 +30,12 @@ class RollingCache:
         shape = (batch_size, window, tokens, heads, head_dim)
         self.k = torch.zeros(shape, dtype=dtype, device=device)
         self.v = torch.zeros(shape, dtype=dtype, device=device)
+
+    def copy(self) -> "RollingCache":
+        """One with the same values, written to on its own."""
+        other = copy.copy(self)
+        other.k, other.v = self.k.clone(), self.v.clone()
+        return other
 
     def update(
         self, slots: torch.Tensor, count: int, k: torch.Tensor, v: torch.Tensor
@@ -60,6 +67,11 @@ class LayerCache:
     keyboard: RollingCache | None = None
     cross: tuple[torch.Tensor, torch.Tensor] | None = None
 
+    def copy(self) -> "LayerCache":
+        """One whose rings are written to on their own; what is never written again is shared."""
+        rings = {name: getattr(self, name) for name in ("attention", "mouse", "keyboard")}
+        return replace(self, **{name: ring and ring.copy() for name, ring in rings.items()})
+
 
 @dataclass
 class ModelCache:
@@ -90,6 +102,11 @@ class ModelCache:
     def has_context(self) -> bool:
         """Whether the image context of the session has been stored."""
         return self.layers[0].cross is not None
+
+    def copy(self) -> "ModelCache":
+        """The memory of a session that goes on from here on its own. It takes the bytes of the rings."""
+        layers = [layer.copy() for layer in self.layers]
+        return replace(self, layers=layers, slots=None, action_slots=None, rope={})
 
     def begin(self, start: int, frames: int) -> None:
         """Moves to the block of latents start .. start + frames - 1: the next one, or the newest again.

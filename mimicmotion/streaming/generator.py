@@ -64,6 +64,19 @@ class StreamState:
         """Video frames given so far."""
         return frame_count(self.start) if self.start else 0
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its tensors."""
+        tensors = [*self.cache.tensors().values(), self.cond, self.keyboard, self.mouse, *(self.memory or ())]
+        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
+
+    def copy(self) -> "StreamState":
+        """The session as it is now, to go on from later or another way: the frames are those of this one, to the bit.
+
+        Only what the next block writes to is copied, the rings of the cache; the rest is never changed and shared.
+        """
+        return replace(self, cache=self.cache.copy())
+
     def advance(self, after: "StreamState") -> None:
         """Becomes `after`, of the same cache."""
         vars(self).update(vars(after))
@@ -128,6 +141,13 @@ class StreamingGenerator:
         mask[:, :, 0] = 1
         cond = torch.cat((mask, latents), dim=1).to(self.model.device, self.model.dtype)
         return StreamState(seed, 0, cache, cond)
+
+    def take_picture(self, image: Image.Image | np.ndarray) -> np.ndarray:
+        """What a session that begins with `image` sees of it: uint8 (height, width, 3), which is taken as it is.
+
+        Raises: InputError when `image` is not a picture with three channels.
+        """
+        return fit_picture(image, self.height, self.width)
 
     def step(self, state: StreamState, action: Actions, clock: StageClock | None = None) -> np.ndarray:
         """The next frames of the session, uint8 (F, H, W, 3): 9 for the first block, then 12.
@@ -364,7 +384,13 @@ class StreamingGenerator:
 
 
 def prepare_image(image: Image.Image | np.ndarray, height: int, width: int) -> torch.Tensor:
-    """Crops `image` around its centre to height : width and resizes it: float32 (1, 3, height, width) in [-1, 1].
+    """What `fit_picture` gives as networks take it: float32 (1, 3, height, width) in [-1, 1]. Raises: as it."""
+    pixels = torch.from_numpy(fit_picture(image, height, width)).permute(2, 0, 1).unsqueeze(0)
+    return pixels.float() / 255 * 2 - 1
+
+
+def fit_picture(image: Image.Image | np.ndarray, height: int, width: int) -> np.ndarray:
+    """Crops `image` around its centre to height : width and resizes it: uint8 (height, width, 3).
 
     White shows through what is transparent. What is cut is told in the log.
 
@@ -384,8 +410,7 @@ def prepare_image(image: Image.Image | np.ndarray, height: int, width: int) -> t
             logger.info("first picture, %dx%d to %dx%d: %.1f%% of its %s are cut", w, h, width, height, share, name)
     left, top = (w - crop_w) / 2, (h - crop_h) / 2
     image = image.crop((left, top, left + crop_w, top + crop_h)).resize((width, height), Image.BILINEAR)
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0)
-    return pixels.float() / 255 * 2 - 1
+    return np.array(image)
 
 
 def load_image(path: str | Path, settings: ReferenceSettings | None = None) -> Image.Image:

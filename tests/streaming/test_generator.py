@@ -387,3 +387,21 @@ def test_numbers_that_are_not_finite_stop_the_session(picture, where, named):
     with pytest.raises(MimicMotionError, match=named):
         generator.step(state, encode(generator.mode, "W"))
     assert state.start == 0
+
+
+@pytest.mark.parametrize("mode", ["universal", "templerun"])
+def test_another_way_from_an_earlier_block_is_as_if_it_had_been_the_first(mode, picture):
+    generator = make_generator(mode)
+    there, here = (encode(generator.mode, letters) for letters in "WS")
+    state, kept = generator.start(picture, 5), []
+    for _ in range(4):  # the window is full, its slots are written anew
+        kept.append(state.copy())
+        generator.step(state, there)
+    straight = [there, there, here, here]
+    expected = generator.generate(picture, straight, 5)
+    for _ in range(2):  # what is kept serves again
+        back = kept[2].copy()
+        found = [generator.step(back, here) for _ in range(2)]
+        assert np.array_equal(np.concatenate(found), expected[21:])
+    assert np.array_equal(generator.step(state, there), generator.generate(picture, [there] * 5, 5)[-12:])
+    assert 0 < kept[0].nbytes < kept[2].nbytes == state.nbytes
