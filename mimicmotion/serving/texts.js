@@ -78,7 +78,7 @@ const CHINESE = {
   },
 };
 
-const TEXTS = { en: ENGLISH, zh: CHINESE };
+export const TEXTS = { en: ENGLISH, zh: CHINESE };
 let language = /^zh/i.test(navigator.language) ? "zh" : "en";
 
 export function useLanguage(name) {
