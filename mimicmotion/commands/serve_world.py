@@ -17,6 +17,7 @@ from mimicmotion.config import Config, Origin
 
 SERVING = (
     Flag("--config_path", "serving.config_path", str, "world model: a file of configs/streaming"),
+    Flag("--img_path", "serving.image", str, "first picture; null: one that the world knows"),
     Flag("--host", "serving.host", str, "address to listen at; any but this machine's own asks for a token"),
     Flag("--port", "serving.port", int, "port to listen at; 0 takes any that is free"),
     Flag("--names", "serving.names", "list", "further names by which browsers reach this machine"),
@@ -27,15 +28,15 @@ SERVING = (
     Flag("--history_mb", "serving.history_mb", int, "MiB that these may take"),
     Flag("--replay", "serving.replay", str, "show the session of this log first, then go on from its end"),
 )
-NOT_SERVED = ("--config_path", "--actions", "--overwrite", "--overlap")
+NOT_SERVED = ("--config_path", "--img_path", "--actions", "--overwrite", "--overlap")
 WORLD = tuple(flag for flag in STREAMING if flag.name not in NOT_SERVED)
 GROUPS = {"serving": SERVING, "world": WORLD}
 WORLD_PATH = "streaming.config_path"
 
 
 def prepare(origin: Origin) -> None:
-    """Nobody who serves a world means the one that only shows that everything runs, unless he names it."""
-    if origin.sources.get(WORLD_PATH) is None or "serving.config_path" in origin.sources:
+    """The world is the one that is named for serving, unless the command line names one for all of streaming."""
+    if not origin.sources.get(WORLD_PATH, "").startswith(f"{WORLD_PATH}="):
         origin.config.streaming.config_path = origin.config.serving.config_path
 
 

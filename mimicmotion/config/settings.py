@@ -215,8 +215,9 @@ class StreamingSettings:
 class ServingSettings:
     """A world model played in a browser."""
 
-    # of streaming.config_path, whose own default is a world that only shows that everything runs
+    # in the place of streaming.config_path, whose default shows no more than that everything runs
     config_path: str = setting("configs/streaming/world.yaml", file=True)
+    image: str | None = setting(None, file=True)  # first picture; null: the world's own, else streaming.image
     host: str = "127.0.0.1"  # any other address needs a token, which stands in the link
     port: int = setting(8000, low=0, high=65535)  # 0: any that is free
     names: list[str] | None = setting(None)  # further names by which browsers reach this machine

@@ -261,7 +261,7 @@ async def converse(stage: Stage, socket: WebSocket, sid: str | None) -> None:
         for task in tasks:
             task.cancel()
         stage.part(visitor, connection)
-        for error in (await asyncio.gather(*tasks, return_exceptions=True)):
+        for error in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(error, Exception) and not is_lost_line(error):
                 logger.error("a window's connection failed", exc_info=error)
 

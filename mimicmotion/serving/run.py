@@ -14,12 +14,13 @@ from mimicmotion.cli import say
 from mimicmotion.config import Config
 from mimicmotion.errors import INTERRUPTED, InputError, MimicMotionError, SetupError, UsageError
 from mimicmotion.files import require_writable, why_no_file
-from mimicmotion.places import looked_for
+from mimicmotion.places import find, looked_for
 from mimicmotion.serving.guard import Guard, is_loopback, new_token
 from mimicmotion.serving.protocol import LARGEST_MESSAGE
 from mimicmotion.streaming import (
     SessionLog,
     StreamingGenerator,
+    WorldConfig,
     create_generator,
     encode,
     read_log,
@@ -39,9 +40,9 @@ END_SECONDS = 5  # for windows to take what was said to them last
 def serve_world(config: Config) -> int:
     """Serves until it is interrupted. Returns the exit code. Raises: SetupError, UsageError before it serves."""
     require_packages()
-    require_usable(config)
-    require_writable(config.output.output_dir)
     world = world_of(config)
+    config.streaming.image = first_picture(config, world)
+    require_writable(config.output.output_dir)
     log = read_replay(config)
     with listening(config.serving.host, config.serving.port) as listener:
         generator = create_generator(config, world)
@@ -135,10 +136,12 @@ def require_packages() -> None:
         raise SetupError(f"serving a world needs {', '.join(missing)}: {INSTALL}")
 
 
-def require_usable(config: Config) -> None:
-    """Raises: UsageError for a first picture that is none, known before any network is loaded."""
-    if reason := why_no_file(config.streaming.image):
-        raise UsageError(f"--img_path: {looked_for(config.streaming.image)} {reason}")
+def first_picture(config: Config, world: WorldConfig) -> str:
+    """The file that sessions begin with. Raises: UsageError where there is none."""
+    image = config.serving.image or world.first_picture or config.streaming.image
+    if reason := why_no_file(find(image)):
+        raise UsageError(f"--img_path: {looked_for(image)} {reason}")
+    return str(find(image))
 
 
 def read_replay(config: Config) -> SessionLog | None:

@@ -157,9 +157,7 @@ class Session:
             self._kept.popitem(last=False)
 
 
-def begin(
-    generator: StreamingGenerator, picture: np.ndarray, seed: int, fps: float, keeping: Keeping
-) -> Session:
+def begin(generator: StreamingGenerator, picture: np.ndarray, seed: int, fps: float, keeping: Keeping) -> Session:
     """A session that begins with `picture`, as the generator takes it."""
     log = SessionLog(header_of(generator, seed, fps, picture))
     return Session(generator, generator.start(picture, seed), picture, log, keeping)

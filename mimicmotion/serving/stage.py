@@ -53,8 +53,8 @@ class Made:
 
 
 class Stage:
-    """pictures: gives a first picture by its id, uint8 (H, W, 3) as the generator takes it; seconds: what a block takes,
-    as far as is known; replay: a session that the first player sees before he plays.
+    """pictures: gives a first picture by its id, uint8 (H, W, 3) as the generator takes it; seconds: what a block
+    takes, as far as is known; replay: a session that the first player sees before he plays.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ class Visitor:
     held: HeldKeys
     last_input: float
     connection: "Connection | None" = None
-    gone_since: float | None = None
+    gone_since: float = 0.0  # where he is not here
     session: "Session | None" = None
     picture: np.ndarray | None = None  # that he uploaded
     tape: "Tape | None" = None  # that is being recorded
@@ -76,7 +76,7 @@ class Visitors:
         Raises: InputError where there are too many.
         """
         visitor = self.find(sid) or self._welcome(now)
-        visitor.connection, visitor.gone_since, visitor.last_input = connection, None, now
+        visitor.connection, visitor.last_input = connection, now
         if self.player is None or (self.player is not visitor and not self.player.is_here and not self.waiting):
             self._pass_to(visitor, now)
         return visitor
@@ -145,7 +145,7 @@ class Visitors:
 
     def _is_done(self, player: Visitor, now: float) -> bool:
         if not player.is_here:
-            return now - (player.gone_since or now) > GRACE
+            return now - player.gone_since > GRACE
         quiet = not player.held.keys and now - player.last_input > QUIET
         return quiet or now - self._turn_since > self.turn_seconds
 
