@@ -110,8 +110,9 @@ export function makeInput(info, { send, shown }) {
 // Typing in a field and the browser's own shortcuts are not for the game.
 export function isForPage(event) {
   if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return true;
-  const field = event.target.closest?.("input, textarea, select, [contenteditable]");
-  return Boolean(field) && !["checkbox", "button"].includes(field.type);
+  const { type } = event.target;
+  if (type === "range" || type === "radio") return /^(Arrow|Home|End|Page)/.test(event.code ?? "");
+  return type === "number";
 }
 
 // Keys on the screen: any number of fingers, each holds the key it went down on.

@@ -7,7 +7,7 @@ import { currentLanguage, label, say, useLanguage } from "./texts.js";
 
 const LATENCIES = 20; // kept for the median and the worst
 const MOST_PROBLEMS = 4;
-const LARGEST_SEED = 2 ** 32 - 1;
+const DRAWN_SEEDS = 2 ** 32;
 const CLUSTERS = [["Z", "W", "C", "A", "S", "D"], ["", "I", "", "J", "K", "L"]]; // two rows of three, as on a keyboard
 
 const $ = id => document.getElementById(id);
@@ -244,6 +244,10 @@ function listen() {
   document.addEventListener("visibilitychange", () => document.hidden && input.clear());
   document.addEventListener("focusin", event => isForPage(event) && input.clear());
   const canvas = $("canvas");
+  // Who pressed something with the mouse goes on playing with the keys.
+  document.addEventListener("pointerup", event => event.target.closest("button, label, input[type=range]") && setTimeout(() => {
+    if (!document.querySelector("dialog[open]") && document.activeElement.type !== "number") canvas.focus({ preventScroll: true });
+  }));
   canvas.addEventListener("click", event => {
     canvas.focus();
     if (event.pointerType !== "mouse" || !input.hasCamera || state.role?.role !== "player") return;
@@ -339,7 +343,7 @@ function wire() {
     remember("language", currentLanguage());
     translate();
   });
-  click("another", () => ($("seed").value = Math.floor(Math.random() * (LARGEST_SEED + 1))));
+  click("another", () => ($("seed").value = Math.floor(Math.random() * DRAWN_SEEDS)));
   click("choose", () => $("file").click());
   click("load", () => $("state-file").click());
   for (const id of ["file", "state-file"]) {

@@ -58,10 +58,11 @@ export function makePicture(canvas, room, blocks, { shown, back }) {
 
   function beginBlock(block) {
     newest = block;
+    const atEnd = blocks.scrollLeft + blocks.clientWidth >= blocks.scrollWidth - 4; // else someone looks for a block
     for (const number of [...thumbnails.keys()]) if (number >= block) drop(number);
     addThumbnail(block, true);
     if (thumbnails.size > MOST_THUMBNAILS) drop(Math.min(...thumbnails.keys()));
-    blocks.scrollLeft = blocks.scrollWidth;
+    if (atEnd) blocks.scrollLeft = blocks.scrollWidth;
   }
 
   function drop(block) {
