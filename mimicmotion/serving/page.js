@@ -197,8 +197,10 @@ function makeKeys() {
   showHeld(input.letters());
 }
 
+// Who watches holds nothing, whatever he presses.
 function showHeld(letters) {
-  for (const key of document.querySelectorAll(".key")) key.classList.toggle("held", letters.includes(key.firstChild.textContent));
+  const held = state.role?.role === "player" ? letters : [];
+  for (const key of document.querySelectorAll(".key")) key.classList.toggle("held", held.includes(key.firstChild.textContent));
 }
 
 function makeHelp() {
@@ -392,17 +394,14 @@ function hearStatus(message) {
 
 // Only who plays can go back.
 function offerBlocks() {
-  picture.offer(state.role?.role === "player" ? state.status?.history ?? null : null);
+  if (state.status) picture.offer(state.role?.role === "player" ? state.status.history : null, state.status.session);
 }
 
 const HEARD = {
   hello(message) {
     state.role = message;
     latency.open = null;
-    if (message.renewed) {
-      picture.forget();
-      problem(say("newSession"));
-    }
+    if (message.renewed) problem(say("newSession"));
     input.tellAgain();
   },
   role(message) {
@@ -410,9 +409,9 @@ const HEARD = {
     state.role = message;
     latency.open = null;
     if (!turned) return;
-    picture.forget(); // what was seen so far are blocks of another's session
     offerBlocks();
     input.tellAgain();
+    showHeld(input.letters());
   },
   status: hearStatus,
   error: ({ message }) => problem(message),
@@ -446,7 +445,7 @@ async function begin() {
     Object.assign(state, { link: "refused", details: { status: error.status ?? "", error: error.message } });
     $("connection").dataset.state = state.link;
     $("connection").textContent = say("refused");
-    return problem(say("badToken", state.details));
+    return problem(error.status ? say("badToken", state.details) : say("failed", { what: say("refused"), error: error.message }));
   }
   document.title = $("world").textContent = state.info.world;
   picture = makePicture($("canvas"), $("stage-room"), $("blocks"), { shown: afterFrame, back: block => send({ type: "back", block }) });
@@ -456,6 +455,7 @@ async function begin() {
   setting("show-keys", "checked", on => ($("keys").hidden = !on));
   setting("show-touch", "checked", on => ($("touch").hidden = !on), matchMedia("(pointer: coarse)").matches);
   setting("sensitivity", "value", value => input.setSensitivity(2 ** Number(value)));
+  $("full").hidden = !document.fullscreenEnabled;
   makeGallery();
   listen();
   translate();
