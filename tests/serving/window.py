@@ -70,15 +70,28 @@ class Window:
             if isinstance(found, tuple) and wanted(found[0]):
                 return found
 
-    def see_block(self, number):
-        """All frames of a block, by the number of the frame."""
-        frames = {}
-        while True:
-            header, pixels = self.see()
-            if header["block"] == number and not header.get("still"):
-                frames[header["frame"]] = pixels
-            if len(frames) == (12 if number else 9):
-                return [frames[key] for key in sorted(frames)]
+    def see_from(self, block):
+        """The first frame that comes of block number `block` or a later one."""
+        return self.see(lambda header: header["block"] >= block and not header.get("still"))
+
+    def pause(self, **start):
+        """Pauses, and begins a session anew: with this seed and picture."""
+        self.say("pause", on=True)
+        self.hear("status", paused=True)
+        start = {"seed": 0, "picture": "default"} | start
+        self.say("start", **start)
+        self.hear("status", seed=start["seed"], history=None)
+        return self.see(lambda header: header.get("still"))[1]
+
+    def step(self, *letters):
+        """While paused a block for each of `letters`, held; the last frames, which no window misses."""
+        last = []
+        for held in letters:
+            self.hold(held)
+            self.say("step")
+            block = self.hear("status", replaying=0)["block"]
+            last.append(self.see(lambda header, end=9 + 12 * block: header["frame"] == end - 1)[1])
+        return last
 
     def request(self, path, data=None, **headers):
         """Status, headers and body of an answer."""
