@@ -24,7 +24,7 @@ function bounded(steps) {
   return Math.max(-MOST_STEPS, Math.min(MOST_STEPS, steps));
 }
 
-// info: of api/info. send({keys, mouse}) -> whether it went out. shown(letters) when the held ones change.
+// info: of api/info. send({keys, mouse, again}) -> whether it went out; again: it is no news. shown(letters) when the held ones change.
 export function makeInput(info, { send, shown }) {
   const down = new Map(); // what is held -> its letter, in the order of pressing
   const arrows = arrowLetters(info);
@@ -65,11 +65,11 @@ export function makeInput(info, { send, shown }) {
     if (String(letters()) !== sent) post();
   }
 
-  function post() {
+  function post(again = false) {
     clearTimeout(timer);
     timer = null;
     const keys = letters();
-    if (send({ keys, mouse })) sent = String(keys);
+    if (send({ keys, mouse, again })) sent = String(keys);
     mouse = [0, 0]; // what could not be sent is of the past
   }
 
@@ -84,7 +84,7 @@ export function makeInput(info, { send, shown }) {
   function tellAgain() {
     sent = null;
     mouse = [0, 0];
-    post();
+    post(true);
   }
 
   function letterOf(code) {
@@ -110,8 +110,9 @@ export function makeInput(info, { send, shown }) {
 // Typing in a field and the browser's own shortcuts are not for the game.
 export function isForPage(event) {
   if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return true;
-  const field = event.target.closest?.("input, textarea, select, [contenteditable]");
-  return Boolean(field) && !["checkbox", "button"].includes(field.type);
+  const { type } = event.target;
+  if (type === "range" || type === "radio") return /^(Arrow|Home|End|Page)/.test(event.code ?? "");
+  return type === "number";
 }
 
 // Keys on the screen: any number of fingers, each holds the key it went down on.

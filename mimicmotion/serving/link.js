@@ -2,7 +2,9 @@
 
 const WAITS = [0.5, 1, 2, 4, 8]; // seconds before each new try
 const KEPT = "session"; // in sessionStorage, so a tab keeps its session over a reload
-const TAKEN_OVER = 4001; // close code: the session was opened in another window
+const STEADY = 10000; // milliseconds after which a connection counts as good, and waits begin anew
+// Close codes after which nothing is tried again: the session is open in another window, or it has ended.
+const FINAL = { 4001: "elsewhere", 4002: "ended" };
 
 export const token = new URLSearchParams(location.search).get("token");
 
@@ -30,10 +32,11 @@ export function sessionId() {
   return sessionStorage.getItem(KEPT);
 }
 
-// heard: message(object), frame(header, blob), state(name, details). Gives send(object) -> whether it was sent.
+// heard: message(object), frame(header, blob), state(name, details), closed(reason). Gives send(object) -> whether it was sent.
 export function connect(heard) {
   let socket = null;
   let tries = 0;
+  let since = Infinity;
   let timer = null;
   let stopped = false;
 
@@ -54,7 +57,7 @@ export function connect(heard) {
 
   function hear(message) {
     if (message.type === "hello") {
-      tries = 0;
+      since = performance.now();
       const before = sessionId();
       sessionStorage.setItem(KEPT, message.sid);
       heard.state("open");
@@ -65,16 +68,22 @@ export function connect(heard) {
 
   async function lost(event) {
     socket = null;
-    if (event.code === TAKEN_OVER) return stop("elsewhere", {});
+    if (performance.now() - since > STEADY) tries = 0;
+    since = Infinity;
+    const { reason } = event;
+    if (event.code in FINAL) return stop(FINAL[event.code], { reason });
+    if (reason) heard.closed(reason);
     // A refused handshake looks like a server that is gone; a plain request tells which it was.
     try {
       await ask("api/info");
     } catch (error) {
       if ([401, 403].includes(error.status)) return stop("refused", { status: error.status, error: error.message });
     }
+    if (socket) return; // it was opened meanwhile
     let seconds = WAITS[Math.min(tries++, WAITS.length - 1)];
     const end = performance.now() + 1000 * seconds;
     heard.state("lost", { seconds: Math.ceil(seconds), tries });
+    clearInterval(timer);
     timer = setInterval(() => {
       seconds = (end - performance.now()) / 1000;
       if (seconds <= 0) open(); else heard.state("lost", { seconds: Math.ceil(seconds), tries });

@@ -7,13 +7,14 @@ import { currentLanguage, label, say, useLanguage } from "./texts.js";
 
 const LATENCIES = 20; // kept for the median and the worst
 const MOST_PROBLEMS = 4;
-const LARGEST_SEED = 2 ** 32 - 1;
+const DRAWN_SEEDS = 2 ** 32;
 const CLUSTERS = [["Z", "W", "C", "A", "S", "D"], ["", "I", "", "J", "K", "L"]]; // two rows of three, as on a keyboard
 
 const $ = id => document.getElementById(id);
 const state = { link: "connecting", details: {}, role: null, status: null, info: null, paused: false, recording: false };
-const latency = { open: [], last: [] };
-let [seq, dropped, send, input, picture] = [0, 0, () => false, null, null];
+const latency = { open: null, last: [] }; // open: [seq, when it was sent]
+let [dropped, send, input, picture] = [0, () => false, null, null];
+let seq = Date.now(); // above that of this page before it was loaded again
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -73,8 +74,8 @@ function show() {
   $("connection").dataset.state = state.link;
   $("connection").textContent = say(state.link, state.details);
   $("role").textContent = connected && state.role ? roleWords(state.role) : "";
-  $("ask").hidden = !connected || plays || state.role?.place > 0;
-  $("leave").hidden = !connected || !(plays ? state.role.waiting > 0 : state.role?.place > 0);
+  $("ask").hidden = !connected || plays || state.role?.waiting > 0;
+  $("leave").hidden = !connected || !(plays ? state.status?.queue > 0 : state.role?.waiting > 0);
   $("pause").textContent = say(state.paused ? "resume" : "pause");
   $("pause").setAttribute("aria-pressed", state.paused);
   $("record").textContent = say(state.recording ? "stopRecording" : "record");
@@ -89,14 +90,15 @@ function show() {
   showFigures();
 }
 
-function roleWords({ role, waiting = 0, place = 0 }) {
-  if (role === "player") return waiting ? say("othersWait", { count: waiting }) : say("player");
-  return place ? say("waiting", { place }) : say("watcher");
+function roleWords({ role, waiting }) {
+  if (role === "watcher") return waiting ? say("waiting", { place: waiting }) : say("watcher");
+  return state.status?.queue ? say("othersWait", { count: state.status.queue }) : say("player");
 }
 
 function showNotice(connected) {
   const words = {
     lost: state.details.tries > 1 && say("noServer"), refused: say("badToken", state.details), elsewhere: say("takenOver"),
+    ended: say("endedBecause", state.details),
   }[state.link];
   const text = words || (connected && state.paused && say("paused"));
   $("notice").hidden = !text;
@@ -105,8 +107,10 @@ function showNotice(connected) {
 
 function showHint(plays) {
   const locked = document.pointerLockElement === $("canvas");
-  $("hint").hidden = !(plays && input?.hasCamera && matchMedia("(pointer: fine)").matches) || (locked && state.hinted);
-  $("hint").textContent = say(locked ? "mouseHeld" : "mouseHint");
+  const useful = plays && input.hasCamera && matchMedia("(pointer: fine)").matches && !(locked && state.hinted);
+  const replaying = state.link === "open" && state.status?.replaying;
+  $("hint").hidden = !useful && !replaying;
+  $("hint").textContent = replaying ? say("replaying", { count: replaying }) : say(locked ? "mouseHeld" : "mouseHint");
 }
 
 // ---------------------------------------------------------------------------------------------------
@@ -134,7 +138,7 @@ function figureRows() {
     ["block", say("block"), number(status?.block)],
     ["seedFigure", say("seedFigure"), number(status?.seed)],
     ["dropped", say("dropped"), number(dropped)],
-    ["queue", say("queue"), number(status?.queue)],
+    ["visitors", say("visitors"), number(status?.visitors)],
   ];
 }
 
@@ -151,11 +155,11 @@ function showFigures() {
   });
 }
 
-// A change of the keys is timed from its sending to the first drawn frame of a block that felt it.
-function sendHeld({ keys, mouse }) {
+// A change is timed from its sending to the first drawn frame of a block that felt it; one at a time.
+function sendHeld({ keys, mouse, again }) {
   if (state.role?.role !== "player" || !send({ type: "held", seq: seq + 1, keys, mouse })) return false;
   seq += 1;
-  if (!state.paused && !latency.open.length) latency.open.push([seq, performance.now()]);
+  if (!again && !state.paused && !state.status?.replaying) latency.open ??= [seq, performance.now()];
   return true;
 }
 
@@ -164,9 +168,9 @@ function afterFrame(header, error) {
   if (error) return problem(say("failed", { what: say("picture"), error: error.message }));
   dropped = header.dropped ?? dropped;
   const now = performance.now();
-  while (latency.open.length && latency.open[0][0] <= header.seq) {
-    latency.last.push(now - latency.open.shift()[1]);
-    if (latency.last.length > LATENCIES) latency.last.shift();
+  if (latency.open?.[0] <= header.seq) {
+    latency.last = [...latency.last, now - latency.open[1]].slice(-LATENCIES);
+    latency.open = null;
   }
   $("no-blocks").hidden = true;
 }
@@ -193,8 +197,10 @@ function makeKeys() {
   showHeld(input.letters());
 }
 
+// Who watches holds nothing, whatever he presses.
 function showHeld(letters) {
-  for (const key of document.querySelectorAll(".key")) key.classList.toggle("held", letters.includes(key.firstChild.textContent));
+  const held = state.role?.role === "player" ? letters : [];
+  for (const key of document.querySelectorAll(".key")) key.classList.toggle("held", held.includes(key.firstChild.textContent));
 }
 
 function makeHelp() {
@@ -240,6 +246,10 @@ function listen() {
   document.addEventListener("visibilitychange", () => document.hidden && input.clear());
   document.addEventListener("focusin", event => isForPage(event) && input.clear());
   const canvas = $("canvas");
+  // Who pressed something with the mouse goes on playing with the keys.
+  document.addEventListener("pointerup", event => event.target.closest("button, label, input[type=range]") && setTimeout(() => {
+    if (!document.querySelector("dialog[open]") && document.activeElement.type !== "number") canvas.focus({ preventScroll: true });
+  }));
   canvas.addEventListener("click", event => {
     canvas.focus();
     if (event.pointerType !== "mouse" || !input.hasCamera || state.role?.role !== "player") return;
@@ -335,7 +345,7 @@ function wire() {
     remember("language", currentLanguage());
     translate();
   });
-  click("another", () => ($("seed").value = Math.floor(Math.random() * (LARGEST_SEED + 1))));
+  click("another", () => ($("seed").value = Math.floor(Math.random() * DRAWN_SEEDS)));
   click("choose", () => $("file").click());
   click("load", () => $("state-file").click());
   for (const id of ["file", "state-file"]) {
@@ -373,29 +383,35 @@ function wire() {
 // The server's words
 
 function hearStatus(message) {
+  if (!state.status) $("seed").value = message.seed;
   state.status = message;
   state.paused = Boolean(message.paused);
   state.recording = Boolean(message.recording);
-  if (state.paused) latency.open.length = 0;
-  picture.offer(message.history ?? null);
+  if (state.paused) latency.open = null;
+  offerBlocks();
   show();
+}
+
+// Only who plays can go back.
+function offerBlocks() {
+  if (state.status) picture.offer(state.role?.role === "player" ? state.status.history : null, state.status.session);
 }
 
 const HEARD = {
   hello(message) {
     state.role = message;
-    latency.open.length = 0;
-    if (message.renewed) {
-      picture.forget();
-      problem(say("newSession"));
-    }
+    latency.open = null;
+    if (message.renewed) problem(say("newSession"));
     input.tellAgain();
   },
   role(message) {
-    const before = state.role?.role;
+    const turned = message.role !== state.role?.role;
     state.role = message;
-    latency.open.length = 0;
-    if (message.role === "player" && before !== "player") input.tellAgain();
+    latency.open = null;
+    if (!turned) return;
+    offerBlocks();
+    input.tellAgain();
+    showHeld(input.letters());
   },
   status: hearStatus,
   error: ({ message }) => problem(message),
@@ -406,13 +422,14 @@ const heard = {
     HEARD[message.type]?.(message);
     show();
   },
+  closed: reason => problem(say("closed", { reason })),
   frame: (header, blob) => picture.take(header, blob),
   state(name, details = {}) {
     Object.assign(state, { link: name, details });
     if (name !== "open") {
       state.role = null;
       input.clear();
-      latency.open.length = 0;
+      latency.open = null;
     }
     show();
   },
@@ -428,7 +445,7 @@ async function begin() {
     Object.assign(state, { link: "refused", details: { status: error.status ?? "", error: error.message } });
     $("connection").dataset.state = state.link;
     $("connection").textContent = say("refused");
-    return problem(say("badToken", state.details));
+    return problem(error.status ? say("badToken", state.details) : say("failed", { what: say("refused"), error: error.message }));
   }
   document.title = $("world").textContent = state.info.world;
   picture = makePicture($("canvas"), $("stage-room"), $("blocks"), { shown: afterFrame, back: block => send({ type: "back", block }) });
@@ -438,6 +455,7 @@ async function begin() {
   setting("show-keys", "checked", on => ($("keys").hidden = !on));
   setting("show-touch", "checked", on => ($("touch").hidden = !on), matchMedia("(pointer: coarse)").matches);
   setting("sensitivity", "value", value => input.setSensitivity(2 ** Number(value)));
+  $("full").hidden = !document.fullscreenEnabled;
   makeGallery();
   listen();
   translate();

@@ -6,6 +6,7 @@ const SHOWN_SECONDS = 2; // over which frames are counted
 const THUMBNAIL = 192; // pixels wide
 const MOST_THUMBNAILS = 200;
 const HIGHEST = 0.72; // of the window's height
+const FEWEST_WHOLE = 3; // pixels for one, from where whole ones are taken
 
 // shown(header, error) after each frame, with what hindered its drawing; back(block) when an earlier block is chosen.
 // room: the element whose width the picture may take.
@@ -16,6 +17,7 @@ export function makePicture(canvas, room, blocks, { shown, back }) {
   let last = Promise.resolve();
   let offered = null; // blocks that the server can go back to: [oldest, newest]
   let newest = null;
+  let shownSession = null;
 
   // Decoding runs beside; drawing keeps the order.
   function take(header, blob) {
@@ -39,13 +41,16 @@ export function makePicture(canvas, room, blocks, { shown, back }) {
     return times.length / SHOWN_SECONDS;
   }
 
-  // The canvas takes whole device pixels for each of the world's; only a window too small for one shrinks it.
+  // The canvas takes whole device pixels for each of the world's.
   function fit() {
     const ratio = devicePixelRatio;
     const full = document.fullscreenElement !== null;
     const [width, height] = full ? [innerWidth, innerHeight] : [room.clientWidth, innerHeight * HIGHEST];
     const space = ratio * Math.min(width / canvas.width, height / canvas.height);
-    const scale = space >= 1 ? Math.floor(space) : space;
+    // A large picture is not left small for that.
+    const whole = space >= FEWEST_WHOLE;
+    const scale = whole ? Math.floor(space) : space;
+    canvas.classList.toggle("uneven", !whole);
     canvas.style.width = `${(canvas.width * scale) / ratio}px`;
     canvas.style.height = `${(canvas.height * scale) / ratio}px`;
   }
@@ -58,10 +63,11 @@ export function makePicture(canvas, room, blocks, { shown, back }) {
 
   function beginBlock(block) {
     newest = block;
+    const atEnd = blocks.scrollLeft + blocks.clientWidth >= blocks.scrollWidth - 4; // else someone looks for a block
     for (const number of [...thumbnails.keys()]) if (number >= block) drop(number);
     addThumbnail(block, true);
     if (thumbnails.size > MOST_THUMBNAILS) drop(Math.min(...thumbnails.keys()));
-    blocks.scrollLeft = blocks.scrollWidth;
+    if (atEnd) blocks.scrollLeft = blocks.scrollWidth;
   }
 
   function drop(block) {
@@ -93,8 +99,10 @@ export function makePicture(canvas, room, blocks, { shown, back }) {
     button.disabled = !offered || item.block < offered[0] || item.block > offered[1];
   }
 
-  // history: [oldest, newest] block that can be gone back to, or null.
-  function offer(history) {
+  // history: [oldest, newest] block that can be gone back to, or null; session: whose blocks they are.
+  function offer(history, session) {
+    if (session !== shownSession) forget();
+    shownSession = session;
     offered = history;
     // After a reload the page has no pictures of what the server still offers.
     if (offered) for (let block = Math.max(offered[0], offered[1] - MOST_THUMBNAILS + 1); block <= offered[1]; block++) {
@@ -114,5 +122,5 @@ export function makePicture(canvas, room, blocks, { shown, back }) {
 
   addEventListener("resize", fit);
   document.addEventListener("fullscreenchange", fit);
-  return { take, framesPerSecond, setSize, fit, offer, refresh, forget, get blocks() { return thumbnails.size; } };
+  return { take, framesPerSecond, setSize, offer, refresh };
 }

@@ -4,6 +4,7 @@ All that makes frames here takes the model's time, so it is called in the model'
 """
 
 import hashlib
+import secrets
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +58,16 @@ class Kept:
 
 
 class Session:
-    """Made by `begin` or `load`. `picture` uint8 (H, W, 3) is what is seen before the first block."""
+    """Made by `begin` or `load`. `picture` uint8 (H, W, 3) is what is seen before the first block; `key` tells it from
+    other sessions.
+    """
 
     def __init__(
         self, generator: StreamingGenerator, state: StreamState, picture: np.ndarray, log: SessionLog, keeping: Keeping
     ) -> None:
         self.generator, self.state, self.log, self.picture = generator, state, log, picture
         self.last_frame = picture
+        self.key = secrets.token_hex(8)
         self.prepared: deque[LoggedBlock] = deque()  # blocks that nobody plays
         self.remaking = 0  # of these, so many are in the log already and are not shown again
         self._beginning = state.copy()

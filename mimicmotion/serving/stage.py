@@ -419,6 +419,7 @@ class Stage:
             "paused": visitor.paused,
             "recording": visitor.tape is not None,
             "recorded": bool(visitor.videos),
+            "session": session.key,
             "history": session.reach,
             "replaying": len(session.prepared),
             "fps": self.fps,
