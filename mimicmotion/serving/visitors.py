@@ -1,7 +1,7 @@
 """Who is here, who plays, who waits for the turn, whose session has ended. Whoever calls says when it is, in seconds.
 
-One visitor plays and all others watch him. The turn passes when he gives it up or is gone, and, where somebody waits for
-it, when he does nothing or has had it for long enough.
+One visitor plays and all others watch him. The turn passes when he gives it up or is gone, and, where somebody waits
+for it, when he does nothing or has had it for long enough.
 """
 
 import secrets
