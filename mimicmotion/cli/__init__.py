@@ -10,7 +10,7 @@ typed   what was typed, for records
 Nothing heavy is imported here: `--help` and a mistyped flag answer at once.
 """
 
-from mimicmotion.cli.flags import AHEAD, CLUSTER, DEVICE, MODEL, POSE, RECORDING, RUN, STREAMING, TURBO, Flag
+from mimicmotion.cli.flags import AHEAD, CLUSTER, DEVICE, MODEL, POSE, RECORDING, REPLAY, RUN, STREAMING, TURBO, Flag
 from mimicmotion.cli.interrupts import ignore_interrupts, interrupts_deferred, interrupts_noted, interrupts_raised
 from mimicmotion.cli.output import ask, guarded_console, say
 from mimicmotion.cli.parser import (
@@ -34,6 +34,7 @@ __all__ = [
     "MODEL",
     "POSE",
     "RECORDING",
+    "REPLAY",
     "RUN",
     "STREAMING",
     "TURBO",

@@ -145,7 +145,7 @@ STREAMING = (
     Flag("--verify_weights", "runtime.verify_weights", True, "compare every weight file with its hash before the run"),
     Flag("--img_path", "streaming.image", str, "first picture"),
     Flag("--background", "reference.background", str, "colour behind its transparent parts"),
-    Flag("--actions", "streaming.actions", str, "bench, a script such as 'W*12 W+L*24', or a file with one"),
+    Flag("--actions", "streaming.actions", str, "bench, a script like 'W*12 W+L*24', or a file: script, log, record"),
     Flag("--seed", "streaming.seed", int, "seed of the noise and of the bench actions"),
     Flag("--fps", "streaming.fps", float, "frames per second of the videos"),
     Flag("--output_dir", "output.output_dir", str, "folder for results"),
@@ -160,3 +160,5 @@ STREAMING = (
     Flag("--overlap", "streaming.overlap", str, "decode a block while the next one is denoised; same frames"),
     Flag("--compile", "runtime.compile", True, "compile transformer and decoder (slow first blocks)"),
 )
+
+REPLAY = (Flag("--replay", "streaming.replay", str, "make the session of this log (.session.jsonl) again"),)

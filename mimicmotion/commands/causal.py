@@ -8,10 +8,11 @@ examples:
 The frames are those that {stream} makes with the same picture, actions and seed.
 """
 
-from mimicmotion.cli import STREAMING, Flag, run_script
+from mimicmotion.cli import REPLAY, STREAMING, Flag, run_script
 from mimicmotion.config import Config
 
 BATCH = (
+    *REPLAY,
     Flag("--num_output_frames", "streaming.num_latents", int, "length in latents, a multiple of 3; 150 are 597 frames"),
 )
 GROUPS = {"streaming": STREAMING, "batch": BATCH}

@@ -11,13 +11,17 @@ limit of length. It asks in English or in Chinese, as the terminal does unless -
 width count as the keys that they are.
 """
 
-from mimicmotion.cli import STREAMING, Flag, run_script
+from mimicmotion.cli import REPLAY, STREAMING, Flag, run_script
 from mimicmotion.config import Config
 
 SESSION = (
+    *REPLAY,
     Flag("--max_num_output_frames", "streaming.max_latents", int, "end a session after so many latents"),
     Flag("--resume_from", "streaming.resume_from", str, "go on with a session saved before"),
+    Flag("--whole", "streaming.whole", True, "with --resume_from: the video has the blocks before it too, made again"),
+    Flag("--session_log", "streaming.session_log", str, "log of the session of --resume_from; null: the one beside it"),
     Flag("--save_state", "streaming.save_state", str, "save the session there at its end"),
+    Flag("--ask", "streaming.ask", str, "questions for a block: one takes all keys, three are the published ones"),
     Flag("--lang", "streaming.lang", str, "language of questions and messages; auto: by LC_ALL, LC_MESSAGES or LANG"),
 )
 GROUPS = {"streaming": STREAMING, "session": SESSION}

@@ -195,7 +195,10 @@ class StreamingSettings:
     # of a batch run; null: as long as the script, 150 for bench
     num_latents: int | None = setting(None, low=1, most=MOST_LATENTS)
     max_latents: int | None = setting(None, low=1, most=10**9)  # of an interactive session; null: no end
-    actions: str | None = None  # "bench", a script such as "W*12 W+L*24", or a file with one; null: bench or typed
+    # "bench", a script such as "W*12 W+L*24" or "w-12,wl-24", or a file: a script, a session's log or record; null:
+    # bench or typed
+    actions: str | None = None
+    replay: str | None = setting(None, file=True)  # a session's log: its picture, seed and actions again
     seed: int = setting(0, low=0, high=LARGEST_SEED)
     fps: float = setting(12.0, low=0.1, high=1000)  # of the written videos; the model is meant for up to 25
     encode_dtype: str = setting("auto", choices=PRECISIONS)  # of the VAE; fp32, since rollouts react to it
@@ -205,7 +208,11 @@ class StreamingSettings:
     # decode a block while the next is denoised, where actions are prepared; auto: on a GPU, or with cores to spare
     overlap: str = setting("auto", choices=("auto", "on", "off"))
     resume_from: str | None = setting(None, file=True)  # a session saved before
+    session_log: str | None = setting(None, file=True)  # of that session; null: the one beside it, where there is one
+    whole: bool = False  # the video begins with the session's first block: those before are made again
     save_state: str | None = None  # where to save the session at its end
+    # of an interactive session, a block: one takes all keys; three are the published ones
+    ask: str = setting("one", choices=("one", "three"))
     lang: str = setting("auto", choices=("auto", "en", "zh"))  # of an interactive session; auto: the terminal's
     benchmark_blocks: int = setting(200, low=20, most=MOST_LATENTS)
     random_weights: bool = False  # benchmark without weight files, at the sizes of config_path

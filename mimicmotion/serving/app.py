@@ -45,7 +45,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-LARGEST_HEADER = 10**6  # bytes of a saved session that are no tensor
+MOST_DRAINED = 100 * 10**6  # bytes of what is too large that are taken and thrown away
 MOST_ORDERS = 8  # of a window that wait for the model
 POLICY, FULL = 1008, 1013  # close codes
 
@@ -178,38 +178,44 @@ def make_app(stage: Stage, pictures: Pictures, guard: Guard, config: Config, fai
         return FileResponse(path, media_type="video/mp4", headers=as_file(path.name))
 
     async def body(request: Request, largest: int) -> bytes:
+        # All of it is taken before anything else is looked at: a browser hears no answer before it has sent all.
         if not uploads.take(address_of(request), time.monotonic()):
             raise Refused(429, "too many files were sent; wait a minute")
         too_large = Refused(413, f"at most {largest // 10**6} MB can be sent")
         said = request.headers.get("content-length", "")
-        if said.isdecimal() and int(said[:20]) > largest:
+        declared = int(said[:20]) if said.isdecimal() else 0
+        most = max(largest, MOST_DRAINED)
+        if declared > most:
             raise too_large
-        data = bytearray()
+        data, received = bytearray(), 0
         async for part in request.stream():
-            data += part
-            if len(data) > largest:
-                raise too_large
+            received += len(part)
+            if received > most:
+                break
+            if max(declared, received) <= largest:
+                data += part
+        if max(declared, received) > largest:
+            raise too_large
         if not data:
             raise Refused(422, "nothing was sent")
         return bytes(data)
 
     @app.post("/api/session/{sid}/picture")
     async def _send_picture(sid: str, request: Request) -> Response:
+        data = await body(request, LARGEST_PICTURE)
         visitor = visitor_of(sid)
         kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
         if not kind.startswith("image/") and kind != "application/octet-stream":
             raise Refused(415, f"{kind} is no picture; send a PNG, JPEG or WebP")
-        data = await body(request, LARGEST_PICTURE)
         visitor.picture = await stage.in_coder(pictures.sent, data)
         return JSONResponse({"picture": "uploaded"})
 
     @app.post("/api/session/{sid}/state")
     async def _send_state(sid: str, request: Request) -> Response:
+        data = await body(request, stage.largest_state)
         visitor = visitor_of(sid)
         if visitor is not stage.visitors.player:
             raise Refused(409, "you are watching; ask for the turn first")
-        largest = 2 * (visitor.session.state.nbytes if visitor.session else 0) + LARGEST_HEADER
-        data = await body(request, largest)
 
         def make():
             with temporary_file(data, ".safetensors") as path:

@@ -76,9 +76,9 @@ class Server:
         self.token = None if loopback and not serving.require_token else new_token()
         self._listener = listener
         pictures = Pictures(generator, config)
-        seconds = warm_up(generator, pictures("default"))
+        seconds, state_bytes = warm_up(generator, pictures("default"))
         self.speed = speed_line(seconds, 4 * generator.frames_per_block, config.streaming.fps)
-        self.stage = Stage(generator, config, pictures, seconds, log)
+        self.stage = Stage(generator, config, pictures, seconds, state_bytes, log)
         guard = Guard(serving.host, self.token, frozenset(serving.names or ()))
         app = make_app(self.stage, pictures, guard, config, self._fail)
         settings = uvicorn.Config(
@@ -175,14 +175,14 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def warm_up(generator: StreamingGenerator, picture: np.ndarray) -> float:
-    """Seconds of a block, the first ones aside, which are slow."""
+def warm_up(generator: StreamingGenerator, picture: np.ndarray) -> tuple[float, int]:
+    """Seconds of a block, the first one aside, which is slow, and bytes of a session's tensors."""
     state = generator.start(picture, 0)
     for _ in range(WARM_BLOCKS):
         begun = time.perf_counter()
         _, after = generator.next_block(state, encode(generator.mode, ""))
         state.advance(after)
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, state.nbytes
 
 
 def speed_line(seconds: float, frames: int, fps: float) -> str:

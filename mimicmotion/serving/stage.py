@@ -36,6 +36,7 @@ MARGIN, SPARE_SECONDS = 1.15, 0.02  # on the time that a block is expected to ta
 REMEMBERED_BLOCKS = 5  # whose median is what a block is expected to take
 TICK_SECONDS = 0.5
 MIB = 2**20
+LARGEST_HEADER = 10**6  # bytes of a saved session that are no tensor
 OF_THE_PLAYER = frozenset({"start", "pause", "step", "back", "record"})
 
 
@@ -54,7 +55,7 @@ class Made:
 
 class Stage:
     """pictures: gives a first picture by its id, uint8 (H, W, 3) as the generator takes it; seconds: what a block
-    takes, as far as is known; replay: a session that the first player sees before he plays.
+    takes, as far as is known; state_bytes: of a session's tensors; replay: a session that the first player sees before he plays.
     """
 
     def __init__(
@@ -63,11 +64,13 @@ class Stage:
         config: Config,
         pictures: Callable[[str], np.ndarray],
         seconds: float,
+        state_bytes: int,
         replay: SessionLog | None = None,
     ) -> None:
         self.generator, self.config, self.pictures = generator, config, pictures
         serving = config.serving
         self.fps = config.streaming.fps
+        self.largest_state = state_bytes + LARGEST_HEADER
         self.keeping = Keeping(serving.history, serving.history_mb * MIB)
         self.visitors = Visitors(generator.mode, serving.idle_timeout, serving.turn_seconds)
         self._replay = replay

@@ -172,33 +172,51 @@ def help_line(mode: ActionMode, translated: Mapping[str, str] | None = None) -> 
     return ", ".join(f"{letter}: {labels[letter]}" for letter in mode.letters)
 
 
-def parse_script(mode: ActionMode, text: str) -> Actions:
-    """Actions of a script such as "W*12 W+L*24 Q": keys held together, then for how many frames (12 if not said).
+class EntryError(UsageError):
+    """An entry of a script that cannot be read: `entry`, shortened. For wrong keys it comes from HeldKeysError."""
 
-    Whitespace separates entries; everything from "#" to the end of a line is a comment. Frame 0 is the first.
+    def __init__(self, entry: str, why: str):
+        super().__init__(f"action script: {shortened(entry)!r}{why}")
+        self.entry = shortened(entry)
+
+
+def parse_script(mode: ActionMode, text: str) -> Actions:
+    """Actions of a script such as "W*12 W+L*24 Q" or "w-12,wl-24,q": keys held together, then for how many frames.
+
+    That is 12 where it is not said. Whitespace or commas separate entries; everything from "#" to the end of a line is
+    a comment. Frame 0 is the first.
 
     Raises: UsageError that names the entry, for a malformed one, an unknown key or an empty script.
     """
-    entries = re.sub(r"#.*", "", text).split()
+    entries = [(keys, frames or SCRIPT_FRAMES) for keys, frames in script_entries(mode, text)]
     if not entries:
         raise UsageError("the action script is empty; write for example W*12 W+L*24")
-    held = [_parse_entry(mode, entry) for entry in entries]
-    total = sum(frames for _, frames in held)
+    return join(encode(mode, keys).repeat(frames) for keys, frames in entries)
+
+
+def script_entries(mode: ActionMode, text: str) -> list[tuple[str, int | None]]:
+    """The entries of a script: keys that `mode` has, and for how many frames; None where that is not said.
+
+    Raises: EntryError; UsageError for more frames than can be meant.
+    """
+    text = re.sub(r"#.*", "", text).strip().removesuffix(",").rstrip()
+    entries = [_parse_entry(mode, entry) for entry in re.split(r"\s*,\s*|\s+", text)] if text else []
+    total = sum(frames or SCRIPT_FRAMES for _, frames in entries)
     if total > MOST_FRAMES:
         raise UsageError(f"the action script is {total} frames long; at most {MOST_FRAMES} can be meant")
-    return join(action.repeat(frames) for action, frames in held)
+    return entries
 
 
-def _parse_entry(mode: ActionMode, entry: str) -> tuple[Actions, int]:
-    """The keys of an entry, and for how many frames."""
-    found = re.fullmatch(r"([A-Za-z](?:\+?[A-Za-z])*)(?:\*([0-9]{1,12}))?", entry)
-    frames = int(found[2] or SCRIPT_FRAMES) if found else 0
-    if frames < 1:
-        raise UsageError(f"action script: {shortened(entry)!r} is not KEYS*FRAMES, for example W+L*24")
+def _parse_entry(mode: ActionMode, entry: str) -> tuple[str, int | None]:
+    found = re.fullmatch(r"([A-Za-z](?:\+?[A-Za-z])*)(?:[*-]([0-9]{1,12}))?", entry)
+    frames = int(found[2]) if found and found[2] else None
+    if not found or frames == 0:
+        raise EntryError(entry, " is not KEYS*FRAMES or KEYS-FRAMES, for example W+L*24 or wl-24")
     try:
-        return encode(mode, found[1]), frames
-    except UsageError as error:
-        raise UsageError(f"action script: {shortened(entry)!r}: {error}") from error
+        encode(mode, found[1])
+    except HeldKeysError as error:
+        raise EntryError(entry, f": {error}") from error
+    return found[1], frames
 
 
 def bench_actions(mode: ActionMode, seed: int) -> Iterator[Actions]:

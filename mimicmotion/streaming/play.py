@@ -4,7 +4,7 @@ How questions are asked and answers are shown comes in as functions, so anything
 """
 
 import itertools
-import unicodedata
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 
 from mimicmotion.cli import ask, interrupts_deferred, say
-from mimicmotion.config import ReferenceSettings
-from mimicmotion.errors import InputError
-from mimicmotion.streaming.actions import ActionMode, Actions, HeldKeysError, encode, help_line
+from mimicmotion.config import ReferenceSettings, shortened
+from mimicmotion.errors import InputError, UsageError
+from mimicmotion.streaming.actions import ActionMode, Actions, EntryError, HeldKeysError, help_line
+from mimicmotion.streaming.answers import Answer, as_script, blocks_of_answers, examples, read_answer, says_no
 from mimicmotion.streaming.generator import StreamingGenerator, StreamState, load_image
 from mimicmotion.streaming.overlap import play_blocks
 from mimicmotion.streaming.recording import Recording
@@ -24,11 +25,16 @@ from mimicmotion.streaming.texts import ENGLISH, Texts
 
 @dataclass
 class Terminal:
-    """Where answers come from, where messages go and in which language; a test puts its own functions in."""
+    """Where answers come from, where messages go, in which language, and how much is asked in one question.
+
+    questions: "one" a block takes all of its keys, and what ends the session; "three" are those of the published
+    script: keyboard, mouse, whether to go on. A test puts its own functions in.
+    """
 
     ask: Callable[[str], str] = ask
     say: Callable[[str], object] = say
     texts: Texts = ENGLISH
+    questions: str = "one"
 
 
 def play_batch(
@@ -53,72 +59,101 @@ def play_session(
     actions: Iterator[Actions] | None = None,
     blocks: int | None = None,
     overlap: bool = False,
+    earlier: Iterable[tuple[np.ndarray, Actions]] = (),
 ) -> EOFError | KeyboardInterrupt | None:
     """Plays block after block, showing each at once; what ended the session early, or None.
 
     Actions are asked for, or taken from `actions` without questions until they run out. `blocks` ends the session
     by itself; `overlap` decodes beside denoising where actions are given. However it ends, the recording has every
-    block that was finished.
+    block that was finished. `earlier` blocks go into it first; an interrupt among them ends it without a video.
+
+    Raises: KeyboardInterrupt as just said.
     """
-    ended, made = None, None
-    if actions is not None:
-        made = play_blocks(generator, state, itertools.islice(actions, blocks), overlap)
+    ended, texts = None, terminal.texts
+    if actions is None:
+        actions, overlap = asked_actions(generator, state, terminal, blocks), False
+    else:
+        actions = itertools.islice(actions, blocks)
     with recording:
+        for frames, action in earlier:
+            recording.add_earlier(frames, action)
         try:
-            for _ in itertools.count() if blocks is None else range(blocks):
-                if not _play_block(generator, state, recording, terminal, made):
-                    break
+            for action, frames, after in play_blocks(generator, state, actions, overlap):
+                # A block that the session has and its videos have not would be a gap when the session goes on.
+                with interrupts_deferred():
+                    recording.add(frames, action)
+                    state.advance(after)
+                    path = recording.write_current(frames)
+                terminal.say(texts.saved_block.format(path=path, frames=len(frames), total=recording.frames))
         except (EOFError, KeyboardInterrupt) as end:
             ended = end
     # Not before the videos are complete: of a terminal that is gone nothing can be said.
     if ended is not None:
-        texts = terminal.texts
         terminal.say(texts.end_of_input if isinstance(ended, EOFError) else texts.interrupted)
     return ended
 
 
-def _play_block(
-    generator: StreamingGenerator,
-    state: StreamState,
-    recording: Recording,
-    terminal: Terminal,
-    made: Iterator[tuple[Actions, np.ndarray, StreamState]] | None,
-) -> bool:
-    """One block, the next of `made` or of an action that is asked for; False when there is to be no next one."""
-    size, first, texts = generator.frames_per_block, state.start, terminal.texts
-    if made is None:
+def asked_actions(
+    generator: StreamingGenerator, state: StreamState, terminal: Terminal, blocks: int | None
+) -> Iterator[Actions]:
+    """The actions of at most `blocks` blocks, asked for one by one while `state` moves on; an answer may end them."""
+    size, texts, left = generator.frames_per_block, terminal.texts, math.inf if blocks is None else blocks
+    while left:
+        first = state.start
         terminal.say(texts.block.format(number=first // size, first=first, last=first + size - 1))
-        action = ask_action(generator.mode, terminal)
-        frames, after = generator.next_block(state, action)
-    else:
-        action, frames, after = next(made, (None, None, None))
-    if action is None:
-        return False
-    # A block that the session has and its videos have not would be a gap when the session goes on.
-    with interrupts_deferred():
-        recording.add(frames, action)
-        state.advance(after)
-        path = recording.write_current(frames)
-    terminal.say(texts.saved_block.format(path=path, frames=len(frames), total=recording.frames))
-    return made is not None or not _says_no(terminal.ask(texts.go_on))
+        answered = ask_actions(generator.mode, terminal, first, size)
+        for action in answered[: min(left, len(answered))]:
+            yield action
+            left -= 1
+        if not answered or (terminal.questions == "three" and says_no(terminal.ask(texts.go_on))):
+            return
 
 
-def ask_action(mode: ActionMode, terminal: Terminal) -> Actions:
-    """Asks for the keys of a block, and for the mouse where it has keys of its own, until they make sense.
+def ask_actions(mode: ActionMode, terminal: Terminal, start: int, latents: int) -> list[Actions]:
+    """Asks for the keys of the block from latent `start` on until they make sense; none where that ends the session.
 
-    Several keys may be given at once, none is no move. Raises: EOFError, KeyboardInterrupt as `terminal.ask`.
+    More than one where the answer runs on over the blocks after it. A wrong key is told at once.
+
+    Raises: EOFError, KeyboardInterrupt as `terminal.ask`.
     """
-    texts, keys = terminal.texts, help_line(mode, terminal.texts.labels)
-    terminal.say(keys)
+    texts = terminal.texts
+    terminal.say(help_line(mode, texts.labels))
+    if terminal.questions == "three":
+        questions = [texts.keyboard] + [texts.mouse] * (mode.name == "universal")
+    else:
+        questions = [texts.keys.format(**examples(mode))]
+    answers = [_ask_keys(mode, terminal, question) for question in questions]
+    if None in answers:
+        return []
+    actions = list(blocks_of_answers(mode, answers, start, latents))
+    if any(timed for _, timed in answers):
+        terminal.say(texts.understood.format(script=as_script(mode, actions[0])))
+    if len(actions) > 1:
+        terminal.say(texts.runs_on.format(blocks=len(actions) - 1))
+    return actions
+
+
+def _ask_keys(mode: ActionMode, terminal: Terminal, question: str) -> Answer | None:
+    """The answer to one question, asked until it makes sense; None where it ends the session."""
+    texts = terminal.texts
     while True:
-        letters = terminal.ask(texts.keyboard)
-        if mode.name == "universal":
-            letters += " " + terminal.ask(texts.mouse)
+        typed = terminal.ask(question)
+        if terminal.questions == "one" and says_no(typed):
+            return None
         try:
-            return encode(mode, _narrow(letters))
-        except HeldKeysError as error:
-            text = texts.unknown_keys if error.unknown else texts.too_many_keys
-            terminal.say(text.format(error=error, mode=mode.name, keys=error.keys, help=keys))
+            return read_answer(mode, typed)
+        except UsageError as error:
+            cause = error.__cause__ if isinstance(error.__cause__, HeldKeysError) else error
+            terminal.say(_told(texts, mode, typed, cause))
+
+
+def _told(texts: Texts, mode: ActionMode, typed: str, error: UsageError) -> str:
+    """What is wrong with an answer, in the language of the session."""
+    if isinstance(error, HeldKeysError):
+        text = texts.unknown_keys if error.unknown else texts.too_many_keys
+        return text.format(error=error, mode=mode.name, keys=error.keys, help=help_line(mode, texts.labels))
+    entry = error.entry if isinstance(error, EntryError) else shortened(typed)
+    return texts.no_script.format(error=error, entry=entry)
 
 
 def ask_image(
@@ -135,13 +170,4 @@ def ask_image(
 
 def ask_to_stop(terminal: Terminal) -> bool:
     """Asks whether there is to be another picture."""
-    return _says_no(terminal.ask(terminal.texts.stop))
-
-
-def _says_no(answer: str) -> bool:
-    return _narrow(answer).strip().lower() == "n"
-
-
-def _narrow(answer: str) -> str:
-    """Letters of full width, which a Chinese input method types, as those of a keyboard."""
-    return unicodedata.normalize("NFKC", answer)
+    return says_no(terminal.ask(terminal.texts.stop))

@@ -1,4 +1,4 @@
-"""A session's videos: frames go to disk block by block, clean and with the keys drawn in."""
+"""A session's videos and its log: frames go to disk block by block, clean and with the keys drawn in."""
 
 import contextlib
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 from mimicmotion.cli import interrupts_deferred
 from mimicmotion.streaming.actions import ActionMode, Actions
 from mimicmotion.streaming.overlay import Overlay
+from mimicmotion.streaming.session_log import ENDING, SessionLog
 from mimicmotion.video import VideoWriter
 
 
@@ -16,12 +17,16 @@ class Recording:
 
     Memory stays flat in the number of frames. An error that leaves the block leaves no file; so does a recording
     without a frame. Who ends a session early and wants its video handles the interrupt within the block.
+
+    log: where it is set, added blocks are noted in it, and it lies beside the videos as `<stem>.session.jsonl`.
     """
 
     def __init__(self, folder: str | Path, stem: str, mode: ActionMode, fps: float, crf: int) -> None:
         self.clean_path, self.icon_path, self.current_path = (
             Path(folder) / f"{stem}{suffix}.mp4" for suffix in ("", "_icon", "_current")
         )
+        self.log_path = Path(folder) / f"{stem}{ENDING}"
+        self.log: SessionLog | None = None
         self.frames = 0
         self.actions_taken: list[dict] = []  # runs of equal frames: how many, keyboard and mouse values
         self._fps, self._crf = fps, crf
@@ -35,12 +40,22 @@ class Recording:
 
     def __exit__(self, *error) -> bool | None:
         with interrupts_deferred():
-            return self._stack.__exit__(*error)
+            handled = self._stack.__exit__(*error)
+            if self.log and self.frames and error[0] is None:
+                self.log.write(self.log_path)
+            return handled
 
     def add(self, frames: np.ndarray, actions: Actions) -> None:
-        """Appends uint8 (N, H, W, 3) frames and their actions, of one frame or N. Interrupts wait until both
-        videos have them.
+        """Appends a block, uint8 (N, H, W, 3) frames and their actions, of one frame or N. Interrupts wait until both
+        videos have it.
         """
+        with interrupts_deferred():
+            self.add_earlier(frames, actions)
+            if self.log:
+                self.log.add_block(actions, frames)
+
+    def add_earlier(self, frames: np.ndarray, actions: Actions) -> None:
+        """As `add`, for a block that the log has already."""
         actions = actions if len(actions) == len(frames) else actions.repeat(len(frames))
         drawn = self._overlay.draw(frames, actions)
         with interrupts_deferred():

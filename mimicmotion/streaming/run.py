@@ -20,30 +20,30 @@ from mimicmotion.files import (
     require_writable_file,
     sealed,
     sha256_file,
-    why_no_file,
     writable_stem,
     write_json,
 )
 from mimicmotion.gallery import refresh_page
-from mimicmotion.places import looked_for
 from mimicmotion.progress import track
 from mimicmotion.results import RunLog, provenance, recorded, require_places, versions
-from mimicmotion.streaming.actions import (
-    ActionMode,
-    Actions,
-    bench_actions,
-    by_block,
-    frames_of,
-    get_mode,
-    idle,
-    parse_script,
+from mimicmotion.streaming.actions import Actions, bench_actions, by_block, get_mode, idle
+from mimicmotion.streaming.beginning import (
+    Session,
+    begin_session,
+    prepared_frames,
+    replaying,
+    require_beginning,
+    save_session,
 )
 from mimicmotion.streaming.benchmark import as_table, measure, measure_overlapped
-from mimicmotion.streaming.generator import StreamingGenerator, StreamState, load_image
+from mimicmotion.streaming.generator import StreamingGenerator, load_image
 from mimicmotion.streaming.loading import load_generator, random_generator
 from mimicmotion.streaming.overlap import overlap_pays
-from mimicmotion.streaming.play import Terminal, ask_image, ask_to_stop, play_batch, play_session
+from mimicmotion.streaming.play import Terminal, ask_to_stop, play_batch, play_session
 from mimicmotion.streaming.recording import Recording
+from mimicmotion.streaming.replay import earlier_blocks, judge_replay, log_of_state, require_played, session_stem
+from mimicmotion.streaming.session_log import ENDING, SessionLog, header_of, require_equal_generator
+from mimicmotion.streaming.sources import BENCH
 from mimicmotion.streaming.texts import ENGLISH, Texts, texts_for
 from mimicmotion.streaming.vae import frame_count
 from mimicmotion.streaming.world import WorldConfig, read_world
@@ -51,62 +51,81 @@ from mimicmotion.weights import FULL, WAN_DECODERS, decoder_sha256, find_decoder
 
 logger = logging.getLogger(__name__)
 
-BENCH = "bench"
 BENCH_LATENTS = 150
-LONGEST_SCRIPT = 2**20  # characters
 
 
 def run_causal(config: Config) -> int:
     """Batch mode: prepared actions to demo.mp4 and demo_icon.mp4. Returns the exit code."""
+    world, replayed = world_of(config), None
+    if config.streaming.replay:
+        config, replayed = replaying(config, world)
     settings = config.streaming
-    world = world_of(config)
-    frames, count = planned_frames(config, get_mode(world.mode))
-    latents = settings.num_latents or (BENCH_LATENTS if count is None else latents_for(count, world.frames_per_block))
-    blocks = blocks_of(latents, world.frames_per_block)
-    image = load_image(settings.image, config.reference)
+    size = world.frames_per_block
+    frames, count = prepared_frames(settings, world, replayed)
+    latents = settings.num_latents or (BENCH_LATENTS if count is None else latents_for(count, size))
+    if replayed:
+        latents = settings.num_latents or len(replayed.blocks) * size
+        require_played(replayed, blocks_of(latents, size), from_picture=True)
+    blocks = blocks_of(latents, size)
+    image = replayed.header.picture if replayed else load_image(settings.image, config.reference)
     recording = make_recording(config, world, "demo")
     generator = create_generator(config, world)
+    if replayed:
+        require_equal_generator(replayed, generator, settings.replay)
     logger.info("%d latents in %d blocks: %d frames", latents, blocks, frame_count(latents))
     # A script that is shorter than the run ends without moves.
     frames = itertools.chain(frames, itertools.repeat(idle(generator.mode)))
-    actions = itertools.islice(by_block(frames, generator.mode, world.frames_per_block), blocks)
-    state = generator.start(image, settings.seed)
+    actions = itertools.islice(by_block(frames, generator.mode, size), blocks)
+    picture = generator.take_picture(image)
+    state = generator.start(picture, settings.seed)
+    recording.log = SessionLog(header_of(generator, settings.seed, settings.fps, picture))
     with recorded(config.output.output_dir, config) as log:
         actions = track(actions, "generating", blocks, "block")
         play_batch(generator, state, recording, actions, overlaps(config, generator))
-        report(recording, generator, config, Path(settings.image))
-        log.item(output=str(recording.clean_path), status="done", frames=recording.frames)
-    return 0
+        report(recording, generator, config, Path(settings.replay or settings.image))
+        log.exit_code = judge_replay(replayed, recording.log, settings.replay)
+        status = "failed" if log.exit_code else "done"
+        log.item(output=str(recording.clean_path), status=status, frames=recording.frames)
+        return log.exit_code
 
 
 def run_streaming(config: Config) -> int:
     """Interactive mode, or a session of prepared actions without questions. Returns the exit code."""
+    world, replayed = world_of(config), None
+    if config.streaming.replay:
+        config, replayed = replaying(config, world)
     settings = config.streaming
-    world = world_of(config)
     size = world.frames_per_block
     blocks = None if settings.max_latents is None else blocks_of(settings.max_latents, size)
-    frames, _ = planned_frames(config, get_mode(world.mode)) if settings.actions else (None, None)
-    _require_beginning(settings)
+    frames = None
+    if settings.actions or replayed:
+        frames, _ = prepared_frames(settings, world, replayed)
+    if replayed:
+        require_played(replayed, blocks)
+    require_beginning(settings)
     require_writable(config.output.output_dir)
     if settings.save_state:
         require_writable_file(settings.save_state, "--save_state")
+    before = log_of_state(settings) if settings.resume_from else None
     generator = create_generator(config, world)
+    if replayed:
+        require_equal_generator(replayed, generator, settings.replay)
     terminal = make_terminal(settings)
     with recorded(config.output.output_dir, config) as log:
         try:
             while True:
-                path, state = begin_session(generator, config, terminal)
+                session = begin_session(generator, config, terminal, replayed, before)
                 actions = None
                 if frames is not None:
                     if settings.actions == BENCH:
-                        frames = itertools.islice(frames, state.frames_done, None)
-                    actions = by_block(frames, generator.mode, size, state.start)
-                end = run_session(generator, state, path, terminal, actions, blocks, config, world, log)
+                        frames = itertools.islice(frames, session.state.frames_done, None)
+                    actions = by_block(frames, generator.mode, size, session.state.start)
+                end, log.exit_code = run_session(generator, session, terminal, actions, blocks, config, world, log)
                 if end is not None:
-                    log.exit_code = INTERRUPTED if isinstance(end, KeyboardInterrupt) else 0
+                    log.exit_code = INTERRUPTED if isinstance(end, KeyboardInterrupt) else log.exit_code
                     return log.exit_code
                 if actions is not None or settings.resume_from or ask_to_stop(terminal):
-                    return 0
+                    return log.exit_code
         except EOFError:
             say()
             return 0
@@ -115,34 +134,42 @@ def run_streaming(config: Config) -> int:
 def make_terminal(settings: StreamingSettings) -> Terminal:
     """Standard input and output, in the language that is asked for or that of the terminal."""
     encoding = getattr(sys.stdout, "encoding", None)
-    return dataclasses.replace(Terminal(), texts=texts_for(settings.lang, os.environ, encoding))
+    texts = texts_for(settings.lang, os.environ, encoding)
+    return dataclasses.replace(Terminal(), texts=texts, questions=settings.ask)
 
 
 def run_session(
     generator: StreamingGenerator,
-    state: StreamState,
-    begun_from: Path,
+    session: Session,
     terminal: Terminal,
     actions: Iterator[Actions] | None,
     blocks: int | None,
     config: Config,
     world: WorldConfig,
     log: RunLog,
-) -> BaseException | None:
-    """Plays one session, then writes its record and saves it if asked for; what ended it early, as `play_session`."""
-    settings, first = config.streaming, state.start
-    recording = make_recording(config, world, writable_stem(begun_from.stem))
-    end = play_session(generator, state, recording, terminal, actions, blocks, overlaps(config, generator))
+) -> tuple[BaseException | None, int]:
+    """Plays one session, then writes its record and saves it if asked for; what ended it early, as `play_session`, and
+    the exit code, as `judge_replay`.
+    """
+    settings, state = config.streaming, session.state
+    first, earlier, overlap = state.start, (), overlaps(config, generator)
+    recording = make_recording(config, world, writable_stem(session.stem))
+    recording.log = session.log
+    if settings.whole:
+        first = 0
+        earlier = track(earlier_blocks(generator, session.log, overlap), "again", len(session.log.blocks), "block")
+    end = play_session(generator, state, recording, terminal, actions, blocks, overlap, earlier)
     with interrupts_deferred():
         try:
-            report(recording, generator, config, begun_from, first, terminal.texts)
+            report(recording, generator, config, session.begun_from, first, terminal.texts)
         finally:  # a full disk in one place leaves the other
             if settings.save_state:
-                generator.save_state(state, settings.save_state)
+                save_session(generator, state, recording, settings.save_state)
                 say(terminal.texts.saved_session.format(path=settings.save_state))
-        status = "done" if end is None else "interrupted"
+        code = judge_replay(session.replayed, recording.log, settings.replay)
+        status = "failed" if code else "done" if end is None else "interrupted"
         log.item(output=str(recording.clean_path), status=status, frames=recording.frames)
-    return end
+    return end, code
 
 
 def run_benchmark(config: Config) -> int:
@@ -168,29 +195,6 @@ def run_benchmark(config: Config) -> int:
     say(as_table(figures))
     write_json(folder / "benchmark_streaming.json", figures)
     return 0
-
-
-def _require_beginning(settings: StreamingSettings) -> None:
-    """Raises: UsageError where the file is none that a session is to begin with; known before any network is loaded."""
-    name, path = ("--resume_from", settings.resume_from) if settings.resume_from else ("--img_path", settings.image)
-    asked = not settings.resume_from and not settings.actions
-    if not asked and (reason := why_no_file(path)):
-        raise UsageError(f"{name}: {looked_for(path)} {reason}")
-
-
-def begin_session(generator: StreamingGenerator, config: Config, terminal: Terminal) -> tuple[Path, StreamState]:
-    """A new session, from a picture that is asked for unless actions are prepared, or a saved one; and its name.
-
-    Raises: InputError for a picture or session that cannot be read; EOFError, KeyboardInterrupt when asking.
-    """
-    settings = config.streaming
-    if settings.resume_from:
-        return Path(settings.resume_from), generator.load_state(settings.resume_from)
-    if settings.actions:
-        path, image = Path(settings.image), load_image(settings.image, config.reference)
-    else:
-        path, image = ask_image(terminal, settings.image, config.reference)
-    return path, generator.start(image, settings.seed)
 
 
 def world_of(config: Config) -> WorldConfig:
@@ -245,20 +249,6 @@ def verify_weights(world: WorldConfig) -> None:
             weights_sha256(path, anew=True)
 
 
-def planned_frames(config: Config, mode: ActionMode) -> tuple[Iterator[Actions], int | None]:
-    """The action frames of streaming.actions one by one, and how many they are: None for bench, without end.
-
-    Raises: UsageError for a malformed script or one that cannot be read.
-    """
-    text = config.streaming.actions or BENCH
-    if text == BENCH:
-        return bench_actions(mode, config.streaming.seed), None
-    if os.path.exists(text):  # a long script is no possible file name
-        text = _read_text(Path(text))
-    actions = parse_script(mode, text)
-    return frames_of(actions), len(actions)
-
-
 def latents_for(frames: int, frames_per_block: int) -> int:
     """Latents of the shortest run of whole blocks with at least `frames` video frames."""
     blocks = next(n for n in itertools.count(1) if frame_count(n * frames_per_block) >= frames)
@@ -289,13 +279,14 @@ def make_recording(config: Config, world: WorldConfig, stem: str) -> Recording:
         stem = unused_stem(folder, stem)
     recording = Recording(folder, stem, get_mode(world.mode), config.streaming.fps, config.output.crf)
     clean = recording.clean_path
-    require_places(clean, recording.icon_path, recording.current_path, clean.with_suffix(".json"))
+    require_places(clean, recording.icon_path, recording.current_path, clean.with_suffix(".json"), recording.log_path)
     return recording
 
 
 def unused_stem(folder: Path, stem: str) -> str:
-    """`stem`, or where a session left videos of that name, stem-002, stem-003 and so on."""
+    """`stem`, or where a session left videos or a log of that name, stem-002, stem-003 and so on."""
     taken = {path.stem for path in folder.glob("*.mp4")}
+    taken |= {session_stem(path) for path in folder.glob(f"*{ENDING}")}
     names = itertools.chain([stem], (f"{stem}-{number:03d}" for number in itertools.count(2)))
     return next(name for name in names if not {name, f"{name}_icon"} & taken)
 
@@ -321,7 +312,8 @@ def report(
         "videos": {path.name: sha256_file(path) for path in videos},
         "frames": recording.frames,
         "begun_from": {"path": str(begun_from), "sha256": sha256_file(begun_from), "first_latent": first},
-        "seed": config.streaming.seed,
+        "seed": recording.log.header.seed,
+        "session_log": recording.log_path.name,
         "mode": generator.mode.name,
         "actions": recording.actions_taken,
         "generator": generator.fingerprint(),
@@ -338,19 +330,6 @@ def report(
         refresh_page(config.output.output_dir)
     for path in (recording.clean_path, recording.icon_path):
         say(texts.saved_video.format(path=path, frames=recording.frames))
-
-
-def _read_text(path: Path) -> str:
-    if reason := why_no_file(path):
-        raise UsageError(f"{path} {reason}; give an action script, or a file with one")
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read(LONGEST_SCRIPT + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the action script {path}: {error}") from error
-    if len(text) > LONGEST_SCRIPT:
-        raise UsageError(f"{path} has more than {LONGEST_SCRIPT} characters, which is no action script")
-    return text
 
 
 def _dtype(name: str, automatic: str, device: torch.device) -> torch.dtype:

@@ -142,6 +142,7 @@ class SessionLog:
         log = SessionLog(self.header)
         for block in self.blocks[: self._saved[state]]:
             log.add_block(block.actions, block.frames_sha256)
+        log.note_saved(state)
         return log
 
     def text(self) -> str:
@@ -205,20 +206,27 @@ def header_of(
     return SessionHeader(*facts, picture, state, first_latent)
 
 
-def require_equal_generator(log: SessionLog, generator: "StreamingGenerator", path: str | Path) -> None:
-    """Raises: UsageError unless `generator` can make the frames of `log`, which was read from `path`, again."""
-    header = log.header
+def require_fitting(
+    header: SessionHeader, mode: str, height: int, width: int, frames_per_block: int, path: str | Path
+) -> None:
+    """Raises: UsageError unless a world model of these facts can have played the session whose log lies at `path`."""
     facts = {
-        "mode": (header.mode.name, generator.mode.name),
-        "size": (f"{header.height}x{header.width}", f"{generator.height}x{generator.width}"),
-        "frames_per_block": (header.frames_per_block, generator.frames_per_block),
+        "mode": (header.mode.name, mode),
+        "size": (f"{header.height}x{header.width}", f"{height}x{width}"),
+        "frames_per_block": (header.frames_per_block, frames_per_block),
     }
     for name, (theirs, ours) in facts.items():
         if theirs != ours:
             raise UsageError(
                 f"{path} is of a session with the {name} {theirs}, this world model has {ours}; name its --config_path"
             )
-    if header.generator != generator.fingerprint():
+
+
+def require_equal_generator(log: SessionLog, generator: "StreamingGenerator", path: str | Path) -> None:
+    """Raises: UsageError unless `generator` can make the frames of `log`, which was read from `path`, again."""
+    size = generator.height, generator.width
+    require_fitting(log.header, generator.mode.name, *size, generator.frames_per_block, path)
+    if log.header.generator != generator.fingerprint():
         raise UsageError(
             f"{path} was played with other weights, steps or precision, so its frames cannot be made again here; name "
             f"its --config_path, --checkpoint_path, --dtype and --decoder, or take its actions alone: --actions {path}"

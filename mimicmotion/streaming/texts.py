@@ -20,10 +20,14 @@ class Texts:
     picture: str
     no_picture: str
     block: str
+    keys: str
     keyboard: str
     mouse: str
     unknown_keys: str
     too_many_keys: str
+    no_script: str
+    understood: str
+    runs_on: str
     go_on: str
     stop: str
     saved_block: str
@@ -39,10 +43,14 @@ ENGLISH = Texts(
     picture="Please input the image path (Enter: {default}): ",
     no_picture="{error}",
     block="--- Block {number} (latents {first}-{last}) ---",
+    keys="Keys of this block (e.g. {held}, or with frames {script}; Enter: no move; n: end): ",
     keyboard="Please input the keyboard action (e.g. W, or W A for both): ",
     mouse="Please input the mouse action (e.g. L): ",
     unknown_keys="{error}",
     too_many_keys="{error}",
+    no_script="{error}",
+    understood="this block: {script}",
+    runs_on="the answer runs on over the next blocks, without questions: {blocks}",
     go_on="Continue? (Press 'n' to break): ",
     stop="Press 'n' to stop generation: ",
     saved_block="saved {path} ({frames} frames; {total} in all)",
@@ -56,10 +64,14 @@ CHINESE = Texts(
     picture="请输入图片路径（直接回车：{default}）：",
     no_picture="这张图片无法使用：{error}",
     block="--- 第 {number} 块（潜变量 {first}-{last}）---",
+    keys="请输入本块的按键（例如 {held}，或写明帧数 {script}；直接回车：不动；n：结束）：",
     keyboard="请输入键盘动作（例如 W；同时按住两个键：W A）：",
     mouse="请输入鼠标动作（例如 L）：",
     unknown_keys="{mode} 模式没有按键 {keys}；可用的按键：{help}",
     too_many_keys="{mode} 模式每次只能按一个键，收到的是 {keys}",
+    no_script="看不懂 {entry}；请写成 按键*帧数，例如 W*4 或 W-4",
+    understood="本块：{script}",
+    runs_on="该输入会延续到后面的块，期间不再询问；延续的块数：{blocks}",
     go_on="继续吗？（输入 n 结束，直接回车继续）：",
     stop="输入 n 退出，直接回车换一张图片重新开始：",
     saved_block="已保存 {path}（本块 {frames} 帧，共 {total} 帧）",

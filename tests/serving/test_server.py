@@ -1,5 +1,6 @@
 """A server of a true courtyard, spoken to by real sockets and requests."""
 
+import contextlib
 import json
 import random
 import threading
@@ -324,19 +325,18 @@ def test_a_session_ends_when_nothing_is_pressed_and_its_page_is_told(server):
 GARBAGE = ["", "{", "[]", "null", b"\x00\xff" * 40, "[" * 4000, '{"type": "held"}', '{"type":"back","block":1e9}', "\u2028" * 9]
 
 
+def rage(window, draw):
+    """Sends garbage until the server has had enough."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            window.send(draw.choice(GARBAGE))
+            window.receive()
+
+
 def test_garbage_on_twenty_sockets_leaves_the_server_well(server):
-    draw = random.Random(0)
-
-    def rage(window):
-        with window, pytest.raises(ConnectionClosed):
-            while True:
-                window.send(draw.choice(GARBAGE))
-
-    with Window(server) as player:
-        windows = [Window(server) for _ in range(20)]
-        for window in windows:
-            window.__enter__()
-        threads = [threading.Thread(target=lambda window=window: rage_quietly(rage, window)) for window in windows]
+    with Window(server) as player, contextlib.ExitStack() as stack:
+        windows = [stack.enter_context(Window(server)) for _ in range(20)]
+        threads = [threading.Thread(target=rage, args=(window, random.Random(0))) for window in windows]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -344,13 +344,6 @@ def test_garbage_on_twenty_sockets_leaves_the_server_well(server):
             assert not thread.is_alive()
         player.hold("W")
         player.see(lambda header: header["seq"] == 1)
-
-
-def rage_quietly(rage, window):
-    try:
-        rage(window)
-    except ConnectionClosed:
-        pass
 
 
 def test_what_is_said_too_often_or_too_long_closes_the_socket(server):

@@ -10,7 +10,7 @@ import pytest
 from mimicmotion.cli import interrupts_deferred, interrupts_raised
 from mimicmotion.errors import MimicMotionError
 from mimicmotion.streaming.actions import bench_actions, by_block, encode, get_mode
-from mimicmotion.streaming.play import Terminal, ask_action, ask_image, play_batch, play_session
+from mimicmotion.streaming.play import Terminal, ask_actions, ask_image, play_batch, play_session
 from mimicmotion.streaming.recording import Recording
 from mimicmotion.video.writer import VideoWriter
 
@@ -18,9 +18,9 @@ from mimicmotion.video.writer import VideoWriter
 class Script:
     """A terminal that gives `answers` in turn; an exception among them is raised, and then the input ends."""
 
-    def __init__(self, *answers):
+    def __init__(self, *answers, questions="one"):
         self.answers, self.questions, self.said = list(answers), [], []
-        self.terminal = Terminal(self.ask, self.said.append)
+        self.terminal = Terminal(self.ask, self.said.append, questions=questions)
 
     def ask(self, question):
         self.questions.append(question)
@@ -39,8 +39,8 @@ def record(folder, generator):
     return Recording(folder, "walk", generator.mode, 12, 18)
 
 
-def play(generator, picture, folder, *answers, **options):
-    script = Script(*answers)
+def play(generator, picture, folder, *answers, questions="three", **options):
+    script = Script(*answers, questions=questions)
     recording = record(folder, generator)
     end = play_session(generator, generator.start(picture, 0), recording, script.terminal, **options)
     return script, recording, end
@@ -67,15 +67,16 @@ def test_typed_keys_are_the_actions(generator, picture, tmp_path):
     frames = []
     recording = record(tmp_path, generator)
     recording.add = lambda images, action: frames.append(images)
-    script = Script("W A", "L", "", "", "I", "n")
+    script = Script("W A", "L", "", "", "I", "n", questions="three")
     play_session(generator, generator.start(picture, 0), recording, script.terminal)
     expected = generator.generate(picture, [encode(generator.mode, "WAL"), encode(generator.mode, "I")])
     assert np.array_equal(np.concatenate(frames), expected)
 
 
 def test_wrong_keys_are_asked_for_again(generator):
-    script = Script("X", "", "W", "5", "w d", "k")
-    action = ask_action(generator.mode, script.terminal)
+    script = Script("X", "w d", "5", "k", questions="three")
+    (action,) = ask_actions(generator.mode, script.terminal, 0, 3)
+    assert script.questions[0] == script.questions[1] != script.questions[2] == script.questions[3], "told at once"
     assert action.keyboard.tolist() == [[1, 0, 0, 1]]
     assert action.mouse.round(3).tolist() == [[pytest.approx(-0.1), 0]]
     assert sum("no key" in line for line in script.said) == 2
@@ -83,8 +84,8 @@ def test_wrong_keys_are_asked_for_again(generator):
 
 @pytest.mark.parametrize("mode, answer", [("gta_drive", "w a"), ("templerun", "z")])
 def test_other_modes_ask_one_question(mode, answer):
-    script = Script(answer)
-    assert len(ask_action(get_mode(mode), script.terminal)) == 1
+    script = Script(answer, questions="three")
+    assert [len(action) for action in ask_actions(get_mode(mode), script.terminal, 0, 3)] == [1]
     assert len(script.questions) == 1
 
 
@@ -93,8 +94,11 @@ def test_other_modes_ask_one_question(mode, answer):
     [((), 0), (("W",), 0), (("W", "L"), 9), (("W", "L", "", "W"), 9), (("W", "L", "", "W", "L"), 21)],
 )
 @pytest.mark.parametrize("end", [EOFError, KeyboardInterrupt])
-def test_input_may_end_anywhere(generator, picture, tmp_path, answers, frames, end):
-    _, recording, ended = play(generator, picture, tmp_path, *answers, end())
+@pytest.mark.parametrize("questions", ["one", "three"])
+def test_input_may_end_anywhere(generator, picture, tmp_path, answers, frames, end, questions):
+    if questions == "one":
+        answers = ("W",) * ((frames + 3) // 12)
+    _, recording, ended = play(generator, picture, tmp_path, *answers, end(), questions=questions)
     assert isinstance(ended, end)
     assert recording.frames == frames
     assert (count(tmp_path / "walk.mp4") if frames else 0) == frames

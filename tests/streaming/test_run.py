@@ -51,7 +51,9 @@ def type_in(monkeypatch, *answers):
 
 def test_batch_writes_the_published_number_of_frames(settings, tmp_path):
     assert run_causal(settings(num_latents=12)) == 0
-    assert names(tmp_path / "out") == ["demo.json", "demo.mp4", "demo_icon.mp4", "index.html", "runs.jsonl"]
+    assert names(tmp_path / "out") == [
+        "demo.json", "demo.mp4", "demo.session.jsonl", "demo_icon.mp4", "index.html", "runs.jsonl",
+    ]  # fmt: skip
     assert '"world"' in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert count(tmp_path / "out" / "demo.mp4") == count(tmp_path / "out" / "demo_icon.mp4") == 45
 
@@ -82,11 +84,11 @@ def test_streamed_video_is_the_batch_video_byte_for_byte(settings, tmp_path, act
 def test_no_session_replaces_another_unasked(settings, tmp_path, run):
     first, second = (settings(actions="W*9", seed=seed, max_latents=3, num_latents=3) for seed in (1, 2))
     run(first)
-    before = {path: path.read_bytes() for path in (tmp_path / "out").glob("*.*") if path.suffix in (".mp4", ".json")}
-    kept = {path: content for path, content in before.items() if not path.stem.endswith("_current")}
+    left = [path for ending in ("*.mp4", "*.json", "*.session.jsonl") for path in (tmp_path / "out").glob(ending)]
+    kept = {path: path.read_bytes() for path in left if not path.stem.endswith("_current")}
     run(second)
     assert {path: path.read_bytes() for path in kept} == kept
-    assert {path.suffix for path in (tmp_path / "out").glob("*-002.*")} == {".mp4", ".json"}
+    assert {path.suffix for path in (tmp_path / "out").glob("*-002.*")} == {".mp4", ".json", ".jsonl"}
     second.output.overwrite = True
     run(second)
     assert any(path.read_bytes() != content for path, content in kept.items())
@@ -102,7 +104,7 @@ def test_script_sets_the_length_and_may_be_a_file(settings, tmp_path, capsys):
 
 def test_typed_session_and_the_next_picture(settings, tmp_path, monkeypatch):
     script = type_in(monkeypatch, "", "W", "L", "n", "", "missing.png", "", "Q", "U", "", "W", "K", "n", "n")
-    assert run_streaming(settings()) == 0
+    assert run_streaming(settings(ask="three")) == 0
     assert script.answers == []
     # The second session begins with the same picture and leaves the first one's videos alone.
     assert count(tmp_path / "out" / "first_frame.mp4") == 9
@@ -113,7 +115,7 @@ def test_end_of_input_is_a_clean_end(settings, tmp_path, monkeypatch):
     type_in(monkeypatch)
     assert run_streaming(settings()) == 0
     type_in(monkeypatch, "", "W", "L", "", "W")
-    assert run_streaming(settings()) == 0
+    assert run_streaming(settings(ask="three")) == 0
     assert count(tmp_path / "out" / "first_frame.mp4") == 9
 
 

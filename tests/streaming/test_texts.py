@@ -9,7 +9,7 @@ import pytest
 from mimicmotion.config import load_config
 from mimicmotion.errors import UsageError
 from mimicmotion.streaming.actions import MODES, get_mode, help_line
-from mimicmotion.streaming.play import ask_action, ask_image, ask_to_stop
+from mimicmotion.streaming.play import ask_actions, ask_image, ask_to_stop
 from mimicmotion.streaming.run import make_terminal
 from mimicmotion.streaming.texts import CHINESE, ENGLISH, texts_for
 from tests.streaming.test_play import Script, play
@@ -21,8 +21,8 @@ def filled_in(text):
     return sorted(name for _, name, _, _ in string.Formatter().parse(text) if name)
 
 
-def chinese(*answers):
-    script = Script(*answers)
+def chinese(*answers, **options):
+    script = Script(*answers, **options)
     script.terminal.texts = CHINESE
     return script
 
@@ -76,7 +76,7 @@ def test_every_key_is_explained_in_chinese(mode):
 
 def test_a_session_in_chinese(generator, picture, tmp_path, monkeypatch):
     monkeypatch.setattr("tests.streaming.test_play.Script", chinese)
-    script, recording, _ = play(generator, picture, tmp_path, "Ｘ", "", "ｗ　Ａ", "Ｌ", "ｎ")
+    script, recording, _ = play(generator, picture, tmp_path, "Ｘ", "ｗ　Ａ", "Ｌ", "ｎ")
     assert recording.frames == 9, "keys and n of a Chinese input method are understood"
     assert script.said[0] == "--- 第 0 块（潜变量 0-2）---"
     assert script.said[2].startswith("universal 模式没有按键 X；可用的按键：W: 前进, ")
@@ -90,7 +90,7 @@ def test_the_other_questions_in_chinese(tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "a.png")
     script = chinese(str(tmp_path / "none.png"), str(tmp_path / "a.png"), "z c", "z", "Ｎ")
     ask_image(script.terminal, "b.png")
-    ask_action(get_mode("templerun"), script.terminal)
+    ask_actions(get_mode("templerun"), script.terminal, 0, 3)
     assert ask_to_stop(script.terminal)
     assert script.said[0].startswith("这张图片无法使用：") and "none.png" in script.said[0]
     assert script.said[2] == "templerun 模式每次只能按一个键，收到的是 C+Z"
