@@ -54,8 +54,8 @@ class Made:
 
 
 class Stage:
-    """pictures: gives a first picture by its id, uint8 (H, W, 3) as the generator takes it; seconds, state_bytes: what a
-    block takes and what a session's tensors are, as far as is known; replay: what the first player sees before he plays.
+    """pictures: gives a first picture by its id, uint8 (H, W, 3) as the generator takes it; seconds: what a block
+    takes, as far as is known; state_bytes: of a session's tensors; replay: what the first player sees before he plays.
     """
 
     def __init__(
