@@ -10,6 +10,7 @@ setup(
     package_data={
         "mimicmotion.evaluation": ["page.html"],
         "mimicmotion.gallery": ["page.html"],
+        "mimicmotion.serving": ["page.html", "*.css", "*.js"],
         "mimicmotion.configs": ["*.yaml", "streaming/*.yaml", "svd_xt/*/*.json"],
         "mimicmotion.assets": [
             "models/weights.json",

@@ -63,6 +63,8 @@ def test_the_wheel_holds_the_package_with_the_files_it_needs(installed):
     expected |= {f"mimicmotion/assets/models/puppet_pose_reader.{end}" for end in ("json", "safetensors")}
     expected.add("mimicmotion/assets/models/weights.json")
     expected |= {f"mimicmotion/{room}/page.html" for room in ("gallery", "evaluation")}
+    served = (path for path in (ROOT / "mimicmotion/serving").iterdir() if path.suffix in (".html", ".css", ".js"))
+    expected |= {path.relative_to(ROOT).as_posix() for path in served}
     assert {name for name in names if ".dist-info/" not in name} == expected
 
 

@@ -11,6 +11,7 @@ concat  keeps latents of clips, and joins them
 steps   decodes the latents of every step
 causal  the world model, with prepared actions
 stream  the world model, with typed ones
+serve_world  the world model, played in a browser
 history  what was run in an output folder
 gallery  a page of all results
 
@@ -38,6 +39,7 @@ SCRIPTS = {
     "steps": "scripts/decode_latent_steps.py",
     "causal": "scripts/inference_causal.py",
     "stream": "scripts/inference_streaming.py",
+    "serve_world": "scripts/serve_world.py",
     "history": "scripts/history.py",
     "gallery": "scripts/gallery.py",
     "demo": "scripts/demo.sh",

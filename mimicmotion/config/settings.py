@@ -219,6 +219,23 @@ class StreamingSettings:
 
 
 @dataclass
+class ServingSettings:
+    """A world model played in a browser."""
+
+    # in the place of streaming.config_path, whose default shows no more than that everything runs
+    config_path: str = setting("configs/streaming/world.yaml", file=True)
+    image: str | None = setting(None, file=True)  # first picture; null: the world's own, else streaming.image
+    host: str = "127.0.0.1"  # any other address needs a token, which stands in the link
+    port: int = setting(8000, low=0, high=65535)  # 0: any that is free
+    names: list[str] | None = None  # further names by which browsers reach this machine
+    require_token: bool = False  # for 127.0.0.1 too, as on a machine that others can log into
+    idle_timeout: float = setting(600.0, low=1, most=1e9)  # seconds without a key after which a session ends
+    turn_seconds: float = setting(120.0, low=1, most=1e9)  # of a turn while others wait for theirs
+    history: int = setting(64, low=0, most=100_000)  # blocks that one can go back to at once; others are made again
+    history_mb: int = setting(1024, low=0, most=10**9)  # of 2^20 bytes: what these may take of a session
+
+
+@dataclass
 class OutputSettings:
     """What is written, and where."""
 
@@ -359,6 +376,7 @@ class Config:
     reference: ReferenceSettings = field(default_factory=ReferenceSettings)
     pose: PoseSettings = field(default_factory=PoseSettings)
     streaming: StreamingSettings = field(default_factory=StreamingSettings)
+    serving: ServingSettings = field(default_factory=ServingSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
     feature_cache: FeatureCacheSettings = field(default_factory=FeatureCacheSettings)
     latent_steps: LatentStepSettings = field(default_factory=LatentStepSettings)

@@ -36,16 +36,18 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "actions": ["Actions", "CAMERA_STEP", "block_size", "encode", "get_mode", "join", "parse_script"],
+        "actions": ["ActionMode", "Actions", "CAMERA_STEP", "block_size", "encode", "get_mode", "join", "parse_script"],
         "clip": ["ImageEncoder"],
-        "generator": ["StreamState", "StreamingGenerator"],
+        "generator": ["StreamState", "StreamingGenerator", "load_image"],
         "loading": ["load_clip", "load_generator", "load_model", "load_vae"],
         "model": ["PATCH", "CausalWanModel", "timestep_embedding", "unpatchify"],
         "overlap": ["overlap_pays", "play_blocks"],
+        "recording": ["Recording"],
         "rope": ["action_rope", "rotate", "video_rope"],
-        "run": ["run_benchmark", "run_causal", "run_streaming"],
+        "run": ["create_generator", "run_benchmark", "run_causal", "run_streaming", "world_of"],
         "schedule": ["make_scheduler"],
         "session_log": [
+            "LoggedBlock",
             "SessionHeader",
             "SessionLog",
             "actions_of",

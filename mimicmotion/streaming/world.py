@@ -23,6 +23,7 @@ LIMITS = {
 }
 TAKEN = {
     str: (str, "a name"),
+    str | None: (str | None, "a name or null"),
     int: (int, "a whole number"),
     int | None: (int | None, "a whole number or null"),
     float: (int | float, "a number"),
@@ -37,7 +38,8 @@ class WorldConfig:
 
     height, width: of the video in pixels. model, vae, clip: sizes, as CausalWanModel.from_config, AutoencoderKLWan
     and CLIPVisionConfig take them. weights_folder and the three file names below it: the checkpoints. tiny_seed: if
-    not None, weights that are missing are drawn from it and written there (the embedded default).
+    not None, weights that are missing are drawn from it and written there (the embedded default). first_picture: one
+    that the world knows its way from, where nobody names another; None is the one of the settings.
     """
 
     mode: str
@@ -55,6 +57,7 @@ class WorldConfig:
     vae: dict = field(default_factory=dict)
     clip: dict = field(default_factory=dict)
     tiny_seed: int | None = None
+    first_picture: str | None = None
 
 
 def read_world(path: str | Path) -> WorldConfig:

@@ -7,7 +7,18 @@ import pytest
 
 from mimicmotion import cli
 from mimicmotion.cli.parser import is_setting
-from mimicmotion.commands import cache, causal, concat, evaluate, evaluate_world, sentences, stream, sweep, turbo
+from mimicmotion.commands import (
+    cache,
+    causal,
+    concat,
+    evaluate,
+    evaluate_world,
+    sentences,
+    serve_world,
+    stream,
+    sweep,
+    turbo,
+)
 from mimicmotion.config import default_config, describe_setting, lookup
 from mimicmotion.errors import UsageError
 
@@ -24,6 +35,7 @@ COMMANDS = {
     "evaluate_world": evaluate_world,
     "causal": causal,
     "stream": stream,
+    "serve_world": serve_world,
 }
 
 

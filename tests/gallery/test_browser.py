@@ -2,20 +2,14 @@
 
 import json
 import os
-import shutil
 
 import pytest
 
 from mimicmotion.gallery import write_page
-from tests.conftest import HANG_SECONDS, write_clip
+from tests.chromium import NEEDED, open_browser, wait
+from tests.conftest import write_clip
 from tests.gallery.standins import animation, put
 
-PROGRAMS = ("chromium", "chromedriver")
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-    "--window-size=1400,2400",
-)  # fmt: skip
 NAMES = (
     "plain",
     "<img src=x onerror=alert(1)>",
@@ -26,28 +20,14 @@ NAMES = (
 )
 REASON = "</script><script>alert(2)</script>"
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not all(map(shutil.which, PROGRAMS)), reason="chromium is not here: apt-get install chromium chromium-driver"
-    ),
-]
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """Chromium, with what it says on its console."""
-    from selenium import webdriver
-
-    chromium, driver = map(shutil.which, PROGRAMS)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
+    with open_browser(tmp_path_factory.mktemp("chromium"), (1400, 2400)) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +62,6 @@ def page(browser, odd):
     yield browser
     # The video that is none is a message to the page, not one on the console.
     assert browser.get_log("browser") == []
-
-
-def wait(browser, script):
-    """Waits until the script's value is true, and returns it."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(browser, HANG_SECONDS, poll_frequency=0.05).until(
-        lambda b: b.execute_script(f"return {script}")
-    )
 
 
 def select(browser, css):
