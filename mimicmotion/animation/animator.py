@@ -95,9 +95,10 @@ class Animator:
 
     @cached_property
     def clips(self) -> "ClipMaker":
-        """What makes jobs ready to be sampled."""
+        """What makes jobs ready to be sampled. Who asks for it will need networks soon."""
         from mimicmotion.animation.clip import ClipMaker
 
+        self.models.hash_ahead()
         return ClipMaker(self.models, self.features)
 
     @cached_property
@@ -114,9 +115,15 @@ class Animator:
 
         return ResultWriter(self.models)
 
-    def recipe(self, job: Job) -> dict:
-        """All that the job's result depends on. Raises: InputError when one of its files is missing."""
-        return job_recipe(self.models, job)
+    def inputs(self, job: Job) -> dict[str, str]:
+        """Content hashes of the job's files, for `recipe`. Raises: InputError when one of them is missing."""
+        return job_inputs(self.models, job)
+
+    def recipe(self, job: Job, inputs: dict[str, str] | None = None) -> dict:
+        """All that the job's result depends on, the weights among it, whose hashes may take a while; `inputs` are its
+        files' hashes where they are known. Raises: as `inputs`.
+        """
+        return job_recipe(self.models, job, inputs)
 
     def is_finished(self, job: Job) -> bool:
         """Whether `animate` would skip the job; False for one that will fail."""

@@ -68,13 +68,22 @@ def plan_for_card(config: Config, shapes: Iterable[Shape], budget: int, on_cpu: 
 
 
 def budget_of(models: Models) -> int | None:
-    """Bytes that the run may take: as asked, else what is free on its GPU; None on other devices."""
+    """Bytes that the run may take: as asked, else what is free on its GPU or will be; None on other devices."""
     limit = vram_limit(models.config.runtime.vram)
     if limit is not None or models.device.type != "cuda":
         return limit
     import torch
 
-    return torch.cuda.mem_get_info(models.device)[0]
+    # A plan counts the networks; where some are on the card already, what they hold is theirs or their successors'.
+    networks = models.opened.not_beside(lambda: models.networks_key)
+    unused = torch.cuda.memory_reserved(models.device) - torch.cuda.memory_allocated(models.device)
+    return torch.cuda.mem_get_info(models.device)[0] + unused + sum(_on_card(one.pipeline) for one in networks)
+
+
+def _on_card(pipeline) -> int:
+    networks = [part for part in pipeline.components.values() if hasattr(part, "parameters")]
+    weights = (weight for network in networks for weight in (*network.parameters(), *network.buffers()))
+    return sum(weight.nbytes for weight in weights if weight.device.type == "cuda")
 
 
 def prepare_for_card(models: Models, shapes: Callable[[], Iterable[Shape]]) -> None:
@@ -89,14 +98,21 @@ def prepare_for_card(models: Models, shapes: Callable[[], Iterable[Shape]]) -> N
         return
     asked = list(shapes())
     if asked:
-        models.rung, said = plan_for_card(models.config, asked, budget, models.device.type == "cpu")
+        rung, said = plan_for_card(models.config, asked, budget, models.device.type == "cpu")
         logger.info("%s", said)
+        models.share_card(rung, asked)
 
 
 def plan_frames(models: Models, case: TestCase, reference: "Reference", frames: int) -> None:
-    """As `prepare_for_card` for `frames` frames of one reference, where nothing was planned yet; to be called before
-    the networks are loaded.
+    """As `prepare_for_card` for `frames` frames of one reference, where no plan was made that has room for them; to be
+    called before they are sampled and, where that can be, before the networks are loaded.
     """
-    if models.rung is None:
+
+    def shapes() -> list[Shape]:
         size, on_cpu = reference.pixels.shape[:2], models.device.type == "cpu"
-        prepare_for_card(models, lambda: [shape_of(models.config, case, *size, frames, on_cpu)])
+        shape = shape_of(models.config, case, *size, frames, on_cpu)
+        if models.rung and most([shape], models.rung) <= most(models.planned, models.rung):
+            return []
+        return [*models.planned, shape]
+
+    prepare_for_card(models, shapes)

@@ -66,14 +66,31 @@ class Opened:
         """Lets go of what was made for `key`; who asks next gets it made anew."""
         self._made.pop(key, None)
 
-    def _make_room(self) -> None:
-        if len(self._networks) < self.keep:
-            return
-        import torch
+    def not_beside(self, key: Callable[[], str]) -> list[Networks]:
+        """The loaded networks that do not stay beside those of `key`: these themselves, or those that go for them."""
+        if not self._networks:
+            return []
+        wanted = key()
+        if wanted in self._networks:
+            return [self._networks[wanted]]
+        return list(self._networks.values())[: len(self._networks) - self.keep + 1]
 
-        while len(self._networks) >= self.keep:
-            self._networks.pop(next(iter(self._networks)))
-        # A pipeline is part of circles: until they are found its memory is not free.
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    def drop(self, key: str) -> None:
+        """Lets go of the networks of `key`, where they are loaded."""
+        if self._networks.pop(key, None):
+            _give_memory_back()
+
+    def _make_room(self) -> None:
+        if len(self._networks) >= self.keep:
+            while len(self._networks) >= self.keep:
+                self._networks.pop(next(iter(self._networks)))
+            _give_memory_back()
+
+
+def _give_memory_back() -> None:
+    import torch
+
+    # A pipeline is part of circles: until they are found its memory is not free.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -7,6 +7,7 @@ from PIL import Image
 
 from mimicmotion.animation.clip import Clip
 from mimicmotion.animation.inputs import InputFeatures
+from mimicmotion.animation.memory import plan_frames
 from mimicmotion.animation.models import Models
 from mimicmotion.animation.preview import Callbacks, StepPreview
 from mimicmotion.animation.recording import StepRecording
@@ -29,6 +30,7 @@ class Sampler:
         case, sampling = clip.job.case, self.config.sampling
         steps, guidance = turbo_steps_and_guidance(self.config.turbo, case)
         height, width = clip.reference.pixels.shape[:2]
+        plan_frames(self.models, case, clip.reference, len(clip.drawn) - 1)
         self.models.make_room_for_sampling()
         return self.models.pipeline(
             Image.fromarray(clip.reference.pixels),

@@ -42,7 +42,7 @@ def test_files_that_were_never_seen_are_read_once_and_not_by_the_check(given, re
     models = Models(given)
     models.check()
     assert not weight_files(read)
-    models.check_lcm()
+    models.hash_ahead()
     hashes = models.weights
     assert len(weight_files(read)) == 4 and set(hashes) == {"vae", "image_encoder", "unet", "pose_net", "configs"}
     again = Models(given)
@@ -55,7 +55,7 @@ def test_nobody_reads_twice_where_the_memory_of_hashes_cannot_be_written(given, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     models = Models(given)
     models.check()
-    models.check_lcm()
+    models.hash_ahead()
     assert models.weights and len(weight_files(read)) == 4
 
 
@@ -75,7 +75,7 @@ def test_another_content_than_noted_stops_the_run_before_networks_are_loaded(giv
     models = Models(given)
     monkeypatch.setattr(models, "_load_networks", lambda: pytest.fail("networks were loaded"))
     models.check()
-    models.check_lcm()
+    models.hash_ahead()
     with pytest.raises(SetupError, match="is damaged or another file"):
         _ = models.pipeline
     # Now it is remembered, so the next run is told by its check.
