@@ -8,11 +8,13 @@ from mimicmotion.acceleration import chosen_acceleration
 from mimicmotion.animation.models import Models
 from mimicmotion.config import Config, TestCase, vram_limit
 from mimicmotion.pipelines import (
+    LEFT_FREE,
     Rung,
     Shape,
     allowed_rungs,
     in_gib,
     most,
+    most_overlapped,
     plan,
     tile_windows,
     turbo_steps_and_guidance,
@@ -100,7 +102,7 @@ def prepare_for_card(models: Models, shapes: Callable[[], Iterable[Shape]]) -> N
     if asked:
         rung, said = plan_for_card(models.config, asked, budget, models.device.type == "cpu")
         logger.info("%s", said)
-        models.share_card(rung, asked)
+        models.share_card(rung, asked, budget)
 
 
 def plan_frames(models: Models, case: TestCase, reference: "Reference", frames: int) -> None:
@@ -109,10 +111,32 @@ def plan_frames(models: Models, case: TestCase, reference: "Reference", frames: 
     """
 
     def shapes() -> list[Shape]:
-        size, on_cpu = reference.pixels.shape[:2], models.device.type == "cpu"
-        shape = shape_of(models.config, case, *size, frames, on_cpu)
-        if models.rung and most([shape], models.rung) <= most(models.planned, models.rung):
+        if models.rung and not outgrows_plan(models, case, reference, frames):
             return []
-        return [*models.planned, shape]
+        return [*models.planned, _shape_of_frames(models, case, reference, frames)]
 
     prepare_for_card(models, shapes)
+
+
+def outgrows_plan(models: Models, case: TestCase, reference: "Reference", frames: int) -> bool:
+    """Whether `frames` frames of one reference take more than the plan that was made has room for."""
+    if models.rung is None:
+        return False
+    shape = _shape_of_frames(models, case, reference, frames)
+    return most([shape], models.rung) > most(models.planned, models.rung)
+
+
+def _shape_of_frames(models: Models, case: TestCase, reference: "Reference", frames: int) -> Shape:
+    return shape_of(models.config, case, *reference.pixels.shape[:2], frames, models.device.type == "cpu")
+
+
+def can_overlap(models: Models) -> bool:
+    """Whether a result is decoded and written while the next is sampled, as `batch.overlap` asks. Where the card was
+    planned for, it must have room for both at once.
+    """
+    config, rung = models.config, models.rung
+    if config.batch.overlap == "off" or config.output.preview or config.latent_steps.folder:
+        return False
+    if models.offload != "none" or (rung and most_overlapped(models.planned, rung) > models.room - LEFT_FREE):
+        return False
+    return config.batch.overlap == "on" or (rung is not None and models.device.type == "cuda")

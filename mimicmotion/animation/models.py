@@ -12,7 +12,7 @@ from mimicmotion.config import Config
 from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detector
 from mimicmotion.files import require_writable, sha256_json
 from mimicmotion.pipelines import PIECE, Rung, Shape, check_steps
-from mimicmotion.progress import Progress
+from mimicmotion.progress import Progress, one_bar
 from mimicmotion.weights import (
     SVD_DECODERS,
     decoder_sha256,
@@ -40,7 +40,8 @@ class Models:
         self.config, self.opened = config, opened or Opened()
         self._unknown: list[Path] = []
         self.rung: Rung | None = None  # how the card is shared, once that is planned
-        self.planned: list[Shape] = []  # for what
+        self.planned: list[Shape] = []  # for what, and for how many bytes
+        self.room = 0
 
     def check(self) -> None:
         """Raises: UsageError for steps that the scheduler cannot do and what excludes each other, SetupError when
@@ -176,6 +177,16 @@ class Models:
         key = ("decoder", self.decoder_hash, str(self.device), str(self.vae_dtype), self.weights["vae"])
         return self.opened.once(key, self._load_decoder)
 
+    def decoder_beside(self):
+        """A `decoder` for one result, to be used while the pipeline samples another; its chunks stay as they are."""
+        decoder = self.decoder
+        if decoder is self.pipeline:
+            from mimicmotion.pipelines import StandaloneVae
+
+            decoder = StandaloneVae(decoder.vae, decoder._execution_device, decoder.vae_turn)
+            decoder.may_halve = False
+        return decoder
+
     def _load_decoder(self):
         from mimicmotion.pipelines import UNLIKE, likeness
         from mimicmotion.weights import load_decoder
@@ -245,10 +256,10 @@ class Models:
             networks.pipeline.work_in_pieces(PIECE if self.rung and self.rung.pieces else None)
         return networks.pipeline
 
-    def share_card(self, rung: Rung, shapes: list[Shape]) -> None:
-        """Takes a plan for the card, made for `shapes`. Networks that are loaded follow it."""
+    def share_card(self, rung: Rung, shapes: list[Shape], room: int) -> None:
+        """Takes a plan for `room` bytes of the card, made for `shapes`. Networks that are loaded follow it."""
         former = self.networks_key if self.is_loaded else None
-        self.rung, self.planned = rung, shapes
+        self.rung, self.planned, self.room = rung, shapes, room
         if former and former != self.networks_key:
             self.opened.drop(former)
         elif former and rung.pieces and not self.pipeline.piece:
@@ -310,6 +321,6 @@ class Models:
             apply_lcm_weights(pipeline, path, scale=scale, svd_base=self._svd_base)
         arrange_weights(pipeline, chosen)
         place_pipeline(pipeline, self.device, self.offload, chosen.compile)
-        pipeline.progress_bar = lambda total: Progress("sampling", total, "tile")
+        pipeline.progress_bar = lambda total: Progress("sampling", total, "tile", terminal=one_bar())
         logger.info("Networks on %s in %s", describe_device(self.device), str(self.dtype).removeprefix("torch."))
         return Networks(pipeline, pipeline.scheduler)
