@@ -270,5 +270,5 @@ def test_on_and_off_mean_the_choices_of_that_name(tmp_path):
     (tmp_path / "settings.yaml").write_text("sampling: {cfg_batch: off}\nstreaming: {overlap: 'off'}\n")
     config = load_config(tmp_path / "settings.yaml", overrides=["batch.overlap=on"])
     assert (config.sampling.cfg_batch, config.streaming.overlap, config.batch.overlap) == ("off", "off", "on")
-    with pytest.raises(UsageError, match="sampling.cfg_batch is 'yes'; known are: auto, on, off"):
+    with pytest.raises(UsageError, match=r"sampling\.cfg_batch is 'yes'; known are: auto, on, off"):
         load_config(overrides=["sampling.cfg_batch='yes'"])

@@ -35,7 +35,8 @@ class ResultWriter:
     def write(self, clip: Clip, latents: torch.Tensor, made_from: dict, decoder=None) -> None:
         """Writes the mp4 while the VAE decodes, the comparison if asked for, and the contact sheet.
 
-        `decoder` is another than that of the models. Mp4 and sheet carry the hash of the recipe `made_from`: a file that was sent to somebody can be told by it.
+        Mp4 and sheet carry the hash of the recipe `made_from`: a file that was sent to somebody can be told by it.
+        `decoder` is another than that of the models.
 
         Raises: NumericalError for frames that are not finite, SetupError for a full disk.
         """
