@@ -55,7 +55,7 @@ def animate(
     animator.models.check_lcm()
     inputs = animator.inputs(job)
     clip = animator.prepare(job)
-    latents = animator.sample(clip)
+    latents = animator.sampled(clip, lambda: animator.recipe(job, inputs)) if output else animator.sample(clip)
     frames = np.concatenate(list(decode_frames(animator.models.decoder, latents, config.sampling)))
     if output:
         made_from = animator.recipe(job, inputs)

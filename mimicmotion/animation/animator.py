@@ -257,8 +257,9 @@ class Animator:
     def _depth(self) -> int:
         depth = self.config.batch.prefetch
         if depth is None:
-            # A CPU that samples has no time left over.
-            depth = 0 if self.models.device.type == "cpu" else 1
+            # A CPU that samples has no time left over, and a card that networks leave no room for a detector on it.
+            full = self.models.offload != "none" and self.models.backend == "dwpose"
+            depth = 0 if full or self.models.device.type == "cpu" else 1
         return depth
 
     def _read(self, job: Job) -> "Ready":

@@ -127,7 +127,7 @@ def test_memory_that_runs_out_beside_another_is_tried_again_alone_and_only_then_
     assert failed
     # Small decoders see each frame by itself, so that smaller chunks show in the record alone.
     assert results(project) == before
-    assert [entry["size"] for entry in record(project).get("decode_chunks", [])] == ([4] if alone else [])
+    assert [entry["size"] for entry in record(project).get("decode_chunks", [])] == ([3] if alone else [])
 
 
 def test_what_changes_after_it_was_made_ready_is_made_ready_again(project, monkeypatch):

@@ -24,7 +24,7 @@ SIDE, TILE, OVERLAP = 64, 16, 4
 LATENTS = 4 * (SIDE // 8) ** 2 * 4  # bytes of a frame's
 # Latents of this and the last step, noise, predictions of both passes and their sums.
 MOST_LATENTS = 9.0
-FRAMES = (40, 100)
+FRAMES = (28, 76)
 
 
 class LiveBytes(TorchDispatchMode):
