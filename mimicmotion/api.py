@@ -53,11 +53,12 @@ def animate(
         animator.require_kept([job])
     animator.models.resolve()
     animator.models.check_lcm()
-    made_from = animator.recipe(job)
+    inputs = animator.inputs(job)
     clip = animator.prepare(job)
-    latents = animator.sample(clip)
+    latents = animator.sampled(clip, lambda: animator.recipe(job, inputs)) if output else animator.sample(clip)
     frames = np.concatenate(list(decode_frames(animator.models.decoder, latents, config.sampling)))
     if output:
+        made_from = animator.recipe(job, inputs)
         animator.write(clip, latents, made_from)
         write_record(animator.models, clip, made_from)
     return frames

@@ -109,6 +109,11 @@ def stages_told(hear: Callable[[str], None]) -> Iterator[None]:
         _hearing.reset(token)
 
 
+def one_bar() -> bool | None:
+    """Progress's `terminal` for what may go on beside the main thread: of two bars on one terminal none can be read."""
+    return None if threading.current_thread() is threading.main_thread() else False
+
+
 def track(items: Iterable[Item], about: str, total: int, unit: str = "it", **options) -> Iterator[Item]:
     """The items one by one, each counted when the next one is asked for; `options` are those of `Progress`."""
     with Progress(about, total, unit, **options) as progress:

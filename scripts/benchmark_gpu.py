@@ -7,8 +7,8 @@ examples:
 Weights are drawn at the published sizes, since speed does not ask what they say; nothing is downloaded. Every part is a
 command that one can type, run in a process of its own with its own limit of time, on two equal clips: the first shows
 what starting costs, the second is the figure. A part that fails, hangs or asks for what this machine or this version
-does not have leaves its reason, and the others go on. Results are written after every part, into
-<out>/benchmark_gpu.json and <out>/benchmark_gpu.md.
+does not have leaves its reason, and the others go on. A part that misses its goal is run once more for a profile: which
+kernels took the time. Results are written after every part, into <out>/benchmark_gpu.json and <out>/benchmark_gpu.md.
 """
 
 import argparse
@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 TURBO, STREAMING = "inference_raw_batch_turbo.py", "scripts/benchmark_streaming.py"
 INTERRUPTED = 130
+KERNELS = 25  # of a profile, those that took the longest
 # Exit codes of a command that this machine or these settings cannot run.
 NOT_HERE = (2, 3)
 GOALS = """Goals on an H100, 72 frames of 576x1024 in 4 turbo steps: sampling and decoding 3.6 s with the full decoder,
@@ -147,6 +148,10 @@ def run_parts(parts: list[Part], arguments: argparse.Namespace) -> int:
             result |= {"status": "skipped", "reason": reason}
         else:
             result |= run_part(part, out, size, arguments.device, min(60 * part.minutes, left))
+            # A tiny size has no goal to miss; it shows that profiles can be made.
+            if result["status"] == "done" and (missed(result) or (arguments.smoke and part.goal is not None)):
+                left = 60 * arguments.minutes - (time.monotonic() - begin)
+                result |= profile_part(part, out, size, arguments.device, min(60 * part.minutes, left))
         results["parts"].append(result)
         print(f"{part.name}: {one_line(result)}", flush=True)
         write_results(out, results)
@@ -215,12 +220,73 @@ def flags_of(script: str) -> frozenset[str]:
 
 def run_part(part: Part, out: Path, size: Size, device: str, seconds: float) -> dict:
     """Runs one command for at most `seconds`; its status with figures or a reason."""
-    folder = out / "".join(letter if letter.isalnum() else "_" for letter in part.name)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder = new_folder(out, part.name)
     command = command_of(part, out / "inputs", folder, size, device)
     shown = {"command": " ".join(command).replace(f"{out}/", "").replace(sys.executable, "python")}
     log, begin, started = folder / "log.txt", time.monotonic(), time.time()
+    shown |= run_command(command, log, seconds)
+    if shown.get("status"):
+        return shown
+    shown |= {"wall_seconds": round(time.monotonic() - begin, 1)}
+    try:
+        return shown | {"status": "done"} | READERS[part.script](folder, started)
+    except (OSError, LookupError, ValueError, TypeError) as error:
+        return shown | {"status": "failed", "reason": f"its results cannot be read ({error!r}); see {log}"}
+
+
+def profile_part(part: Part, out: Path, size: Size, device: str, seconds: float) -> dict:
+    """Runs the command of a part once more and notes its kernels; why there are none, where there are none."""
+    folder = new_folder(out, f"{part.name} profile")
+    own = command_of(part, out / "inputs", folder, size, device)
+    kernels = folder / "kernels.json"
+    ended = run_command([own[0], __file__, "--profile", str(kernels), device, *own[1:]], folder / "log.txt", seconds)
+    if ended:
+        return {"no_profile": ended["reason"]}
+    return {"profile": read_json(kernels)}
+
+
+def profile(path: Path, device: str, words: list[str]) -> int:
+    """What `profile_part` starts: a script under torch's profiler. Its exit code; the kernels go to `path`, on a GPU
+    those of all threads, elsewhere the operations of the main one.
+    """
+    import runpy
+
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiler
+
+    from mimicmotion.device import resolve_device
+
+    on_gpu = resolve_device(device).type == "cuda"
+    sys.argv, code = words, 0
+    # Operations of a whole run would be millions; kernels tell what a goal was missed by.
+    with profiler(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as found:
+        try:
+            runpy.run_path(words[0], run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code or 0
+    time_of = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    rows = [(getattr(row, time_of), row.count, row.key) for row in found.key_averages()]
+    whole = sum(microseconds for microseconds, _, _ in rows)
+    rows = [
+        {"kernel": name, "calls": calls, "ms": round(us / 1000, 3), "share": round(us / whole, 4)}
+        for us, calls, name in sorted(rows, reverse=True)[:KERNELS]
+        if us > 0
+    ]
+    kind = "kernels" if on_gpu else "operations"
+    path.write_text(json.dumps({"of": kind, "ms": round(whole / 1000, 1), "top": rows}))
+    return code
+
+
+def new_folder(out: Path, name: str) -> Path:
+    """An empty folder of that name, written with letters and digits alone."""
+    folder = out / "".join(letter if letter.isalnum() else "_" for letter in name)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def run_command(command: list[str], log: Path, seconds: float) -> dict:
+    """Runs a command for at most `seconds`; its status and reason where it did not end well, else nothing."""
     with log.open("w") as output:
         # A session of its own: what hangs is ended with everything that it started.
         process = subprocess.Popen(
@@ -229,19 +295,15 @@ def run_part(part: Part, out: Path, size: Size, device: str, seconds: float) -> 
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            return shown | {"status": "hung", "reason": f"not done after {seconds:.0f} s; see {log}"}
+            return {"status": "hung", "reason": f"not done after {seconds:.0f} s; see {log}"}
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if code:
         reason = last_line(log.read_text(errors="replace"))
-        return shown | {"status": "not here" if code in NOT_HERE else "failed", "reason": reason}
-    shown |= {"wall_seconds": round(time.monotonic() - begin, 1)}
-    try:
-        return shown | {"status": "done"} | READERS[part.script](folder, started)
-    except (OSError, LookupError, ValueError, TypeError) as error:
-        return shown | {"status": "failed", "reason": f"its results cannot be read ({error!r}); see {log}"}
+        return {"status": "not here" if code in NOT_HERE else "failed", "reason": reason}
+    return {}
 
 
 def command_of(part: Part, inputs: Path, folder: Path, size: Size, device: str) -> list[str]:
@@ -324,18 +386,34 @@ def page(results: dict) -> str:
     for part in results["parts"]:
         if "kernels" in part:
             lines += ["", f"## {part['name'].capitalize()}", "", "```", part["kernels"].rstrip(), "```"]
+        if "profile" in part:
+            lines += ["", f"## Where {part['name']} takes its time", "", *profile_table(part["profile"])]
     return "\n".join(lines) + "\n"
+
+
+def profile_table(found: dict) -> list[str]:
+    """The kernels of a profile, those that took the longest first."""
+    lines = [f"{found['of'].capitalize()} of the whole command, {found['ms']:g} ms in all.", ""]
+    lines += ["| ms | share | calls | |", "|---|---|---|---|"]
+    for row in found["top"]:
+        name = row["kernel"].replace("|", "/")
+        lines.append(f"| {row['ms']:g} | {row['share']:.1%} | {row['calls']} | `{name[:120]}` |")
+    return lines
+
+
+def missed(part: dict) -> bool:
+    """Whether a figure is worse than its goal."""
+    figure, goal = part.get("figure"), part["goal"]
+    return None not in (figure, goal) and (figure > goal if part["unit"].startswith("s ") else figure < goal)
 
 
 def note(part: dict) -> str:
     """What there is to say beside a figure: a reason, a goal that is missed, a decoder that fell back to fp32."""
     if part["status"] != "done":
         return part["reason"]
-    figure, goal = part.get("figure"), part["goal"]
-    seconds = part["unit"].startswith("s ")
-    missed = None not in (figure, goal) and (figure > goal if seconds else figure < goal)
+    no_profile = f"no profile: {part['no_profile']}" if "no_profile" in part else ""
     fell_back = f"{part['vae_chunks_in_fp32']} chunks decoded in fp32" if part.get("vae_chunks_in_fp32") else ""
-    return "; ".join(filter(None, ("goal missed" if missed else "", fell_back)))
+    return "; ".join(filter(None, ("goal missed" if missed(part) else "", no_profile, fell_back)))
 
 
 def one_line(result: dict) -> str:
@@ -364,4 +442,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--make"]:
         make(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5])
         sys.exit(0)
+    if sys.argv[1:2] == ["--profile"]:
+        sys.exit(profile(Path(sys.argv[2]), sys.argv[3], sys.argv[4:]))
     sys.exit(main())

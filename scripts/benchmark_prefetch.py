@@ -1,4 +1,5 @@
-"""Measure what it saves to make clips ready while one is sampled: a batch with and without --prefetch, in turns.
+"""Measure what it saves to work on several results at a time: a batch with and without --prefetch and --overlap, in
+turns.
 
     python scripts/benchmark_prefetch.py             # three copies of the demo's clip; needs minutes
     python scripts/benchmark_prefetch.py --inference_config configs/mimicmotion.yaml --device cuda    # needs weights
@@ -21,7 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mimicmotion.cli import HelpFormatter, setup_logging
 from mimicmotion.config import DEFAULT_CONFIG
 
-DEPTHS = (0, 1, 2)
+# Clips made ready ahead, and whether a result is written while the next is sampled.
+WAYS = {
+    "one by one": (0, "off"),
+    "--prefetch 1": (1, "off"),
+    "--prefetch 2": (2, "off"),
+    "--overlap on": (0, "on"),
+    "both, 1": (1, "on"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--inference_config", default=DEFAULT_CONFIG, metavar="YAML", help="settings")
     parser.add_argument("--video", type=Path, help="driving video; null: the demo's")
     parser.add_argument("--clips", type=int, default=3, help="copies of it in the batch")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of every depth")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of every way")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
     arguments = parser.parse_args(argv)
     from mimicmotion.errors import MimicMotionError
@@ -44,8 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def measure(arguments: argparse.Namespace) -> list[dict[int, dict]]:
-    """For each turn what every depth took, by its number."""
+def measure(arguments: argparse.Namespace) -> list[dict[str, dict]]:
+    """For each turn what every way took, by its name."""
     from mimicmotion.animation import Animator, Models
     from mimicmotion.config import load_config
     from mimicmotion.results import plan_jobs
@@ -65,26 +73,26 @@ def measure(arguments: argparse.Namespace) -> list[dict[int, dict]]:
         made: dict[str, bytes] = {}
         turns = []
         for _ in range(arguments.repeats):
-            turns.append({depth: run(config, models, depth, made) for depth in DEPTHS})
+            turns.append({way: run(config, models, way, made) for way in WAYS})
         print(f"{arguments.clips} copies of {video.name}, {models.device}, {arguments.repeats} turns; equal bytes")
     return turns
 
 
-def run(config, models, depth: int, made: dict[str, bytes]) -> dict:
+def run(config, models, way: str, made: dict[str, bytes]) -> dict:
     """Wall and CPU seconds of one batch. Its results are compared with those `made` before."""
     import contextlib
     import io
 
     from mimicmotion.animation import Animator, animate_folder
 
-    config.batch.prefetch = depth
+    config.batch.prefetch, config.batch.overlap = WAYS[way]
     wall, cpu = time.perf_counter(), cpu_seconds()
     with contextlib.redirect_stdout(io.StringIO()):
         code = animate_folder(config, Animator(config, models))
     wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
     results = {str(path): path.read_bytes() for path in Path(config.output.output_dir).rglob("*.mp4")}
     if code or (made and made != results):
-        raise SystemExit(f"exit code {code}, or other bytes than before with --prefetch {depth}")
+        raise SystemExit(f"exit code {code}, or other bytes than before: {way}")
     made |= results
     return {"wall": wall, "cpu": cpu}
 
@@ -95,14 +103,15 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def print_turns(turns: list[dict[int, dict]]) -> None:
-    """A table of medians and, against no prefetch, ratios taken turn by turn."""
-    print(f"{'--prefetch':12}{'wall s':>9}{'CPU s':>9}{'faster':>26}{'CPU':>24}")
-    for depth in DEPTHS:
-        medians = [statistics.median(turn[depth][name] for turn in turns) for name in ("wall", "cpu")]
-        faster = spread([turn[0]["wall"] / turn[depth]["wall"] for turn in turns])
-        dearer = spread([turn[depth]["cpu"] / turn[0]["cpu"] for turn in turns])
-        print(f"{depth:<12}{medians[0]:9.2f}{medians[1]:9.2f}{faster:>26}{dearer:>24}")
+def print_turns(turns: list[dict[str, dict]]) -> None:
+    """A table of medians and, against one result after the other, ratios taken turn by turn."""
+    plain = next(iter(WAYS))
+    print(f"{'':14}{'wall s':>9}{'CPU s':>9}{'faster':>26}{'CPU':>24}")
+    for way in WAYS:
+        medians = [statistics.median(turn[way][name] for turn in turns) for name in ("wall", "cpu")]
+        faster = spread([turn[plain]["wall"] / turn[way]["wall"] for turn in turns])
+        dearer = spread([turn[way]["cpu"] / turn[plain]["cpu"] for turn in turns])
+        print(f"{way:<14}{medians[0]:9.2f}{medians[1]:9.2f}{faster:>26}{dearer:>24}")
 
 
 def spread(ratios: list[float]) -> str:

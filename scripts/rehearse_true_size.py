@@ -2,12 +2,14 @@
 
 python scripts/rehearse_true_size.py /data/rehearsal                  # needs minutes, 28 GB of disk, 13 GB of memory
 python scripts/rehearse_true_size.py /data/rehearsal --parts lora     # needs minutes
+python scripts/rehearse_true_size.py /data/rehearsal --keep off       # needs minutes, 19 GB of disk
 python scripts/rehearse_true_size.py /tmp/rehearsal --scale 0.05      # needs minutes; a twentieth of the widths
 
-What it makes in the folder stays there for the next time and has the layout and the size of the published files:
-Stable Video Diffusion in diffusers' layout, MimicMotion_1-1.pth, a complete LCM UNet, a LoRA, and the three networks of
-Matrix-Game-2.0. Pictures and clips are small, since pictures of drawn weights mean nothing: this is about loading and
-memory. Each part runs in a process of its own. Its table says what each stage took:
+What it makes in the folder has the layout and the size of the published files: Stable Video Diffusion in diffusers'
+layout, MimicMotion_1-1.pth, a complete LCM UNet, a LoRA, and the three networks of Matrix-Game-2.0. Each part begins
+with what it needs; that stays there for the next time, or with --keep off until no later part needs it. Pictures and
+clips are small, since pictures of drawn weights mean nothing: this is about loading and memory. Each part runs in a
+process of its own. Its table says what each stage took:
 
     seconds        of the clock; on a machine that others use they mean little
     CPU seconds    of all threads
@@ -75,10 +77,8 @@ def main(argv: list[str] | None = None) -> int:
         folder = require_writable(arguments.folder)
         parts = list(dict.fromkeys(arguments.parts))
         files = stand_ins(folder, arguments.scale)
-        require_room(folder, parts, files)
-        for name in needed(parts):
-            make(files[name])
-        return rehearse(folder, parts, arguments.scale)
+        require_room(folder, parts, files, arguments.keep == "on")
+        return rehearse(folder, parts, files, arguments)
     except MimicMotionError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -89,6 +89,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR", help="where stand-ins are made and kept")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is run (default: all)")
+    parser.add_argument("--keep", choices=("on", "off"), default="on", help="keep stand-ins (default: on)")
     parser.add_argument("--scale", type=float, default=1.0, help="of the networks' widths, above 0 to 1 (default: 1)")
     arguments = parser.parse_args(argv)
     if not 0 < arguments.scale <= 1:
@@ -399,34 +400,62 @@ def needed(parts: list[str]) -> list[str]:
     return list(dict.fromkeys(name for part in parts for name in PARTS[part][1]))
 
 
-def require_room(folder: Path, parts: list[str], files: dict[str, StandIn]) -> None:
+def no_more_needed(part: str, parts: list[str]) -> list[str]:
+    """The stand-ins that no part behind this one reads."""
+    later = needed(parts[parts.index(part) + 1 :])
+    return [name for name in needed([part]) if name not in later]
+
+
+def disk_needed(parts: list[str], files: dict[str, StandIn], keep: bool) -> int:
+    """Bytes at the moment of the most, beside what is there already."""
+    there, used, most = {name for name, file in files.items() if file.path.is_file()}, 0, 0
+    for part in parts:
+        for name in needed([part]):
+            if name not in there:
+                there.add(name)
+                used += files[name].size
+                # A PyTorch file is made of a safetensors file beside it.
+                most = max(most, used + files[name].size * (files[name].path.suffix == ".pth"))
+        for name in [] if keep else no_more_needed(part, parts):
+            there.discard(name)
+            used -= files[name].size
+    return most
+
+
+def require_room(folder: Path, parts: list[str], files: dict[str, StandIn], keep: bool) -> None:
     """Raises: SetupError unless the disk has room for what is still to be made, the memory for what a part reads."""
-    missing = [files[name] for name in needed(parts) if not files[name].path.is_file()]
-    # A PyTorch file is made of a safetensors file beside it.
-    disk = sum(file.size for file in missing) + max([f.size for f in missing if f.path.suffix == ".pth"], default=0)
+    disk = disk_needed(parts, files, keep)
     memory = OWN_MEMORY + max(sum(files[name].size for name in PARTS[part][1]) for part in parts)
     free, available = shutil.disk_usage(folder).free, memory_line("MemAvailable", "/proc/meminfo")
     print(f"disk: {disk / 1e9:.2f} GB of {free / 1e9:.1f}; memory: {memory / 1e9:.1f} GB of {available / 1e9:.1f}")
     if disk > free:
-        raise SetupError(f"{folder} needs {disk / 1e9:.1f} GB and has {free / 1e9:.1f}; use --parts or another folder")
+        needs = f"{folder} needs {disk / 1e9:.1f} GB and has {free / 1e9:.1f}"
+        raise SetupError(f"{needs}; use --parts, --keep off or another folder")
     if memory > available:
         needs = f"{memory / 1e9:.1f} GB of memory are needed and {available / 1e9:.1f} are free"
         raise SetupError(f"{needs}; use --parts, or a lower --scale in another folder")
 
 
-def rehearse(folder: Path, parts: list[str], scale: float) -> int:
-    """Runs each part in a process of its own and prints its table; 1 where one failed."""
+def rehearse(folder: Path, parts: list[str], files: dict[str, StandIn], arguments: argparse.Namespace) -> int:
+    """Makes what each part needs, runs it in a process of its own and prints its table; 1 where one failed."""
     failed = 0
     for part in parts:
+        begin, missing = time.perf_counter(), [n for n in needed([part]) if not files[n].path.is_file()]
+        for name in missing:
+            make(files[name])
+        if missing:
+            print(f"made in {time.perf_counter() - begin:.0f} s", flush=True)
         # Memory of one part must not be that of the next.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             try:
-                stages = pool.submit(measured, part, folder, scale).result()
+                stages = pool.submit(measured, part, folder, arguments.scale).result()
                 print(f"\n{table(part, stages)}", flush=True)
             except (MimicMotionError, BrokenProcessPool) as error:
                 reason = error if isinstance(error, MimicMotionError) else "the system ended it, out of memory perhaps"
                 print(f"\n{part}: failed: {reason}", file=sys.stderr, flush=True)
                 failed += 1
+        for name in [] if arguments.keep == "on" else no_more_needed(part, parts):
+            files[name].path.unlink(missing_ok=True)
     return 1 if failed else 0
 
 

@@ -264,3 +264,11 @@ def test_the_defaults_differ_from_nothing(tmp_path):
 def test_without_a_path_the_packages_own_file_is_read(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert load_config() == load_config(TEST_YAML) == default_config()
+
+
+def test_on_and_off_mean_the_choices_of_that_name(tmp_path):
+    (tmp_path / "settings.yaml").write_text("sampling: {cfg_batch: off}\nstreaming: {overlap: 'off'}\n")
+    config = load_config(tmp_path / "settings.yaml", overrides=["batch.overlap=on"])
+    assert (config.sampling.cfg_batch, config.streaming.overlap, config.batch.overlap) == ("off", "off", "on")
+    with pytest.raises(UsageError, match=r"sampling\.cfg_batch is 'yes'; known are: auto, on, off"):
+        load_config(overrides=["sampling.cfg_batch='yes'"])

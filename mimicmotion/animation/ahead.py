@@ -1,4 +1,4 @@
-"""The clips of the next results, made ready while one is sampled and written. They are the same clips, only sooner."""
+"""What the next results need, made ready while one is made: their clips, or latents too. The same, only sooner."""
 
 import contextlib
 import threading
@@ -7,55 +7,54 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
-from mimicmotion.errors import InputError, tells_of_memory
+from mimicmotion.errors import InputError, NumericalError, tells_of_memory
 from mimicmotion.results import Job
 from mimicmotion.video import end_reading_of
-
-if TYPE_CHECKING:
-    from mimicmotion.animation.clip import Clip
 
 LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """What became of a job: a clip, or why there is none; `seconds` is how long that took."""
+    """What was made of a job, or why nothing; `seconds` is how long that took."""
 
     job: Job
-    clip: "Clip | None"
+    made: Any
     error: Exception | None
     seconds: float
 
 
 class Ahead:
-    """Prepares clips in one thread, which all preparing goes through: detectors remember what they saw before.
+    """Prepares jobs in one thread, which all preparing goes through: detectors remember what they saw before.
 
     Args:
-        prepare: makes a clip; called in that thread.
+        prepare: makes of a job what its result needs; called in that thread.
         jobs: all jobs of the run in their order.
-        is_finished: which of them need no clip; asked there too.
-        depth: how many clips may wait for their turn.
+        is_finished: which of them need nothing; asked there too.
+        depth: how many may wait for their turn; may be changed.
         stop: is set when the run ends before its jobs; `prepare` then gives up as soon as it can.
+        behind: where `prepare` itself takes from, if that prepares ahead too.
     """
 
     def __init__(
         self,
-        prepare: Callable[[Job], "Clip"],
+        prepare: Callable[[Job], Any],
         jobs: Iterable[Job],
         is_finished: Callable[[Job], bool],
         depth: int,
         stop: threading.Event,
+        behind: "Ahead | None" = None,
     ):
-        self._prepare, self._depth, self._stop = prepare, depth, stop
+        self._prepare, self.depth, self._stop, self._behind = prepare, depth, stop, behind
         self._left = (job for job in jobs if not is_finished(job))
         self._begun: deque[Future[_Ready | None]] = deque()
         self._worker = ThreadPoolExecutor(1, "prepares clips")
         self._thread = self._worker.submit(threading.get_ident).result()
 
-    def take(self, job: Job) -> tuple["Clip", float]:
-        """The clip of a job and the seconds that making it took; those of the next jobs are begun.
+    def take(self, job: Job) -> tuple[Any, float]:
+        """What was made of a job and the seconds that it took; the next jobs are begun.
 
         Jobs are to come in their order; some may be left out.
 
@@ -67,20 +66,27 @@ class Ahead:
             self._begin(self._make, job)
             ready = self._begun[-1].result()
             self._begun.pop()
-        while len(self._begun) < self._depth:
+        while len(self._begun) < self.depth:
             self._begin(self._next)
         if ready.error:
             raise ready.error
-        return ready.clip, ready.seconds
+        return ready.made, ready.seconds
+
+    def settle(self) -> None:
+        """Waits until nothing is being prepared."""
+        wait(self._begun)
 
     def close(self) -> None:
         """Ends what is begun; no process that reads a video is left."""
         self._stop.set()
         self._worker.shutdown(wait=False, cancel_futures=True)
         while running := [future for future in self._begun if not future.done()]:
-            end_reading_of(self._thread)
+            for ahead in filter(None, (self, self._behind)):
+                end_reading_of(ahead._thread)
             wait(running, LOOK_SECONDS)
         self._worker.shutdown()
+        if self._behind:
+            self._behind.close()
 
     def _found(self, job: Job) -> _Ready | None:
         """What was begun for the job. Clips before it go: somebody else has finished their results meanwhile."""
@@ -106,11 +112,12 @@ class Ahead:
     def _make(self, job: Job) -> _Ready:
         start = time.perf_counter()
         try:
-            clip, error = self._prepare(job), None
+            made, error = self._prepare(job), None
         except Exception as raised:
-            clip, error = None, raised
-        return _Ready(job, clip, error, time.perf_counter() - start)
+            made, error = None, raised
+        return _Ready(job, made, error, time.perf_counter() - start)
 
 
 def _may_pass(error: Exception | None) -> bool:
-    return error is not None and (not isinstance(error, InputError) or tells_of_memory(str(error)))
+    own = isinstance(error, InputError | NumericalError)  # the job's own, whoever is beside it
+    return error is not None and (not own or tells_of_memory(str(error)))

@@ -5,25 +5,34 @@
       sample                    the pipeline call
       write                     latents -> frames, piece by piece, while the mp4 is written
 
-An Animator holds what the jobs of a run share; `batch` runs many of them. Its parts can be used without it.
+An Animator holds what the jobs of a run share; `batch` runs many of them. Its parts can be used without it. Within
+`preparing`, what the next jobs need is made ready beside the one that has its turn: clips, or sampled latents.
 """
 
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimicmotion.animation.memory import plan_frames
+from mimicmotion.animation.memory import can_overlap, outgrows_plan, plan_frames
 from mimicmotion.animation.models import Models
-from mimicmotion.animation.record import job_inputs, job_recipe, still_to_make, write_record
+from mimicmotion.animation.record import (
+    decoding_facts,
+    job_inputs,
+    job_recipe,
+    sampling_facts,
+    still_to_make,
+    write_record,
+)
 from mimicmotion.animation.seals import Seals
 from mimicmotion.config import Config
-from mimicmotion.errors import MimicMotionError
+from mimicmotion.errors import MimicMotionError, is_out_of_memory
 from mimicmotion.results import Job, add_to_sidecar, require_kept
 
 if TYPE_CHECKING:
@@ -67,6 +76,25 @@ class Outcome:
         self.status, self.message = "skipped", "finished before with the same settings"
 
 
+class InItsTurn(Exception):
+    """What cannot be done beside another result."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a job's result needs before it can be written.
+
+    inputs: content hashes of the files that the clip was made of; seconds: of the stages so far; latents: None where
+    they are not needed or not sampled yet; facts: what the record will say of the sampling.
+    """
+
+    clip: "Clip"
+    inputs: dict[str, str]
+    seconds: dict[str, float]
+    latents: "torch.Tensor | None" = None
+    facts: dict = field(default_factory=dict)
+
+
 class Animator:
     """The parts that make a result, put together; each is made, and torch imported, when it is first needed.
 
@@ -75,7 +103,8 @@ class Animator:
         models: networks and detector; by default those that the settings name.
         features: what finds out about the inputs, InputFeatures or its cached twin.
 
-    `seals` is set by a run that knows finished results by a manifest, `ahead` within `preparing`.
+    `seals` is set by a run that knows finished results by a manifest, `ahead` within `preparing`: what prepares clips
+    and, where writing overlaps sampling, samples them.
     """
 
     def __init__(self, config: Config, models: Models | None = None, features: "InputFeatures | None" = None):
@@ -84,6 +113,8 @@ class Animator:
         self.seals: Seals | None = None
         self.ahead: Ahead | None = None
         self._jobs: Sequence[Job] = ()
+        self._clips_ahead: Ahead | None = None
+        self._overlaps, self._writing = False, threading.Event()
         self._features = features
 
     @cached_property
@@ -95,9 +126,10 @@ class Animator:
 
     @cached_property
     def clips(self) -> "ClipMaker":
-        """What makes jobs ready to be sampled."""
+        """What makes jobs ready to be sampled. Who asks for it will need networks soon."""
         from mimicmotion.animation.clip import ClipMaker
 
+        self.models.hash_ahead()
         return ClipMaker(self.models, self.features)
 
     @cached_property
@@ -114,9 +146,15 @@ class Animator:
 
         return ResultWriter(self.models)
 
-    def recipe(self, job: Job) -> dict:
-        """All that the job's result depends on. Raises: InputError when one of its files is missing."""
-        return job_recipe(self.models, job)
+    def inputs(self, job: Job) -> dict[str, str]:
+        """Content hashes of the job's files, for `recipe`. Raises: InputError when one of them is missing."""
+        return job_inputs(self.models, job)
+
+    def recipe(self, job: Job, inputs: dict[str, str] | None = None) -> dict:
+        """All that the job's result depends on, the weights among it, whose hashes may take a while; `inputs` are its
+        files' hashes where they are known. Raises: as `inputs`.
+        """
+        return job_recipe(self.models, job, inputs)
 
     def is_finished(self, job: Job) -> bool:
         """Whether `animate` would skip the job; False for one that will fail."""
@@ -154,29 +192,25 @@ class Animator:
         missing = still_to_make(self.models, job, lambda: job_recipe(self.models, job, inputs))
         if outcome.is_finished(missing):
             return
+        ready = self._ready(job, inputs, job.output in missing)
+        made_from = job_recipe(self.models, job, ready.inputs)
         if job.output not in missing:
-            self._complete(outcome, job_recipe(self.models, job, inputs), list(missing))
+            self._complete(outcome, ready.clip, made_from, list(missing))
             return
         from mimicmotion.timing import StageClock
 
         clock = StageClock(self.models.device)
-        clip, clock.seconds["poses"] = self._prepared(job)
-        with clock.stage("loading"):
-            self.models.pipeline.vae_fallback_count, self.models.pipeline.decode_chunks = 0, []
-        with clock.stage("sampling"):
-            latents = self.sampled(clip, lambda: job_recipe(self.models, job, inputs))
-        made_from = job_recipe(self.models, job, inputs)
+        clock.seconds |= ready.seconds
         with clock.stage("decoding"):
-            self.write(clip, latents, made_from)
-        outcome.status, outcome.frames, outcome.message = "done", clip.num_frames, str(job.output)
+            facts = self._written(ready, made_from)
+        outcome.status, outcome.frames, outcome.message = "done", ready.clip.num_frames, str(job.output)
         outcome.stages = clock.rounded()
-        write_record(self.models, clip, made_from, {"stage_seconds": outcome.stages})
+        write_record(self.models, ready.clip, made_from, facts | {"stage_seconds": outcome.stages})
         if self.seals:
             self.seals.note(job)
 
-    def _complete(self, outcome: Outcome, made_from: dict, missing: list[Path]) -> None:
+    def _complete(self, outcome: Outcome, clip: "Clip", made_from: dict, missing: list[Path]) -> None:
         """Makes the companions of a finished result, for which nothing has to be sampled."""
-        clip, _ = self._prepared(outcome.job)
         self.writer.complete(clip, missing, made_from)
         add_to_sidecar(outcome.job.output, missing)
         if self.seals:
@@ -187,8 +221,8 @@ class Animator:
 
     @contextlib.contextmanager
     def preparing(self, jobs: Sequence[Job]) -> Iterator[None]:
-        """A block in which these jobs are animated in their order, and the clips of the next ones are made ready
-        meanwhile, as many as `batch.prefetch` says.
+        """A block in which these jobs are animated in their order, and what the next ones need is made ready meanwhile,
+        as `batch.prefetch` and `batch.overlap` say.
         """
         self._jobs = jobs
         try:
@@ -196,26 +230,93 @@ class Animator:
         finally:
             if self.ahead:
                 self.ahead.close()
-            self.ahead, self._jobs = None, ()
+                self.features.stop.clear()
+            self.ahead, self._clips_ahead, self._jobs, self._overlaps = None, None, (), False
 
-    def _prepared(self, job: Job) -> tuple["Clip", float]:
-        """The clip of a job and the seconds that making it took, whenever that was."""
-        if self._jobs and self.ahead is None and (depth := self._depth()):
-            from mimicmotion.animation.ahead import Ahead
+    def _ready(self, job: Job, inputs: dict[str, str], sampled: bool) -> "Ready":
+        """What the job's result needs, made of files of these hashes, now or ahead."""
+        if self._jobs and not self.ahead:
+            self._begin_ahead()
+        if not self.ahead:
+            ready = self._read(job)
+        else:
+            ready = _taken(self.ahead, job, inputs)
+            if self._overlaps and sampled and ready.latents is None:  # it seemed finished until now
+                ready, _ = self.ahead.take(job)
+        return self._sampled(ready) if sampled and ready.latents is None else ready
 
-            self.ahead = Ahead(self.clips.prepare, self._jobs, self.is_finished, depth, self.features.stop)
-        if self.ahead:
-            return self.ahead.take(job)
-        start = time.perf_counter()
-        clip = self.prepare(job)
-        return clip, time.perf_counter() - start
+    def _begin_ahead(self) -> None:
+        from mimicmotion.animation.ahead import Ahead
+
+        self._overlaps, stop = can_overlap(self.models), self.features.stop
+        if depth := self._depth():
+            self._clips_ahead = self.ahead = Ahead(self._read, self._jobs, self.is_finished, depth, stop)
+        if self._overlaps:
+            self.ahead = Ahead(self._read_and_sampled, self._jobs, self.is_finished, 1, stop, self._clips_ahead)
 
     def _depth(self) -> int:
         depth = self.config.batch.prefetch
         if depth is None:
-            # A CPU that samples has no time left over.
-            depth = 0 if self.models.device.type == "cpu" else 1
+            # A CPU that samples has no time left over, and a card that networks leave no room for a detector on it.
+            full = self.models.offload != "none" and self.models.backend == "dwpose"
+            depth = 0 if full or self.models.device.type == "cpu" else 1
         return depth
+
+    def _read(self, job: Job) -> "Ready":
+        """The job's clip."""
+        start = time.perf_counter()
+        inputs = job_inputs(self.models, job)
+        clip = self.clips.prepare(job)
+        return Ready(clip, inputs, {"poses": time.perf_counter() - start})
+
+    def _sampled(self, ready: "Ready") -> "Ready":
+        """The same with latents."""
+        from mimicmotion.timing import StageClock
+
+        clip, models = ready.clip, self.models
+        if self._writing.is_set() and outgrows_plan(models, clip.job.case, clip.reference, clip.num_frames):
+            raise InItsTurn(f"{clip.job.name} needs another plan for the card")
+        plan_frames(models, clip.job.case, clip.reference, clip.num_frames)
+        clock = StageClock(models.device)
+        clock.seconds |= ready.seconds
+        with clock.stage("loading"):
+            models.pipeline.vae_fallback_count, models.pipeline.decode_chunks = 0, []
+        with clock.stage("sampling"):
+            latents = self.sampled(clip, lambda: job_recipe(models, clip.job, ready.inputs))
+        return replace(ready, latents=latents, seconds=clock.seconds, facts=sampling_facts(models))
+
+    def _read_and_sampled(self, job: Job) -> "Ready":
+        """The job's clip, with latents where they are needed, while another result is written."""
+        inputs = job_inputs(self.models, job)
+        missing = still_to_make(self.models, job, lambda: job_recipe(self.models, job, inputs))
+        ready = _taken(self._clips_ahead, job, inputs) if self._clips_ahead else self._read(job)
+        if job.output not in missing:
+            return ready
+        sampled = self._sampled(ready)
+        # Where a larger clip has changed the plan, the card may have no room for two any more.
+        self.ahead.depth = int(can_overlap(self.models))
+        return sampled
+
+    def _written(self, ready: "Ready", made_from: dict) -> dict:
+        """Writes the result; what the record says of sampling and decoding."""
+        given = ready.clip, ready.latents, made_from
+        if not self._overlaps:
+            self.write(*given)
+            return sampling_facts(self.models)
+        decoder = self.models.decoder_beside()
+        self._writing.set()
+        try:
+            self.writer.write(*given, decoder)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            # By itself, and then in smaller chunks if it must.
+            self.ahead.settle()
+            decoder.may_halve = True
+            self.writer.write(*given, decoder)
+        finally:
+            self._writing.clear()
+        return ready.facts if self.models.decoder_hash else decoding_facts(self.models, decoder, ready.facts)
 
     def prepare(self, job: Job) -> "Clip":
         """As `ClipMaker.prepare`; where no run was planned for the card, this clip is."""
@@ -244,3 +345,9 @@ class Animator:
     def write(self, clip: "Clip", latents: "torch.Tensor", made_from: dict) -> None:
         """As `ResultWriter.write`."""
         self.writer.write(clip, latents, made_from)
+
+
+def _taken(ahead: "Ahead", job: Job, inputs: dict[str, str]) -> Ready:
+    """What was made ready ahead; made anew where the job's files, whose hashes are `inputs`, have changed since."""
+    ready, _ = ahead.take(job)
+    return ready if ready.inputs == inputs else ahead.take(job)[0]

@@ -11,7 +11,7 @@ import numpy as np
 
 from mimicmotion.animation.models import Models
 from mimicmotion.features import DetectedPoses, Frame, Reference, detect_poses, read_frame
-from mimicmotion.progress import Progress
+from mimicmotion.progress import Progress, one_bar
 from mimicmotion.video import VideoSource, effective_stride, open_video
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ class InputFeatures:
     def driving_poses(self, video: VideoSource, sample_stride: int) -> DetectedPoses:
         """What the detector sees in the sampled frames of a video. Raises: InputError when it cannot be read."""
         total = -(-video.num_frames // effective_stride(video.fps, sample_stride))
-        # Of two bars on one terminal none could be read.
-        terminal = None if threading.current_thread() is threading.main_thread() else False
-        with Progress("poses", total, "frame", terminal=terminal) as bar:
+        with Progress("poses", total, "frame", terminal=one_bar()) as bar:
 
             def progress(frames: int) -> None:
                 bar.update(frames)

@@ -8,11 +8,13 @@ from mimicmotion.acceleration import chosen_acceleration
 from mimicmotion.animation.models import Models
 from mimicmotion.config import Config, TestCase, vram_limit
 from mimicmotion.pipelines import (
+    LEFT_FREE,
     Rung,
     Shape,
     allowed_rungs,
     in_gib,
     most,
+    most_overlapped,
     plan,
     tile_windows,
     turbo_steps_and_guidance,
@@ -68,13 +70,22 @@ def plan_for_card(config: Config, shapes: Iterable[Shape], budget: int, on_cpu: 
 
 
 def budget_of(models: Models) -> int | None:
-    """Bytes that the run may take: as asked, else what is free on its GPU; None on other devices."""
+    """Bytes that the run may take: as asked, else what is free on its GPU or will be; None on other devices."""
     limit = vram_limit(models.config.runtime.vram)
     if limit is not None or models.device.type != "cuda":
         return limit
     import torch
 
-    return torch.cuda.mem_get_info(models.device)[0]
+    # A plan counts the networks; where some are on the card already, what they hold is theirs or their successors'.
+    networks = models.opened.not_beside(lambda: models.networks_key)
+    unused = torch.cuda.memory_reserved(models.device) - torch.cuda.memory_allocated(models.device)
+    return torch.cuda.mem_get_info(models.device)[0] + unused + sum(_on_card(one.pipeline) for one in networks)
+
+
+def _on_card(pipeline) -> int:
+    networks = [part for part in pipeline.components.values() if hasattr(part, "parameters")]
+    weights = (weight for network in networks for weight in (*network.parameters(), *network.buffers()))
+    return sum(weight.nbytes for weight in weights if weight.device.type == "cuda")
 
 
 def prepare_for_card(models: Models, shapes: Callable[[], Iterable[Shape]]) -> None:
@@ -89,14 +100,43 @@ def prepare_for_card(models: Models, shapes: Callable[[], Iterable[Shape]]) -> N
         return
     asked = list(shapes())
     if asked:
-        models.rung, said = plan_for_card(models.config, asked, budget, models.device.type == "cpu")
+        rung, said = plan_for_card(models.config, asked, budget, models.device.type == "cpu")
         logger.info("%s", said)
+        models.share_card(rung, asked, budget)
 
 
 def plan_frames(models: Models, case: TestCase, reference: "Reference", frames: int) -> None:
-    """As `prepare_for_card` for `frames` frames of one reference, where nothing was planned yet; to be called before
-    the networks are loaded.
+    """As `prepare_for_card` for `frames` frames of one reference, where no plan was made that has room for them; to be
+    called before they are sampled and, where that can be, before the networks are loaded.
     """
+
+    def shapes() -> list[Shape]:
+        if models.rung and not outgrows_plan(models, case, reference, frames):
+            return []
+        return [*models.planned, _shape_of_frames(models, case, reference, frames)]
+
+    prepare_for_card(models, shapes)
+
+
+def outgrows_plan(models: Models, case: TestCase, reference: "Reference", frames: int) -> bool:
+    """Whether `frames` frames of one reference take more than the plan that was made has room for."""
     if models.rung is None:
-        size, on_cpu = reference.pixels.shape[:2], models.device.type == "cpu"
-        prepare_for_card(models, lambda: [shape_of(models.config, case, *size, frames, on_cpu)])
+        return False
+    shape = _shape_of_frames(models, case, reference, frames)
+    return most([shape], models.rung) > most(models.planned, models.rung)
+
+
+def _shape_of_frames(models: Models, case: TestCase, reference: "Reference", frames: int) -> Shape:
+    return shape_of(models.config, case, *reference.pixels.shape[:2], frames, models.device.type == "cpu")
+
+
+def can_overlap(models: Models) -> bool:
+    """Whether a result is decoded and written while the next is sampled, as `batch.overlap` asks. Where the card was
+    planned for, it must have room for both at once.
+    """
+    config, rung = models.config, models.rung
+    if config.batch.overlap == "off" or config.output.preview or config.latent_steps.folder:
+        return False
+    if models.offload != "none" or (rung and most_overlapped(models.planned, rung) > models.room - LEFT_FREE):
+        return False
+    return config.batch.overlap == "on" or (rung is not None and models.device.type == "cuda")

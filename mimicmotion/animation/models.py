@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import threading
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +11,8 @@ from mimicmotion.animation.opened import Networks, Opened
 from mimicmotion.config import Config
 from mimicmotion.dwpose import choose_backend, detector_fingerprint, make_detector
 from mimicmotion.files import require_writable, sha256_json
-from mimicmotion.pipelines import PIECE, Rung, check_steps
-from mimicmotion.progress import Progress
+from mimicmotion.pipelines import PIECE, Rung, Shape, check_steps
+from mimicmotion.progress import Progress, one_bar
 from mimicmotion.weights import (
     SVD_DECODERS,
     decoder_sha256,
@@ -40,8 +39,9 @@ class Models:
     def __init__(self, config: Config, opened: Opened | None = None):
         self.config, self.opened = config, opened or Opened()
         self._unknown: list[Path] = []
-        self._hashing: threading.Thread | None = None
         self.rung: Rung | None = None  # how the card is shared, once that is planned
+        self.planned: list[Shape] = []  # for what, and for how many bytes
+        self.room = 0
 
     def check(self) -> None:
         """Raises: UsageError for steps that the scheduler cannot do and what excludes each other, SetupError when
@@ -78,7 +78,7 @@ class Models:
             require_fitting_decoder(self.config)
 
     def check_lcm(self) -> None:
-        """The last check before the first job; large weight files that were never seen begin to be hashed behind it.
+        """The last check before the first job.
 
         Raises: SetupError when the LCM weights cannot be applied; no other weights are loaded.
         """
@@ -89,13 +89,14 @@ class Models:
             check_lcm_weights(unet, **self._lcm)
             for path, _ in self._more_loras():
                 check_lcm_weights(unet, path, svd_base=self._svd_base)
-        self._hash_ahead()
 
-    def _hash_ahead(self) -> None:
-        if self._unknown and not self._hashing:
-            names = ", ".join(path.name for path in self._unknown)
+    def hash_ahead(self) -> None:
+        """Begins to hash large weight files that were never seen, beside whatever is done before `weights` is asked."""
+        unknown, self._unknown = self._unknown, []
+        if unknown:
+            names = ", ".join(path.name for path in unknown)
             logger.info("Large weight files are read for the first time, to know them by their hash: %s", names)
-            self._hashing = hash_ahead(self._unknown)
+            hash_ahead(unknown)
 
     @property
     def _lcm(self) -> dict:
@@ -141,8 +142,6 @@ class Models:
 
         Raises: SetupError when a file is missing or is not what was noted of it.
         """
-        if self._hashing:
-            self._hashing.join()
         hashes, verify = weights_fingerprint(self.config), self.config.runtime.verify_weights
         hashes |= {name: weights_sha256(path, verify) for name, path in self._lcm_files.items()}
         for number, (_, scale) in enumerate(self._more_loras(), 2):
@@ -177,6 +176,16 @@ class Models:
             return self.pipeline
         key = ("decoder", self.decoder_hash, str(self.device), str(self.vae_dtype), self.weights["vae"])
         return self.opened.once(key, self._load_decoder)
+
+    def decoder_beside(self):
+        """A `decoder` for one result, to be used while the pipeline samples another; its chunks stay as they are."""
+        decoder = self.decoder
+        if decoder is self.pipeline:
+            from mimicmotion.pipelines import StandaloneVae
+
+            decoder = StandaloneVae(decoder.vae, decoder._execution_device, decoder.vae_turn)
+            decoder.may_halve = False
+        return decoder
 
     def _load_decoder(self):
         from mimicmotion.pipelines import UNLIKE, likeness
@@ -247,6 +256,15 @@ class Models:
             networks.pipeline.work_in_pieces(PIECE if self.rung and self.rung.pieces else None)
         return networks.pipeline
 
+    def share_card(self, rung: Rung, shapes: list[Shape], room: int) -> None:
+        """Takes a plan for `room` bytes of the card, made for `shapes`. Networks that are loaded follow it."""
+        former = self.networks_key if self.is_loaded else None
+        self.rung, self.planned, self.room = rung, shapes, room
+        if former and former != self.networks_key:
+            self.opened.drop(former)
+        elif former and rung.pieces and not self.pipeline.piece:
+            self.pipeline.work_in_pieces(PIECE)
+
     @property
     def offload(self) -> str:
         """As `runtime.offload`, or as the plan for the card needs it."""
@@ -260,9 +278,9 @@ class Models:
     @property
     def is_loaded(self) -> bool:
         """Whether `pipeline` would load nothing; asks no torch."""
-        return "networks_key" in vars(self) and self.opened.holds(self.networks_key)
+        return {"device", "weights"} <= vars(self).keys() and self.opened.holds(self.networks_key)
 
-    @cached_property
+    @property
     def networks_key(self) -> str:
         """All that the loaded networks depend on, as a hash: where it is equal, they are."""
         config, turbo = self.config, self.config.turbo
@@ -303,6 +321,6 @@ class Models:
             apply_lcm_weights(pipeline, path, scale=scale, svd_base=self._svd_base)
         arrange_weights(pipeline, chosen)
         place_pipeline(pipeline, self.device, self.offload, chosen.compile)
-        pipeline.progress_bar = lambda total: Progress("sampling", total, "tile")
+        pipeline.progress_bar = lambda total: Progress("sampling", total, "tile", terminal=one_bar())
         logger.info("Networks on %s in %s", describe_device(self.device), str(self.dtype).removeprefix("torch."))
         return Networks(pipeline, pipeline.scheduler)

@@ -97,8 +97,11 @@ def still_to_make(models: Models, job: Job, made_from: dict | Callable[[], dict]
 
 
 def write_record(models: Models, clip: "Clip", made_from: dict, more: dict | None = None) -> None:
-    """Writes the sidecar of a finished result: what it was made from, what came of it, and `more`."""
-    write_sidecar(clip.job.output, made_from, facts(models, clip) | (more or {}), companions(models, clip.job))
+    """Writes the sidecar of a finished result: what it was made from, what came of it, and `more`, by default its
+    `sampling_facts`.
+    """
+    said = facts(models, clip) | (sampling_facts(models) if more is None else more)
+    write_sidecar(clip.job.output, made_from, said, companions(models, clip.job))
     forget_latents(clip.job)
 
 
@@ -125,25 +128,38 @@ def facts(models: Models, clip: "Clip") -> dict:
         "reference_picture": picture_facts(clip.reference),
         "steps": steps,
         "guidance_scale": guidance,
-        "sigmas": [float(sigma) for sigma in models.pipeline.scheduler.sigmas],
         "tracking": asdict(clip.driving.report),
         "alignment": asdict(clip.alignment) if clip.alignment else None,
         "joints_outside": round(clip.joints_outside, 4),
-        "vae_chunks_in_fp32": models.pipeline.vae_fallback_count,
-        **_memory_facts(models),
         "device": describe_device(models.device),
         "dtype": str(models.dtype),
         "peak_memory_bytes": peak_memory(models.device),
     }
 
 
-def _memory_facts(models: Models) -> dict:
-    """How the card was shared, where that was planned, and smaller chunks than asked for, which change the frames."""
-    chunks = models.pipeline.decode_chunks
-    planned = {"memory_plan": str(models.rung)} if models.rung else {}
-    smaller = {"decode_chunks": [{"from_frame": start, "size": size} for start, size in chunks]}
-    asked = [(0, models.config.sampling.decode_chunk_size)]
-    return planned | (smaller if chunks and chunks != asked else {})
+def sampling_facts(models: Models) -> dict:
+    """What the record says of the clip that the pipeline sampled last, and of its decoding where it did that too: how
+    the card was shared, where that was planned, and smaller chunks than asked for, which change the frames.
+    """
+    pipeline, planned = models.pipeline, {"memory_plan": str(models.rung)} if models.rung else {}
+    return {
+        "sigmas": [float(sigma) for sigma in pipeline.scheduler.sigmas],
+        "vae_chunks_in_fp32": pipeline.vae_fallback_count,
+        **planned,
+        **_smaller_chunks(models, pipeline.decode_chunks),
+    }
+
+
+def decoding_facts(models: Models, decoder, of_sampling: dict) -> dict:
+    """The `sampling_facts` of a clip that another decoder than the pipeline decoded."""
+    count = of_sampling["vae_chunks_in_fp32"] + decoder.vae_fallback_count
+    return of_sampling | {"vae_chunks_in_fp32": count} | _smaller_chunks(models, decoder.decode_chunks)
+
+
+def _smaller_chunks(models: Models, chunks: list[tuple[int, int]]) -> dict:
+    if not chunks or chunks == [(0, models.config.sampling.decode_chunk_size)]:
+        return {}
+    return {"decode_chunks": [{"from_frame": start, "size": size} for start, size in chunks]}
 
 
 def damage(video: VideoSource) -> dict | None:

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from mimicmotion.animation.clip import Clip
-from mimicmotion.animation.inputs import InputFeatures
+from mimicmotion.animation.inputs import GivenUp, InputFeatures
+from mimicmotion.animation.memory import plan_frames
 from mimicmotion.animation.models import Models
 from mimicmotion.animation.preview import Callbacks, StepPreview
 from mimicmotion.animation.recording import StepRecording
@@ -29,6 +30,7 @@ class Sampler:
         case, sampling = clip.job.case, self.config.sampling
         steps, guidance = turbo_steps_and_guidance(self.config.turbo, case)
         height, width = clip.reference.pixels.shape[:2]
+        plan_frames(self.models, case, clip.reference, len(clip.drawn) - 1)
         self.models.make_room_for_sampling()
         return self.models.pipeline(
             Image.fromarray(clip.reference.pixels),
@@ -47,7 +49,7 @@ class Sampler:
             noise_aug_strength=case.noise_aug_strength,
             generator=torch.Generator("cpu").manual_seed(case.seed),
             output_type="latent",
-            callback_on_step_end=callback,
+            callback_on_step_end=self._unless_given_up(callback),
             callback_on_step_end_tensor_inputs=getattr(callback, "tensor_inputs", ["latents"]),
             cfg_batch=self.models.cfg_batch,
             tile_layout=sampling.tile_layout,
@@ -58,6 +60,14 @@ class Sampler:
             step_cache=self.config.speed.step_cache,
             **arguments,
         ).frames
+
+    def _unless_given_up(self, callback: Callable[..., dict] | None) -> Callable[..., dict]:
+        def after_step(*told) -> dict:
+            if self.features.stop.is_set():
+                raise GivenUp("sampling")
+            return callback(*told) if callback else {}
+
+        return after_step
 
     def set_noise_levels(self, clip: Clip) -> None:
         """Gives the scheduler the levels that sampling the clip would, for the record of a clip sampled before."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
+from mimicmotion.animation.memory import prepare_for_card
 from mimicmotion.config import Config
 from mimicmotion.errors import UsageError
 from mimicmotion.files import remove_stale_temporaries, sha256_json
@@ -62,8 +63,14 @@ class AnimatorWork:
 
     def load(self, outcome: Outcome) -> None:
         """Loads the outcome's networks. Raises: SetupError or UsageError where that cannot be done."""
-        models = self._animator_of(outcome).models
+        from mimicmotion.animation.planning import shapes  # which imports this
+
+        animator = self._animator_of(outcome)
+        models = animator.models
         models.resolve()
+        # What is too large for the card fails in its turn.
+        with contextlib.suppress(UsageError):
+            prepare_for_card(models, lambda: shapes(animator, [outcome.job], models.device.type == "cpu"))
         self._loaded = models
         _ = models.pipeline
 

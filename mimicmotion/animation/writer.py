@@ -32,10 +32,11 @@ class ResultWriter:
     def __init__(self, models: Models):
         self.models, self.output, self.sampling = models, models.config.output, models.config.sampling
 
-    def write(self, clip: Clip, latents: torch.Tensor, made_from: dict) -> None:
+    def write(self, clip: Clip, latents: torch.Tensor, made_from: dict, decoder=None) -> None:
         """Writes the mp4 while the VAE decodes, the comparison if asked for, and the contact sheet.
 
         Mp4 and sheet carry the hash of the recipe `made_from`: a file that was sent to somebody can be told by it.
+        `decoder` is another than that of the models.
 
         Raises: NumericalError for frames that are not finite, SetupError for a full disk.
         """
@@ -43,7 +44,7 @@ class ResultWriter:
         audio = clip.video.path if output.audio == "keep" and sound_fits(clip) else None
         tags = {"comment": recipe_tag(made_from)}
         with VideoWriter(job.output, job.case.fps, crf=output.crf, audio_from=audio, metadata=tags) as writer:
-            frames = written(writer, decode_frames(self.models.decoder, latents, self.sampling))
+            frames = written(writer, decode_frames(decoder or self.models.decoder, latents, self.sampling))
             picks = self._follow(clip, frames, output.comparison)
         if output.contact_sheet:
             write_sheet(clip, picks, made_with(self.models.config, job), recipe_tag(made_from))

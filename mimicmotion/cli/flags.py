@@ -120,6 +120,7 @@ TURBO = (
 
 AHEAD = (
     Flag("--prefetch", "batch.prefetch", int, "clips to make ready while one is sampled; null: 1 beside a GPU, else 0"),
+    Flag("--overlap", "batch.overlap", str, "decode and write a result while the next is sampled; same bytes"),
 )
 
 RECORDING = (

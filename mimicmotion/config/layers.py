@@ -107,8 +107,17 @@ def _merge_layers(
         config = OmegaConf.to_object(settings)
     except OmegaConfBaseException as error:
         raise UsageError(_explain(error)) from error
+    _take_switches(config)
     check_config(config)
     return Origin(config, sources, path)
+
+
+def _take_switches(config: Config) -> None:
+    """Takes on and off for the choices of that name, which YAML 1.1 reads as true and false."""
+    for owner, _, part in fields_of(config):
+        meant = {"True": "on", "False": "off"}.get(getattr(owner, part.name)) if part.type is str else None
+        if meant in (part.metadata.get("choices") or ()):
+            setattr(owner, part.name, meant)
 
 
 def _find_files(config: Config) -> None:

@@ -64,6 +64,8 @@ class BatchSettings:
     shard: str | None = None  # "2/4": the second of four parts of all results; "auto": as the scheduler says; null: all
     # clips made ready while one is sampled and written, in a thread of their own; null: 1 beside a GPU, 0 on a CPU
     prefetch: int | None = setting(None, low=0, high=100)
+    # decode and write a result while the next is sampled, the same bytes; auto: on a GPU that has room for both
+    overlap: str = setting("auto", choices=("auto", "on", "off"))
 
 
 @dataclass

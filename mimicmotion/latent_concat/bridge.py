@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mimicmotion.animation import Animator
+from mimicmotion.animation import Animator, plan_frames
 from mimicmotion.config import TestCase
 from mimicmotion.dwpose import Pose, blend_poses, load_poses, num_people
 from mimicmotion.errors import InputError
@@ -52,6 +52,7 @@ class JoinSampler:
         self._poses = [clip_poses(clip) for clip in clips]
         self._reference = animator.clips.reference(self._job)
         self._require_size(clips[0])
+        plan_frames(animator.models, self._job.case, self._reference, self._job.case.num_frames - 1)
 
     def _require_size(self, clip: ClipLatents) -> None:
         wanted = clip.metadata["height"], clip.metadata["width"]

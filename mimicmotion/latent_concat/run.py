@@ -210,13 +210,14 @@ class Encoder:
         outcome.message = f"{entry} is there" if kept else str(entry)
 
     def _sample(self, job: Job, entry: Path) -> None:
-        recipe = settings_of(self.animator.recipe(job))
+        inputs = self.animator.inputs(job)
         whole = self.animator.prepare(job)
         clip = first_frames(whole, self.settings.max_pose_frames)
         if len(clip.drawn) < len(whole.drawn):
             logger.info("%s: %d of %d frames (max_pose_frames)", job.name, len(clip.drawn), len(whole.drawn))
         latents = self.animator.sample(clip)
         poses_hash = self._save_poses(job, entry, clip)
+        recipe = settings_of(self.animator.recipe(job, inputs))
         metadata = describe(recipe, job.case, job.video, len(whole.drawn))
         save_latents(entry, latents, metadata | {"poses_hash": poses_hash})
 

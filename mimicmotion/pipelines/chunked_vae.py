@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import logging
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -16,9 +17,13 @@ PIXELS_PER_LATENT = 8
 
 
 class ChunkedVae:
-    """What MimicMotionPipeline and StandaloneVae share: they have `vae`, `vae_fallback_count`, `decode_chunks` and the
-    device `_execution_device`.
+    """What MimicMotionPipeline and StandaloneVae share: they have `vae`, `vae_fallback_count`, `decode_chunks`, the
+    device `_execution_device` and `vae_turn`, the lock of whoever works with the VAE.
+
+    may_halve: whether chunks get smaller where memory runs out.
     """
+
+    may_halve = True
 
     @torch.no_grad()
     def decode_in_chunks(
@@ -52,23 +57,28 @@ class ChunkedVae:
             raise ValueError(f"decode overlap {decode_overlap} must be below the chunk size {decode_chunk_size}")
         num_frames, overlap = latents.shape[1], decode_overlap
         size, start, stop, held, self.decode_chunks = decode_chunk_size, 0, 0, None, [(0, decode_chunk_size)]
-        with self._precision_given_back() as precision:
-            while stop < num_frames:
-                stop = min(start + size, num_frames)
+        overflows = False
+        while stop < num_frames:
+            stop = min(start + size, num_frames)
+            # Between two chunks others may work with the VAE, in its own precision.
+            with self.vae_turn, self._precision_given_back() as precision:
+                if overflows:
+                    self.vae.to(torch.float32)
                 chunk = self._decode_chunk(latents, start, stop, decode_tile)
-                if chunk is None:
-                    size, stop = (stop - start) // 2, start
-                    overlap = min(overlap, size - 1)
-                    self._note_smaller_chunks(start, size)
-                    continue
-                self.vae_fallback_count += self.vae.dtype != precision
-                if held is not None:
-                    shared = min(held.shape[1], chunk.shape[1])
-                    chunk[:, :shared] = crossfade(held[:, :shared], chunk[:, :shared])
-                kept = chunk.shape[1] if stop == num_frames else size - overlap
-                held = chunk[:, kept:] if overlap else None
-                yield chunk[:, :kept]
-                start += size - overlap
+                overflows = self.vae.dtype != precision
+            if chunk is None:
+                size, stop = (stop - start) // 2, start
+                overlap = min(overlap, size - 1)
+                self._note_smaller_chunks(start, size)
+                continue
+            self.vae_fallback_count += overflows
+            if held is not None:
+                shared = min(held.shape[1], chunk.shape[1])
+                chunk[:, :shared] = crossfade(held[:, :shared], chunk[:, :shared])
+            kept = chunk.shape[1] if stop == num_frames else size - overlap
+            held = chunk[:, kept:] if overlap else None
+            yield chunk[:, :kept]
+            start += size - overlap
 
     def _decode_chunk(self, latents, start: int, stop: int, tile: int | None) -> torch.Tensor | None:
         """Frames start..stop-1 of (batch, frames, ...), float32 on the CPU; None where memory ran out over several."""
@@ -81,7 +91,7 @@ class ChunkedVae:
         try:
             return torch.stack([self._finite_from_vae(decode, video, stage) for video in scaled]).float().cpu()
         except torch.OutOfMemoryError:
-            if stop - start == 1:
+            if stop - start == 1 or not self.may_halve:
                 raise
             return None
 
@@ -124,10 +134,14 @@ class ChunkedVae:
 
 
 class StandaloneVae(ChunkedVae):
-    """A VAE by itself on `device`, for latents that were sampled before."""
+    """A VAE by itself on `device`, for latents that were sampled before.
 
-    def __init__(self, vae, device: torch.device):
+    vae_turn: the lock of others that work with the same VAE, if there are some.
+    """
+
+    def __init__(self, vae, device: torch.device, vae_turn: contextlib.AbstractContextManager | None = None):
         self.vae = vae
+        self.vae_turn = vae_turn or threading.RLock()
         self.vae_fallback_count = 0
         self.decode_chunks: list[tuple[int, int]] = []
         self._execution_device = device

@@ -7,6 +7,7 @@ It knows nothing of videos, keypoints, configuration files or caches.
 
 import inspect
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -111,6 +112,7 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         self._injection = PoseInjection(unet)
         self._interrupt = False
         self._piece: int | None = None
+        self.vae_turn = threading.RLock()
         self.vae_fallback_count = 0
         self.decode_chunks: list[tuple[int, int]] = []
 
@@ -351,7 +353,7 @@ class MimicMotionPipeline(ChunkedVae, StableVideoDiffusionPipeline):
         Raises:
             NumericalError: when the latents are not finite even in float32.
         """
-        with self._precision_given_back() as precision:
+        with self.vae_turn, self._precision_given_back() as precision:
             latents = self._finite_from_vae(self._encode, pixels, "the VAE encoding of the reference image")
             self.vae_fallback_count += self.vae.dtype != precision
             return latents

@@ -191,6 +191,14 @@ def most(shapes: Iterable[Shape], rung: Rung) -> int:
     return max(peak(shape, rung).most for shape in shapes)
 
 
+def most_overlapped(shapes: Iterable[Shape], rung: Rung) -> int:
+    """As `most`, where a result is decoded while the next is sampled; networks lie on the card once."""
+    shapes = list(shapes)
+    takes = [peak(shape, rung) for shape in shapes]
+    weights = sum(_weights(shapes[0]).values())
+    return max(one.sampling for one in takes) + max(one.decoding for one in takes) - weights
+
+
 def _too_large(shape: Shape, budget: int, least: Rung) -> str:
     takes, room = peak(shape, least), budget - LEFT_FREE
     what = f"{shape.tile} frames of {shape.width}x{shape.height} take {in_gib(takes.most)} at the least ({least})"

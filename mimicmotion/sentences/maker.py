@@ -1,7 +1,8 @@
 """One sentence: what it is made of and depends on, is it finished; who makes it is in `perform`. No torch here."""
 
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,11 +91,16 @@ class SentenceMaker:
         except InputError as error:
             raise InputError(f"{self.row(sentence)}: {error}") from error
 
-    def recipe(self, plan: Plan) -> dict:
-        """All that a sentence depends on. Raises: InputError when a file is missing."""
-        settings = self.config.sentences
+    def inputs(self, plan: Plan) -> list[dict[str, str]]:
+        """Content hashes of each word's files, for `recipe`. Raises: InputError when a file is missing."""
         with self.naming(plan.sentence):
-            recipes = [self.animator.recipe(job) for _, job in plan.words]
+            return [self.animator.inputs(job) for _, job in plan.words]
+
+    def recipe(self, plan: Plan, hashes: list[dict[str, str]] | None = None) -> dict:
+        """All that a sentence depends on; `hashes` are its `inputs` where they are known. Raises: as `inputs`."""
+        settings = self.config.sentences
+        hashes = self.inputs(plan) if hashes is None else hashes
+        recipes = [self.animator.recipe(job, of_word) for (_, job), of_word in zip(plan.words, hashes, strict=True)]
         inputs = {name: value for name, value in recipes[0]["inputs"].items() if name not in ("video", "poses")}
         for number, ((word, _), made_from) in enumerate(zip(plan.words, recipes, strict=True), 1):
             inputs[f"{number}: {word}"] = {
@@ -113,7 +119,7 @@ class SentenceMaker:
         """Whether `make` would skip the sentence; False for one that will fail."""
         try:
             plan = self.plan(sentence)
-            return not self._to_make(plan.job, self.recipe(plan))
+            return not self._to_make(plan.job, lambda: self.recipe(plan))
         except MimicMotionError:
             return False
 
@@ -121,6 +127,8 @@ class SentenceMaker:
         """Whether the sentence itself is there, made as it would be now."""
         try:
             plan = self.plan(sentence)
+            if not os.path.exists(plan.job.output):
+                return False
             return plan.job.output not in unfinished(plan.job.output, self.recipe(plan))
         except MimicMotionError:
             return False
@@ -129,10 +137,13 @@ class SentenceMaker:
         """The files that lie beside a sentence."""
         return companions(job, self.config.output.contact_sheet)
 
-    def _to_make(self, job: Job, made_from: dict) -> dict[Path, str]:
+    def _to_make(self, job: Job, made_from: Callable[[], dict]) -> dict[Path, str]:
         beside = self.companions(job)
         require_places(job.output, sidecar_path(job.output), *beside)
-        return {job.output: ""} if self.config.output.overwrite else unfinished(job.output, made_from, beside)
+        # A recipe waits for the weights' hashes, so it is not asked for where there is no result.
+        if self.config.output.overwrite or not os.path.exists(job.output):
+            return {job.output: ""}
+        return unfinished(job.output, made_from(), beside)
 
     def make(self, outcome: SentenceOutcome) -> None:
         """Makes one sentence with all that lies beside it, or skips it when it is finished.
@@ -146,13 +157,13 @@ class SentenceMaker:
         if plan.left_out:
             names = ", ".join(map(printable, plan.left_out))
             logger.warning("%s: left out, since there is no clip: %s", plan.job.name, names)
-        made_from = self.recipe(plan)
-        missing = self._to_make(plan.job, made_from)
+        hashes = self.inputs(plan)
+        missing = self._to_make(plan.job, lambda: self.recipe(plan, hashes))
         if outcome.is_finished(missing):
             return
         from mimicmotion.sentences.perform import complete, perform
 
         if plan.job.output in missing:
-            perform(self, outcome, plan, made_from)
+            perform(self, outcome, plan, hashes)
         else:
-            complete(self, outcome, plan, made_from, list(missing))
+            complete(self, outcome, plan, self.recipe(plan, hashes), list(missing))

@@ -30,8 +30,11 @@ logger = logging.getLogger(__name__)
 SAME_SPEED = 0.01
 
 
-def perform(maker: "SentenceMaker", outcome: Outcome, plan: Plan, made_from: dict) -> None:
-    """Makes a sentence and all that lies beside it. Raises: as `SentenceMaker.make`."""
+def perform(maker: "SentenceMaker", outcome: Outcome, plan: Plan, hashes: list[dict[str, str]]) -> None:
+    """Makes a sentence, of whose words' files these are the hashes, and all that lies beside it.
+
+    Raises: as `SentenceMaker.make`.
+    """
     job, models = plan.job, maker.animator.models
     clock = StageClock(models.device)
     with clock.stage("poses"):
@@ -41,7 +44,7 @@ def perform(maker: "SentenceMaker", outcome: Outcome, plan: Plan, made_from: dic
         models.pipeline.vae_fallback_count = 0
     with clock.stage("sampling"):
         parts = sample_sentence(maker.animator, job, timeline, reference, maker.join)
-    beside = maker.companions(job)
+    beside, made_from = maker.companions(job), maker.recipe(plan, hashes)
     with clock.stage("decoding"):
         frames = write_video(models, job, parts, _wanted(timeline, job, beside), made_from)
     _write_beside(maker, job, timeline, reference, frames, beside, made_from)

@@ -8,6 +8,7 @@
 
 import dataclasses
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -199,10 +200,11 @@ def _recipes(maker: SentenceMaker, sentences: list[Sentence]) -> Iterator[tuple[
     for sentence in sentences:
         try:
             plan = maker.plan(sentence)
-            made_from = maker.recipe(plan)
+            made_from = maker.recipe(plan) if os.path.exists(plan.job.output) else None
         except MimicMotionError:  # it will fail in its turn
             continue
-        yield plan.job.output, made_from
+        if made_from:
+            yield plan.job.output, made_from
 
 
 def summary(outcomes: list[SentenceOutcome]) -> str:
@@ -239,7 +241,7 @@ def dry_run(maker: SentenceMaker, sentences: list[Sentence]) -> int:
     for sentence in sentences:
         try:
             plan = maker.plan(sentence)
-            maker.recipe(plan)
+            maker.inputs(plan)
             clips = " ".join(printable(job.video.relative_to(settings.words)) for _, job in plan.words)
             without = f"; without {', '.join(map(printable, plan.left_out))}" if plan.left_out else ""
             row = (str(len(plan.words)), f"{clips}{without}")

@@ -12,6 +12,7 @@ import functools
 import logging
 from pathlib import Path
 
+from mimicmotion.acceleration import chosen_acceleration
 from mimicmotion.animation import (
     Animator,
     AnimatorWork,
@@ -166,7 +167,7 @@ class Sweep:
         """All results in the order in which they are made. Raises: as `resolve`."""
         if not self.resolve():
             return [Outcome(job) for cell in self.cells for job in cell.jobs]
-        networks = [animator.models.networks_key for animator in self.animators]
+        networks = [_networks(cell.config) for cell in self.cells]
         jobs = [{cell.clip_of(job): job for job in cell.jobs} for cell in self.cells]
         # In a shard a cell may lack clips that another one has.
         clips = list(dict.fromkeys(clip for of_cell in jobs for clip in of_cell))
@@ -247,7 +248,8 @@ def sweep_work(config: Config, cells: list[Cell]) -> SweepWork:
 def _networks(config: Config) -> str:
     """What decides which networks a cell needs, on whatever device."""
     turbo, files = config.turbo, _files(config)
-    return repr((files, turbo.lcm_lora_scale, turbo.more_lora_scales, turbo.fuse_lcm_lora, config.runtime))
+    lcm = (turbo.lcm_lora_scale, turbo.more_lora_scales, turbo.fuse_lcm_lora)
+    return repr((files, *lcm, config.runtime, chosen_acceleration(config)))
 
 
 def _files(config: Config) -> tuple:

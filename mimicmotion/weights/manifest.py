@@ -9,6 +9,7 @@ Nothing here imports torch.
 import contextlib
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "weights.json"
 LEVELS = 4  # models/SVD/<name>/unet/<file>
-_hashing = threading.Lock()  # who comes second finds the file remembered
+_hashing: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)  # who comes second finds it remembered
 SMALL = 64 * 2**20  # bytes; hashing as much takes less than a tenth of a second
 
 
@@ -36,7 +37,8 @@ def weights_sha256(path: Path, anew: bool = False) -> str:
 
 
 def _file_sha256(path: Path, anew: bool) -> str:
-    digest = cached_sha256(path)
+    with _hashing[path.absolute()]:
+        digest = cached_sha256(path)
     if anew:
         _compare(path, sha256_file(path), digest)
     _compare(path, digest, noted_sha256(path))
@@ -58,7 +60,7 @@ def hash_ahead(paths: Iterable[Path]) -> threading.Thread:
     def work() -> None:
         for path in paths:
             # Whoever asks for the hash is told what is wrong.
-            with _hashing, contextlib.suppress(MimicMotionError, OSError):
+            with contextlib.suppress(MimicMotionError, OSError):
                 weights_sha256(path)
 
     # It must not keep an interrupted run alive.

@@ -78,6 +78,7 @@ def value_for(flag):
         "sampling.decode_tile": "256",
         "video.reader": "decord",
         "batch.shard": "2/3",
+        "batch.overlap": "on",
         "cluster.workers": "3",
         "pose.backend": "mediapipe",
         "pose.align": "linear",

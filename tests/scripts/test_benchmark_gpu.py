@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +43,9 @@ def stand_in(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark_gpu, "READERS", read)
     monkeypatch.setattr(benchmark_gpu, "make_inputs", lambda *_: {"device": "cpu", "description": "a test"})
     monkeypatch.setattr(benchmark_gpu, "command_of", command)
+    top = [{"kernel": "a|b", "calls": 7, "ms": 2.5, "share": 0.75}]
+    found = {"profile": {"of": "kernels", "ms": 3.3, "top": top}}
+    monkeypatch.setattr(benchmark_gpu, "profile_part", lambda *_: found)
     return str(script)
 
 
@@ -76,6 +80,8 @@ def test_what_fails_hangs_or_lacks_leaves_its_reason_and_the_others_go_on(stand_
     rows = {row.split(" | ")[0].removeprefix("| "): row for row in page.splitlines() if row.startswith("| ")}
     assert "2.5 s of work | 3 |" in rows["good"] and "goal missed" not in rows["good"]
     assert "goal missed" in rows["slow"]
+    assert [name for name, part in found.items() if "profile" in part] == ["slow"]
+    assert "## Where slow takes its time" in page and "| 2.5 | 75.0% | 7 | `a/b` |" in page
     assert all(part.name in rows for part in parts) and "--work good" in page
 
 
@@ -130,11 +136,17 @@ def test_settings_of_this_version_are_known_to_the_main_script():
     assert sum(part.goal is not None for part in parts) == 4
 
 
-def test_the_tiny_size_runs_the_whole_way_on_any_machine(tmp_path):
+def test_the_tiny_size_runs_the_whole_way_on_any_machine(tmp_path, monkeypatch):
+    parts = [replace(part, goal=1.0) for part in benchmark_gpu.PARTS if part.name == "AYS 10 + step cache 2"]
+    monkeypatch.setattr(benchmark_gpu, "PARTS", parts)
     arguments = ["--smoke", "--device=cpu", "--parts=AYS 10 +", f"--out={tmp_path}"]
     assert benchmark_gpu.main(arguments) == 0
     results = json.loads((tmp_path / "benchmark_gpu.json").read_text())
     (part,) = results["parts"]
     assert part["status"] == "done" and part["stage_seconds"]["sampling"] > 0 and part["peak_gib"] > 0.1
     assert "--step_cache 2" in part["command"] and results["machine"]["model"] == "tiny"
-    assert "| AYS 10 + step cache 2 |" in (tmp_path / "benchmark_gpu.md").read_text()
+    page = (tmp_path / "benchmark_gpu.md").read_text()
+    assert "| AYS 10 + step cache 2 |" in page and "## Where AYS 10 + step cache 2 takes its time" in page
+    times = [row["ms"] for row in part["profile"]["top"]]
+    assert times == sorted(times, reverse=True) and len(times) > 10
+    assert any("conv" in row["kernel"] for row in part["profile"]["top"])

@@ -32,6 +32,43 @@ def test_a_part_runs_on_what_was_made_and_tells_its_stages(tmp_path, monkeypatch
     assert made == {name: files[name].path.stat().st_mtime_ns for name in made}
 
 
+def test_parts_take_turns_and_leave_no_file_where_none_is_to_be_kept(tmp_path, monkeypatch, capsys):
+    """What runs is a stand-in of its own; a file that a later part reads stays until then, as does nothing else."""
+    files = script.stand_ins(tmp_path, SCALE)
+    there, parts = [], ["turbo", "lora", "lcm", "streaming"]
+    kept, dropped = (script.disk_needed(parts, files, keep) for keep in (True, False))
+    sizes = {name: file.size for name, file in files.items()}
+    assert kept == sum(sizes.values())
+    assert dropped == kept - sizes["lora"] - sum(sizes[name] for name in script.needed(["streaming"]))
+
+    class Pool:
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, work, part, folder, scale):
+            there.append((part, {name for name, file in files.items() if file.path.is_file()}))
+            return self
+
+        def result(self):
+            return []
+
+    def make(file):
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        file.path.touch()
+
+    monkeypatch.setattr(script, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(script, "make", make)
+    assert script.main([str(tmp_path), "--scale", str(SCALE), "--keep", "off"]) == 0
+    assert there == [(part, set(script.needed([part]))) for part in parts]
+    assert not any(file.path.is_file() for file in files.values())
+
+
 @pytest.mark.parametrize("short", ["disk", "memory"])
 def test_too_small_a_machine_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys, short):
     if short == "disk":

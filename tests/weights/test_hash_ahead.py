@@ -1,17 +1,23 @@
 """Large weight files that were never seen are hashed while other work is done; what was seen is known at once."""
 
+import contextlib
 import json
+import threading
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from mimicmotion import files
+from mimicmotion import animation, feature_cache, files, latent_concat, sentences
+from mimicmotion import api as api_module
 from mimicmotion.animation import Animator
+from mimicmotion.animation.clip import ClipMaker
 from mimicmotion.animation.models import Models
-from mimicmotion.config import load_config
-from mimicmotion.errors import SetupError, UsageError
+from mimicmotion.config import load_config, trace_config
+from mimicmotion.errors import InputError, SetupError, UsageError
 from mimicmotion.results import Job
+from mimicmotion.sweep import run_sweep
 from mimicmotion.weights import manifest
+from tests.conftest import HANG_SECONDS
 
 
 @pytest.fixture
@@ -42,7 +48,7 @@ def test_files_that_were_never_seen_are_read_once_and_not_by_the_check(given, re
     models = Models(given)
     models.check()
     assert not weight_files(read)
-    models.check_lcm()
+    models.hash_ahead()
     hashes = models.weights
     assert len(weight_files(read)) == 4 and set(hashes) == {"vae", "image_encoder", "unet", "pose_net", "configs"}
     again = Models(given)
@@ -55,7 +61,7 @@ def test_nobody_reads_twice_where_the_memory_of_hashes_cannot_be_written(given, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     models = Models(given)
     models.check()
-    models.check_lcm()
+    models.hash_ahead()
     assert models.weights and len(weight_files(read)) == 4
 
 
@@ -75,7 +81,7 @@ def test_another_content_than_noted_stops_the_run_before_networks_are_loaded(giv
     models = Models(given)
     monkeypatch.setattr(models, "_load_networks", lambda: pytest.fail("networks were loaded"))
     models.check()
-    models.check_lcm()
+    models.hash_ahead()
     with pytest.raises(SetupError, match="is damaged or another file"):
         _ = models.pipeline
     # Now it is remembered, so the next run is told by its check.
@@ -103,3 +109,60 @@ def test_offloading_on_a_cpu_is_refused_before_anything_is_loaded(given, monkeyp
         _ = models.pipeline
     with pytest.raises(UsageError, match="--offload none"):
         load_config(overrides=["runtime.offload=model", "runtime.device=cpu"])
+
+
+def turbo(config, _project):
+    animation.animate_folder(config)
+
+
+def cache(config, project):
+    config.feature_cache.folder = str(project / "cache" / "features")
+    feature_cache.animate_folder_cached(config)
+
+
+def api(config, project):
+    api_module.animate(project / "person.png", project / "videos" / "a.mp4", config)
+
+
+def concat(config, project):
+    config.latent_concat.mode, config.latent_concat.cache_dir = "encode", str(project / "latents")
+    config.latent_concat.output_dir = str(project / "joined")
+    latent_concat.run_latent_concat(config)
+
+
+def sweep(_config, project):
+    given = {"sweep.settings": ["seed=1,2"], "sweep.output_dir": str(project / "sweep")}
+    run_sweep(trace_config(project / "settings.yaml", given | {"feature_cache.enabled": False}))
+
+
+def sentence(config, project):
+    (project / "table.csv").write_text("sentence,words\nfirst,a b\n")
+    config.sentences.table, config.sentences.words = str(project / "table.csv"), str(project / "videos")
+    config.sentences.output_dir, config.feature_cache.enabled = str(project / "sentences"), False
+    sentences.make_sentences(config)
+
+
+@pytest.mark.parametrize("command", [turbo, cache, api, concat, sweep, sentence])
+def test_every_command_looks_at_its_inputs_while_weights_are_hashed(project, tmp_path, monkeypatch, command):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(manifest, "SMALL", -1)
+    files.forget_content_hashes()
+    seen, hashing, real = [], threading.Event(), files.sha256_file
+
+    def hashed(path):
+        if path.name.endswith(".safetensors"):
+            hashing.set()
+            seen.append("hashed first" if threading.current_thread() is threading.main_thread() else "hashed beside")
+        return real(path)
+
+    def looked(*_):
+        assert hashing.wait(HANG_SECONDS)
+        seen.append("looked")
+        raise InputError("seen")
+
+    monkeypatch.setattr(files, "sha256_file", hashed)
+    for name in ("prepare", "reference"):
+        monkeypatch.setattr(ClipMaker, name, looked)
+    with contextlib.suppress(InputError):
+        command(load_config(project / "settings.yaml"), project)
+    assert "looked" in seen and "hashed beside" in seen and "hashed first" not in seen
