@@ -42,6 +42,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "fingerprint",
             "run_all_on_workers",
             "same_program",
+            "still_to_do",
             "uses_workers",
             "video_bytes",
         ],

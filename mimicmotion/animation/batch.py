@@ -62,7 +62,8 @@ def animate_folder(
     for folder in {Path(config.output.output_dir), *(job.output.parent for job in jobs)}:
         require_writable(folder)
     check_recording(config)
-    outcomes, work, ahead = Outcomes(jobs, animator.seals.holds), Outcome.skip, contextlib.nullcontext()
+    known = animator.is_finished if on_workers else animator.seals.holds
+    outcomes, work, ahead = Outcomes(jobs, known), Outcome.skip, contextlib.nullcontext()
     if finished:
         outcomes.skip_all()
     # Devices and networks are the workers' matter: this machine may have none.
@@ -103,24 +104,25 @@ def _run_on_workers(
     animator: Animator, outcomes: Outcomes, make_work: Callable[[Config], AnimatorWork], log: RunLog
 ) -> int:
     """As `run_all`; the longest videos come first, so that none is left alone at the end."""
-    turns = [outcome for _, outcome in outcomes.numbered()]
-    for outcome in turns:
-        if animator.is_finished(outcome.job):
-            outcome.skip()
+    left = outcomes.unfinished(video_bytes)
+    for outcome in outcomes:
+        if outcome.status == "skipped":
+            log.item(**outcome_facts(outcome))
 
     def settled(outcome: Outcome) -> None:
         log.item(**outcome_facts(outcome))
+        outcomes.settle(outcome)
         if outcome.status == "done":
             animator.seals.note(outcome.job)
 
     return run_all_on_workers(
         animator.config,
-        sorted(turns, key=lambda outcome: video_bytes(outcome.job), reverse=True),
+        left,
         fingerprint([animator]),
         make_work,
         (animator.config,),
         settled,
-        {outcome.job.output.parent for outcome in turns},
+        {job.output.parent for job in outcomes.jobs},
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
+from mimicmotion.animation.outcomes import Turns
 from mimicmotion.config import Config
 from mimicmotion.errors import UsageError
 from mimicmotion.files import remove_stale_temporaries, sha256_json
@@ -104,15 +105,14 @@ def batch_work(config: Config) -> AnimatorWork:
 
 def run_all_on_workers(
     config: Config,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[Outcome] | Turns,
     agreed: dict[str, str],
     make: Callable[..., AnimatorWork],
     arguments: tuple,
     settled: Callable[[Outcome], None],
     folders: Iterable[str | Path],
 ) -> int:
-    """As `run_all`, on Ray workers, which begin outcomes in their order. Skipped ones stay as they
-    are; without others Ray is not started.
+    """As `run_all`, on Ray workers, which begin outcomes in their order; without any Ray is not started.
 
     Args:
         agreed: the `fingerprint` of this process, which workers must have too.
@@ -124,23 +124,30 @@ def run_all_on_workers(
     """
     from mimicmotion.cluster import run_on_workers
 
-    for outcome in outcomes:
-        if outcome.status == "skipped":
-            settled(outcome)
-    left = [outcome for outcome in outcomes if outcome.status != "skipped"]
+    failed = False
 
     def tell(outcome: Outcome) -> None:
+        nonlocal failed
+        failed = failed or outcome.status == "failed"
         place = ", ".join(f"{name} {outcome.where[name]}" for name in ("host", "gpu") if name in outcome.where)
         level = logging.ERROR if outcome.status == "failed" else logging.INFO
         logger.log(level, "%s: %s (%s) %s", outcome.job.name, outcome.status, place, outcome.message)
         settled(outcome)
 
     try:
-        code = run_on_workers(config, left, make, arguments, agreed, tell) if left else 0
+        code = run_on_workers(config, outcomes, make, arguments, agreed, tell) if len(outcomes) else 0
     finally:
         for folder in folders:
             remove_stale_temporaries(folder)
-    return code or int(any(outcome.status == "failed" for outcome in outcomes))
+    return code or int(failed)
+
+
+def still_to_do(outcomes: Sequence[Outcome], settled: Callable[[Outcome], None]) -> list[Outcome]:
+    """Those that are not skipped, for `run_all_on_workers`; `settled` is told of the others."""
+    for outcome in outcomes:
+        if outcome.status == "skipped":
+            settled(outcome)
+    return [outcome for outcome in outcomes if outcome.status != "skipped"]
 
 
 def video_bytes(job: Job) -> int:

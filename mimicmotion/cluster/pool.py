@@ -3,12 +3,12 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from mimicmotion.cli import command_line
 from mimicmotion.cluster.performer import Answer, Work
-from mimicmotion.cluster.queue import Item, Queue, Slot
+from mimicmotion.cluster.queue import Item, Outcomes, Queue, Slot
 from mimicmotion.config import ClusterSettings
 from mimicmotion.errors import INTERRUPTED, SetupError
 
@@ -59,7 +59,7 @@ class Pool:
         self,
         actors: Actors,
         settings: ClusterSettings,
-        outcomes: Iterable[Any],
+        outcomes: Outcomes,
         make: Callable[..., Work],
         arguments: tuple,
         fingerprint: dict[str, str],

@@ -1,10 +1,11 @@
 """A whole run on workers: Ray begun, items done, Ray ended."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from mimicmotion.cluster.performer import Work
 from mimicmotion.cluster.pool import Pool
+from mimicmotion.cluster.queue import Outcomes
 from mimicmotion.cluster.ray_actors import RayActors, ray_session
 from mimicmotion.cluster.telling import Telling
 from mimicmotion.config import Config
@@ -12,7 +13,7 @@ from mimicmotion.config import Config
 
 def run_on_workers(
     config: Config,
-    outcomes: Sequence[Any],
+    outcomes: Outcomes,
     make: Callable[..., Work],
     arguments: tuple,
     fingerprint: dict[str, str],

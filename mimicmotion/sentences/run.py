@@ -20,6 +20,7 @@ from mimicmotion.animation import (
     outcome_facts,
     run_all,
     run_all_on_workers,
+    still_to_do,
     text_table,
     uses_workers,
 )
@@ -115,6 +116,10 @@ def sentence_work(config: Config) -> AnimatorWork:
 def _run_on_workers(animator: Animator, makers: dict[str, Maker], outcomes: list[SentenceOutcome], log: RunLog) -> int:
     """As `run_all`; sentences of many words come first, and comparisons when all that they compare is made."""
     config, code = animator.config, 0
+
+    def settled(outcome: SentenceOutcome) -> None:
+        log.item(**outcome_facts(outcome))
+
     for comparing in (False, True):
         some = [outcome for outcome in outcomes if (outcome.way == ALL_WAYS) == comparing]
         for outcome in some:
@@ -124,11 +129,11 @@ def _run_on_workers(animator: Animator, makers: dict[str, Maker], outcomes: list
             return code
         ended = run_all_on_workers(
             config,
-            sorted(some, key=lambda outcome: len(outcome.sentence.words), reverse=True),
+            sorted(still_to_do(some, settled), key=lambda outcome: len(outcome.sentence.words), reverse=True),
             fingerprint([animator]),
             sentence_work,
             (config,),
-            lambda outcome: log.item(**outcome_facts(outcome)),
+            settled,
             {config.sentences.output_dir},
         )
         code = max(code, ended)

@@ -22,6 +22,7 @@ from mimicmotion.animation import (
     outcome_facts,
     run_all,
     run_all_on_workers,
+    still_to_do,
     uses_workers,
     video_bytes,
 )
@@ -72,9 +73,13 @@ def run_sweep(origin: Origin) -> int:
         if on_workers:
             outcomes = sweep.outcomes_for_workers()
             folders = {outcome.job.output.parent for outcome in outcomes}
+
+            def settled(outcome: Outcome) -> None:
+                log.item(**outcome_facts(outcome))
+
             log.exit_code = run_all_on_workers(
-                config, outcomes, fingerprint(sweep.animators), sweep_work, (config, cells),
-                lambda outcome: log.item(**outcome_facts(outcome)), folders,
+                config, still_to_do(outcomes, settled), fingerprint(sweep.animators), sweep_work, (config, cells),
+                settled, folders,
             )  # fmt: skip
         else:
             outcomes = sweep.outcomes()
