@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -230,7 +231,7 @@ def planned(arguments) -> list[str]:
     failing = sum(number % LOST_ALWAYS == 1 for number in range(count))
     print(
         f"{count} results to be made, {STUBS} workers that need no time: {facts['cpu']:.1f} s of processor time, "
-        f"{facts['cpu'] * 1000 / count:.3f} ms each, {facts['peak_mb']:.0f} MB at most, {len(rows) - 4} rows in the table"
+        f"{facts['cpu'] * 1000 / count:.3f} ms each, {facts['peak_mb']:.0f} MB at most, {len(rows) - 4} rows"
     )
     checks = {
         f"{rows[-2]!r} in the table": rows[-2] == f"{count - failing} done, {failing} failed",
@@ -243,17 +244,24 @@ def planned(arguments) -> list[str]:
 def planned_in(folder: Path) -> None:
     """The run of `planned`; prints its table, then what it took."""
     from mimicmotion.animation import Animator, animate_folder, fingerprint
-    from mimicmotion.cluster import run as run_module
     from scripts.benchmark_batch import stub_models
 
-    run_module.ray_session, run_module.RayActors = contextlib.nullcontext, StubActors
     models = stub_models(folder)
     models.config.cluster.workers = str(STUBS)
     animator = Animator(models.config, models)
     StubActors.agreed = fingerprint([animator])
-    animate_folder(models.config, animator, no_work)
+    with without_ray():
+        animate_folder(models.config, animator, no_work)
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(json.dumps({"cpu": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024}))
+
+
+@contextlib.contextmanager
+def without_ray() -> Iterator[None]:
+    """Within, workers are StubActors."""
+    room = "mimicmotion.cluster.run"
+    with patch(f"{room}.ray_session", contextlib.nullcontext), patch(f"{room}.RayActors", StubActors):
+        yield
 
 
 class StubActors:
@@ -282,7 +290,7 @@ class StubActors:
 
     def ask(self, worker: int, method: str, *arguments) -> int:
         """The ticket of an answer, which is pickled as it would be."""
-        from mimicmotion.cluster.performer import Answer
+        from mimicmotion.cluster import Answer
 
         self._asked += 1
         if method == "prepare":
@@ -301,7 +309,7 @@ class StubActors:
 
     def answer(self, ticket: int):
         """Raises: WorkerLost for some."""
-        from mimicmotion.cluster.pool import WorkerLost
+        from mimicmotion.cluster import WorkerLost
 
         answer = pickle.loads(self._answers.pop(ticket))
         if answer.kind == "ended":
@@ -417,7 +425,7 @@ def span(times: list[str]) -> float:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=USUAL, help=f"parts to run (default: {' '.join(USUAL)})")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=USUAL, help=f"default: {' '.join(USUAL)}")
     parser.add_argument("--rounds", type=int, default=5, help="of kills (default: 5)")
     parser.add_argument("--items", type=int, default=16, help="results of a batch (default: 16)")
     parser.add_argument("--repeats", type=int, default=3, help="of pairs (default: 3)")

@@ -3,14 +3,13 @@
 import contextlib
 import logging
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.memory import prepare_for_card
 from mimicmotion.animation.outcomes import MANY, Outcomes, outcome_facts, summary_table
-from mimicmotion.animation.planning import dry_run, shapes
+from mimicmotion.animation.planning import dry_run, look_through, shapes
 from mimicmotion.animation.recording import check_recording
 from mimicmotion.animation.seals import Seals
 from mimicmotion.animation.workers import (
@@ -26,7 +25,7 @@ from mimicmotion.config import Config
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, explain, is_lasting, machine_message
 from mimicmotion.files import require_writable
 from mimicmotion.gallery import refresh_page
-from mimicmotion.results import Job, Manifest, RunLog, choose_shard, left_out, plan_jobs, recorded
+from mimicmotion.results import Manifest, RunLog, choose_shard, left_out, plan_jobs, recorded
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ def animate_folder(
     if config.output.dry_run:
         return dry_run(animator, jobs)
     animator.models.check()
-    finished = look_through(animator, jobs)
+    finished = not look_through(animator, jobs)
     for folder in {Path(config.output.output_dir), *(job.output.parent for job in jobs)}:
         require_writable(folder)
     check_recording(config)
@@ -86,18 +85,6 @@ def animate_folder(
         logger.info("No page of all results is written of more than %d; scripts/gallery.py writes one", MANY)
     say(summary_table(outcomes, left_out(config)))
     return log.exit_code
-
-
-def look_through(animator: Animator, jobs: Sequence[Job]) -> bool:
-    """Whether all of the jobs are finished, each looked at once.
-
-    Raises: UsageError where finished results, made differently, lie in the places of the others.
-    """
-    if animator.config.output.overwrite:
-        return all(map(animator.is_finished, jobs))
-    left = array("q", (place for place, job in enumerate(jobs) if not animator.is_finished(job)))
-    animator.require_kept(jobs[place] for place in left)
-    return not left
 
 
 def _run_on_workers(

@@ -16,7 +16,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "performer": ["Work"],
+        "performer": ["Answer", "Work"],
+        "pool": ["WorkerLost"],
         "run": ["run_on_workers"],
     },
 )
