@@ -260,7 +260,8 @@ def planned_in(folder: Path) -> None:
 def without_ray() -> Iterator[None]:
     """Within, workers are StubActors."""
     room = "mimicmotion.cluster.run"
-    with patch(f"{room}.ray_session", contextlib.nullcontext), patch(f"{room}.RayActors", StubActors):
+    session = patch(f"{room}.ray_session", lambda *_: contextlib.nullcontext())
+    with session, patch(f"{room}.RayActors", StubActors):
         yield
 
 
@@ -276,6 +277,10 @@ class StubActors:
     def start(self, slot: int) -> int:
         """A worker."""
         return slot
+
+    def start_preparer(self, number: int) -> int:
+        """Nobody asks for one."""
+        raise NotImplementedError
 
     def end(self, worker: int) -> None:
         """Nothing."""

@@ -40,6 +40,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "workers": [
             "AnimatorWork",
             "fingerprint",
+            "poses_ahead",
             "run_all_on_workers",
             "same_program",
             "still_to_do",

@@ -16,6 +16,7 @@ from mimicmotion.animation.workers import (
     AnimatorWork,
     batch_work,
     fingerprint,
+    poses_ahead,
     run_all_on_workers,
     uses_workers,
     video_bytes,
@@ -34,12 +35,14 @@ def animate_folder(
     config: Config,
     animator: Animator | None = None,
     make_work: Callable[[Config], AnimatorWork] = batch_work,
+    make_ahead: Callable[[Config], AnimatorWork] | None = None,
 ) -> int:
     """Runs every job of the configuration; the exit code: 0 all done, 1 some failed, 3 machine, 130 interrupted.
 
     Args:
         animator: makes the results, one of this configuration; by default a plain one.
         make_work: makes its like in each Ray worker, where the configuration asks for some; a function of a module.
+        make_ahead: makes what finds poses ahead for workers, as `poses_ahead`.
 
     A finished result with the same recipe is skipped, known by its seal in the folder's manifest or by its content.
     One failing video leaves its reason in the summary and the others go on; a full disk or missing weights end the
@@ -74,7 +77,7 @@ def animate_folder(
     facts = shard.facts(len(planned))
     with recorded(config.output.output_dir, config, len(jobs), **facts) as log, animator.seals.written(), ahead:
         if on_workers and not finished:
-            log.exit_code = _run_on_workers(animator, outcomes, make_work, log)
+            log.exit_code = _run_on_workers(animator, outcomes, make_work, make_ahead, log)
         else:
             log.exit_code = run_all(outcomes, work, log)
         if outcomes.no_turn:
@@ -88,7 +91,11 @@ def animate_folder(
 
 
 def _run_on_workers(
-    animator: Animator, outcomes: Outcomes, make_work: Callable[[Config], AnimatorWork], log: RunLog
+    animator: Animator,
+    outcomes: Outcomes,
+    make_work: Callable[[Config], AnimatorWork],
+    make_ahead: Callable[[Config], AnimatorWork] | None,
+    log: RunLog,
 ) -> int:
     """As `run_all`; the longest videos come first, so that none is left alone at the end."""
     left = outcomes.unfinished(video_bytes)
@@ -110,6 +117,7 @@ def _run_on_workers(
         (animator.config,),
         settled,
         {job.output.parent for job in outcomes.jobs},
+        poses_ahead(animator, make_ahead),
     )
 
 

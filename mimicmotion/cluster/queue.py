@@ -26,12 +26,14 @@ class Item:
     Attributes:
         tries: how often it was begun.
         ends: how many workers it ended that count against it, and `ended` the slots of all of them.
+        prepared: whether somebody was asked to prepare it.
     """
 
     outcome: Any
     tries: int = 0
     ends: int = 0
     ended: frozenset["Slot"] = frozenset()
+    prepared: bool = False
 
 
 @dataclass(eq=False)

@@ -37,8 +37,9 @@ JOINING_ENVIRONMENT = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
 
 
 @contextlib.contextmanager
-def ray_session(settings: ClusterSettings) -> Iterator[Any]:
-    """The module `ray`, connected as the settings say: to a cluster, or to one of this process's own on this machine.
+def ray_session(settings: ClusterSettings, share: int = 1) -> Iterator[Any]:
+    """The module `ray`, connected as the settings say: to a cluster, or to one of this process's own on this machine,
+    which has room for `share` times as many processes as workers are asked for.
 
     Raises: SetupError where Ray is not installed, or there is no such cluster.
     """
@@ -50,7 +51,7 @@ def ray_session(settings: ClusterSettings) -> Iterator[Any]:
         raise SetupError(f"--workers needs Ray, which is not installed ({error}); {INSTALL}") from error
     with contextlib.redirect_stdout(WithoutRay(sys.stdout)):
         try:
-            _connect(ray, settings)
+            _connect(ray, settings, share)
             yield ray
         finally:
             with interrupts_deferred():
@@ -72,7 +73,7 @@ class WithoutRay:
         return getattr(self._stream, name)
 
 
-def _connect(ray: Any, settings: ClusterSettings) -> None:
+def _connect(ray: Any, settings: ClusterSettings, share: int) -> None:
     address = settings.address
     if address and address != "auto":
         _require_listener(address)
@@ -82,7 +83,7 @@ def _connect(ray: Any, settings: ClusterSettings) -> None:
     if not address:
         # Whoever names a number gets it, on few cores as well.
         workers = 1 if settings.workers == "auto" else int(settings.workers)
-        cpus = max(os.cpu_count() or 1, workers * settings.cpus_per_worker)
+        cpus = max(os.cpu_count() or 1, share * workers * settings.cpus_per_worker)
         options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": cpus}
     logging.getLogger("ray").setLevel(logging.WARNING)
     # It warns that tokens are wanted.
@@ -158,7 +159,9 @@ class RayActors:
                 "--gpus_per_worker, or --device cpu to compute without"
             )
         once = {"max_restarts": 0, "max_task_retries": 0}
-        self._performer = ray.remote(num_gpus=self._gpus, num_cpus=settings.cpus_per_worker, **once)(RayPerformer)
+        cpus = {"num_cpus": settings.cpus_per_worker}
+        self._performer = ray.remote(num_gpus=self._gpus, **cpus, **once)(RayPerformer)
+        self._preparer = ray.remote(num_gpus=0, **cpus, **once)(RayPerformer)
         self._board = ray.remote(num_cpus=0, **once)(Board).remote()
         self._stages: dict[int, str] = {}
         self._asked = None
@@ -188,6 +191,10 @@ class RayActors:
     def start(self, slot: int) -> Any:
         """Asks for an actor."""
         return self._performer.remote(self._board, slot)
+
+    def start_preparer(self, number: int) -> Any:
+        """Asks for an actor without a GPU; what it is at, nobody is shown."""
+        return self._preparer.remote(self._board, -1 - number)
 
     def ask(self, worker: Any, method: str, *arguments: Any) -> Any:
         """Calls a method of an actor."""

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def do(ray_here, monkeypatch, tmp_path):
     """`do(names, make, **settings)`: (exit code, outcomes by name, lines of the stub's log)"""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("mimicmotion.cluster.run.ray_session", lambda settings: contextlib.nullcontext(ray_here))
+    monkeypatch.setattr("mimicmotion.cluster.run.ray_session", lambda *_: contextlib.nullcontext(ray_here))
 
     def run(names, make=stubs.make, device="cpu", **settings):
         given = {"workers": "2", "start_timeout": HANG_SECONDS, "cpus_per_worker": 1} | settings

@@ -25,7 +25,7 @@ DIFFERENT = {"stage_seconds", "peak_memory_bytes", "made"}
 def in_process(monkeypatch, logging_as_before):
     """Workers without Ray. What they set in their environment is taken back."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("mimicmotion.cluster.run.ray_session", lambda settings: contextlib.nullcontext())
+    monkeypatch.setattr("mimicmotion.cluster.run.ray_session", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr("mimicmotion.cluster.run.RayActors", InProcess)
     InProcess.made.clear()
 
