@@ -21,6 +21,7 @@ import os
 import pickle
 import random
 import resource
+import shutil
 import signal
 import statistics
 import subprocess
@@ -176,7 +177,7 @@ def nodes(arguments) -> list[str]:
 
 def kills(arguments) -> list[str]:
     """Rounds of a batch with workers killed at random moments."""
-    broken, total, seed = [], 0, arguments.seed
+    broken, total, seed, loads = [], 0, arguments.seed, []
     with batch(arguments.items) as (folder, command):
         once = run(command, folder / "single")
         wanted = results(folder / "single")
@@ -184,11 +185,19 @@ def kills(arguments) -> list[str]:
             return [f"the single run ended with {once} and {len(wanted)} files"]
         for number in range(arguments.rounds):
             output, chance = folder / f"round{number}", random.Random(seed + number)
-            killed, code = run_and_kill(command, output, chance)
+            killed, code, told = run_and_kill(command, output, chance)
             total += killed
-            broken += [f"round {number} (--seed {seed + number}): {what}" for what in faults(output, code, wanted)]
-            print(f"round {number}: {killed} kills, exit code {code}", flush=True)
-    print(f"{arguments.rounds} rounds of {arguments.items} results, {total} kills: {len(broken)} laws broken")
+            loads.append(os.getloadavg()[0])
+            found = faults(output, code, wanted)
+            broken += [f"round {number} (--seed {seed + number}): {what}" for what in found]
+            print(f"round {number}: {killed} kills, exit code {code}, load {loads[-1]:.1f}", flush=True)
+            if found:
+                print(told[-4000:], file=sys.stderr, flush=True)
+            shutil.rmtree(output, ignore_errors=True)
+    print(
+        f"{arguments.rounds} rounds of {arguments.items} results, {total} kills, {os.cpu_count()} cores, load "
+        f"{min(loads):.1f} to {max(loads):.1f}: {len(broken)} laws broken"
+    )
     return broken
 
 
@@ -367,19 +376,21 @@ def run(command: list[str], output: Path) -> int:
     return subprocess.run(words, cwd=ROOT, capture_output=True, check=False).returncode
 
 
-def run_and_kill(command: list[str], output: Path, chance: random.Random) -> tuple[int, int]:
-    """How many workers were killed, and the exit code."""
+def run_and_kill(command: list[str], output: Path, chance: random.Random) -> tuple[int, int, str]:
+    """How many workers were killed, the exit code, and what the run said."""
     words = [*command, "--output_dir", str(output), "--workers", "2", "--attempts", "100"]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     killed, planned = 0, chance.randint(1, KILLS)
-    while process.poll() is None:
-        time.sleep(chance.uniform(0.05, 3.0))
-        workers = [pid for pid in descendants(process.pid) if is_worker(pid)]
-        if workers and killed < planned and process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(chance.choice(workers), signal.SIGKILL)
-                killed += 1
-    return killed, process.returncode
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(words, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            time.sleep(chance.uniform(0.05, 3.0))
+            workers = [pid for pid in descendants(process.pid) if is_worker(pid)]
+            if workers and killed < planned and process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(chance.choice(workers), signal.SIGKILL)
+                    killed += 1
+        said.seek(0)
+        return killed, process.returncode, said.read()
 
 
 def descendants(pid: int) -> list[int]:

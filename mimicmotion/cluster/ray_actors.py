@@ -30,8 +30,13 @@ ENVIRONMENT = {
     # Ray's own 15 starves workers on machines that others use.
     "RAY_worker_niceness": "0",
 }
-# Ports on 127.0.0.1 only; that they want a token is Ray's own default there.
-LOCAL_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+LOCAL_ENVIRONMENT = {
+    # Ports on 127.0.0.1 only; that they want a token is Ray's own default there.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Its own 30 seconds are few on machines that others use.
+    "RAY_gcs_server_port_wait_time_s": "120",
+}
+LOCAL_STARTS = 3  # Ray gives its processes 30 seconds to begin, which nothing can change
 # Where somebody else answers, each of Ray's tries takes 40 seconds, and it makes 20.
 JOINING_ENVIRONMENT = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
 
@@ -88,13 +93,19 @@ def _connect(ray: Any, settings: ClusterSettings, share: int) -> None:
     logging.getLogger("ray").setLevel(logging.WARNING)
     # It warns that tokens are wanted.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    try:
-        with _signals_kept():
-            ray.init(address or "local", **options)
-    # Whatever a foreign service, another version or a lacking token does to Ray, the user can mend it or nobody.
-    except Exception as error:
-        where = f"no Ray cluster can be joined at {address}" if address else "Ray does not start on this machine"
-        raise SetupError(f"{where}: {_first_line(error)}") from error
+    for left in reversed(range(1 if address else LOCAL_STARTS)):
+        try:
+            with _signals_kept():
+                ray.init(address or "local", **options)
+            return
+        # Whatever a foreign service, another version or a lacking token does to Ray, the user can mend it or nobody.
+        except Exception as error:
+            if address:
+                raise SetupError(f"no Ray cluster can be joined at {address}: {_first_line(error)}") from error
+            if not left:
+                raise SetupError(f"Ray does not start on this machine: {_first_line(error)}") from error
+            logger.warning("Ray did not start, and is started once more: %s", _first_line(error))
+            ray.shutdown()
 
 
 def _require_listener(address: str) -> None:
