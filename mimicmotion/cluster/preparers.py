@@ -88,8 +88,9 @@ class Preparers:
         except Exception as error:
             return self._lose(slot, str(error))
         slot.facts, method, slot.doing = answer.facts, slot.doing, ""
-        for level, line in answer.log:
-            logger.log(level, "%s: %s", slot.facts.get("host", "a preparer"), line)
+        # Whoever makes the result says it once more.
+        for _, line in answer.log:
+            logger.info("%s, ahead: %s", slot.facts.get("host"), line)
         if answer.kind not in ("ready", "ended"):
             return self._lose(slot, answer.message)
         if method == "prepare":
