@@ -1,18 +1,18 @@
 """One sentence: what it is made of and depends on, is it finished; who makes it is in `perform`. No torch here."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from mimicmotion.animation import Animator, Outcome
+from mimicmotion.animation import Animator, Outcome, input_paths, recipe_of
 from mimicmotion.errors import InputError, MimicMotionError
-from mimicmotion.files import printable, writable_stem
-from mimicmotion.results import Job, require_places, sidecar_path, unfinished
+from mimicmotion.files import printable, sha256_json, writable_stem
+from mimicmotion.results import Job, Manifest, Seal, Sealing, require_places, seal_result, sidecar_path, unfinished
 from mimicmotion.sentences.clips import WordClips
-from mimicmotion.sentences.plan import Plan, companions
+from mimicmotion.sentences.plan import COMPANIONS, Plan, companions
 from mimicmotion.sentences.table import Sentence
 from mimicmotion.sentences.timeline import AT_ONCE
 from mimicmotion.sentences.words import word_job
@@ -51,6 +51,7 @@ class SentenceMaker:
     def __init__(self, animator: Animator, clips: WordClips, join: str, variant: str | None = None):
         self.animator, self.config, self.join = animator, animator.config, join
         self._clips, self._variant = clips, variant
+        self.seals: SentenceSeals | None = None
 
     def job(self, sentence: Sentence) -> Job:
         """Where the sentence goes. There is no driving video; what is shown of it is the sentence's name."""
@@ -90,11 +91,14 @@ class SentenceMaker:
         except InputError as error:
             raise InputError(f"{self.row(sentence)}: {error}") from error
 
-    def recipe(self, plan: Plan) -> dict:
-        """All that a sentence depends on. Raises: InputError when a file is missing."""
+    def recipe(self, plan: Plan, recipe_of_word: Callable[[Job], dict] | None = None) -> dict:
+        """All that a sentence depends on. Raises: InputError when a file is missing.
+
+        recipe_of_word: as `Animator.recipe`, which it is unless given.
+        """
         settings = self.config.sentences
         with self.naming(plan.sentence):
-            recipes = [self.animator.recipe(job) for _, job in plan.words]
+            recipes = [(recipe_of_word or self.animator.recipe)(job) for _, job in plan.words]
         inputs = {name: value for name, value in recipes[0]["inputs"].items() if name not in ("video", "poses")}
         for number, ((word, _), made_from) in enumerate(zip(plan.words, recipes, strict=True), 1):
             inputs[f"{number}: {word}"] = {
@@ -113,7 +117,7 @@ class SentenceMaker:
         """Whether `make` would skip the sentence; False for one that will fail."""
         try:
             plan = self.plan(sentence)
-            return not self._to_make(plan.job, self.recipe(plan))
+            return self.seals.is_finished(plan) if self.seals else not self._to_make(plan.job, self.recipe(plan))
         except MimicMotionError:
             return False
 
@@ -121,6 +125,8 @@ class SentenceMaker:
         """Whether the sentence itself is there, made as it would be now."""
         try:
             plan = self.plan(sentence)
+            if self.seals and self.seals.holds(plan):
+                return True
             return plan.job.output not in unfinished(plan.job.output, self.recipe(plan))
         except MimicMotionError:
             return False
@@ -146,6 +152,9 @@ class SentenceMaker:
         if plan.left_out:
             names = ", ".join(map(printable, plan.left_out))
             logger.warning("%s: left out, since there is no clip: %s", plan.job.name, names)
+        if self.seals and self.seals.holds(plan):
+            outcome.skip()
+            return
         made_from = self.recipe(plan)
         missing = self._to_make(plan.job, made_from)
         if outcome.is_finished(missing):
@@ -156,3 +165,39 @@ class SentenceMaker:
             perform(self, outcome, plan, made_from)
         else:
             complete(self, outcome, plan, made_from, list(missing))
+        self.note(outcome)
+
+    def note(self, outcome: "SentenceOutcome") -> None:
+        """Seals a sentence that was just made."""
+        if self.seals and outcome.status == "done":
+            self.seals.note(self.plan(outcome.sentence))
+
+
+class SentenceSeals(Sealing):
+    """The seals of one maker's sentences."""
+
+    def __init__(self, maker: SentenceMaker, manifest: Manifest):
+        super().__init__(manifest, maker.config.output.overwrite)
+        self._maker = maker
+
+    def output(self, item: Plan) -> Path:
+        """The mp4."""
+        return item.job.output
+
+    def seal(self, item: Plan) -> Seal | None:
+        """Over the clips of all words, in their order, beside what the other results have."""
+        output, models = item.job.output, self._maker.animator.models
+        if not output.exists():
+            return None
+        paths = [input_paths(models, job) for _, job in item.words]
+        named = iter(paths)
+        made_from = self._maker.recipe(item, lambda job: recipe_of(models, job, dict.fromkeys(next(named), "")))
+        files = [path for of_word in paths for path in of_word.values()]
+        wanted = [path.name.removeprefix(output.stem) for path in self._maker.companions(item.job)]
+        return seal_result(output, sha256_json(made_from), files, wanted, COMPANIONS)
+
+    def is_whole(self, item: Plan) -> bool:
+        """Whether all files of the sentence are, to the last byte, what was made from this recipe."""
+        beside = self._maker.companions(item.job)
+        require_places(item.job.output, sidecar_path(item.job.output), *beside)
+        return item.job.output.exists() and not unfinished(item.job.output, self._maker.recipe(item), beside)
