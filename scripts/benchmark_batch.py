@@ -15,6 +15,8 @@ could find finished by their content. With --planned nothing is finished, and wh
 nothing:
 
     planned       all have their turn, beside a manifest of as many seals
+
+With --dry_run the run by seal only says what it would do.
 """
 
 import argparse
@@ -38,27 +40,29 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=int, default=20_000, help="finished results (default: 20000)")
     parser.add_argument("--linked", type=int, help="sealed results instead, links to few files; the run by seal alone")
     parser.add_argument("--planned", type=int, help="results to be made, instead")
+    parser.add_argument("--dry_run", action="store_true", help="by seal, a dry run")
     parser.add_argument("--folder", type=Path, help="where the files are made, and kept for another run")
     parser.add_argument("--run_in", type=Path, help=argparse.SUPPRESS)  # the measured process
     parser.add_argument("--stub", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.run_in:
-        return measured_run(arguments.run_in, arguments.stub)
+        return measured_run(arguments.run_in, arguments.stub, arguments.dry_run)
+    dry = ["--dry_run"] if arguments.dry_run else []
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         header = f"{'':14}{'CPU s':>8}{'ms each':>10}{'peak MB':>9}{'runs.jsonl':>14}{'table':>8}"
         if count := arguments.planned or arguments.linked:
             make_links(folder, count, finished=not arguments.planned)
             print(header)
-            name, more = ("planned", ["--stub"]) if arguments.planned else ("by seal", [])
+            name, more = ("planned", ["--stub"]) if arguments.planned else ("by seal", dry)
             print_run(name, folder, count, *more)
             return 0
         make_files(folder, arguments.results)
         for path in (folder / "outputs").glob("manifest*.jsonl"):
             path.unlink()
         print(header)
-        for name in ("by content", "by seal"):
-            print_run(name, folder, arguments.results)
+        print_run("by content", folder, arguments.results)
+        print_run("by seal", folder, arguments.results, *dry)
         print(f"manifest.jsonl: {(folder / 'outputs' / 'manifest.jsonl').stat().st_size:,} bytes")
     return 0
 
@@ -145,11 +149,11 @@ def print_run(name: str, folder: Path, count: int, *more: str) -> None:
     table, _, facts = done.stdout.rpartition("\n\n")
     facts = json.loads(facts)
     each = facts["cpu"] / count * 1000
-    sizes = f"{log.stat().st_size:14,}{len(table.splitlines()):8,}"
+    sizes = f"{log.stat().st_size if log.exists() else 0:14,}{len(table.splitlines()):8,}"
     print(f"{name:14}{facts['cpu']:8.1f}{each:10.3f}{facts['peak_mb']:9.0f}{sizes}")
 
 
-def measured_run(folder: Path, stub: bool) -> int:
+def measured_run(folder: Path, stub: bool, dry: bool) -> int:
     """The batch; prints its table, then what it took. With `stub` a result takes nothing."""
     from mimicmotion.animation import Animator, animate_folder
 
@@ -158,7 +162,7 @@ def measured_run(folder: Path, stub: bool) -> int:
             outcome.status, outcome.message = "done", str(outcome.job.output)
 
     models = stub_models(folder)
-    models.config.batch.prefetch = 0
+    models.config.batch.prefetch, models.config.output.dry_run = 0, dry
     code = animate_folder(models.config, (Stub if stub else Animator)(models.config, models))
     used = resource.getrusage(resource.RUSAGE_SELF)
     facts = {"cpu": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024}

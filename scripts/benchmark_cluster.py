@@ -8,6 +8,8 @@
     overhead   what one worker costs per result: many that do nothing, and some that compute for a second
     pairs      whole batches by one worker and by two, in turns
     nodes      two nodes of ray.cluster_utils, one removed during the run: all results, each once
+    planned    very many results that nobody has made yet, and workers that need no time, no process and no Ray: what
+               the run's own process takes for plan, queue, attempts, records and table
 
 Ends with 1 where a law was broken. Seconds are those of this machine with whatever else it does; its load is told.
 """
@@ -16,7 +18,10 @@ import argparse
 import contextlib
 import json
 import os
+import pickle
 import random
+import resource
+import shutil
 import signal
 import statistics
 import subprocess
@@ -26,6 +31,8 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -46,6 +53,9 @@ SMALL = (
 )
 KILLS = 5  # in a round, at most
 BUSY_SECONDS = 1.0
+STUBS = 64  # workers of `planned`
+LOST_ONCE, LOST_ALWAYS = 1000, 10_000  # one result in so many ends its worker
+MOST_MB = 1000
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -167,7 +177,7 @@ def nodes(arguments) -> list[str]:
 
 def kills(arguments) -> list[str]:
     """Rounds of a batch with workers killed at random moments."""
-    broken, total, seed = [], 0, arguments.seed
+    broken, total, seed, loads = [], 0, arguments.seed, []
     with batch(arguments.items) as (folder, command):
         once = run(command, folder / "single")
         wanted = results(folder / "single")
@@ -175,11 +185,19 @@ def kills(arguments) -> list[str]:
             return [f"the single run ended with {once} and {len(wanted)} files"]
         for number in range(arguments.rounds):
             output, chance = folder / f"round{number}", random.Random(seed + number)
-            killed, code = run_and_kill(command, output, chance)
+            killed, code, told = run_and_kill(command, output, chance)
             total += killed
-            broken += [f"round {number} (--seed {seed + number}): {what}" for what in faults(output, code, wanted)]
-            print(f"round {number}: {killed} kills, exit code {code}", flush=True)
-    print(f"{arguments.rounds} rounds of {arguments.items} results, {total} kills: {len(broken)} laws broken")
+            loads.append(os.getloadavg()[0])
+            found = faults(output, code, wanted)
+            broken += [f"round {number} (--seed {seed + number}): {what}" for what in found]
+            print(f"round {number}: {killed} kills, exit code {code}, load {loads[-1]:.1f}", flush=True)
+            if found:
+                print(told[-4000:], file=sys.stderr, flush=True)
+            shutil.rmtree(output, ignore_errors=True)
+    print(
+        f"{arguments.rounds} rounds of {arguments.items} results, {total} kills, {os.cpu_count()} cores, load "
+        f"{min(loads):.1f} to {max(loads):.1f}: {len(broken)} laws broken"
+    )
     return broken
 
 
@@ -202,12 +220,129 @@ def pairs(arguments) -> list[str]:
     return []
 
 
+def planned(arguments) -> list[str]:
+    """Very many results on workers that are none."""
+    from scripts.benchmark_batch import link_names
+
+    count = arguments.planned
+    with tempfile.TemporaryDirectory(prefix="benchmark_cluster-") as temporary:
+        folder = Path(temporary)
+        (folder / "videos").mkdir()
+        (folder / "person.png").write_bytes(b"a picture")
+        link_names(folder / "videos", count, ".mp4")
+        command = [sys.executable, __file__, "--planned_in", str(folder)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return [f"planned: {done.stderr[-2000:]}"]
+        rows, facts = done.stdout.splitlines(), json.loads(done.stdout.splitlines()[-1])
+        with open(folder / "outputs" / "runs.jsonl", encoding="utf-8") as file:
+            ended = {(one["output"], one["status"]) for one in map(json.loads, file) if one["kind"] == "item"}
+    failing = sum(number % LOST_ALWAYS == 1 for number in range(count))
+    print(
+        f"{count} results to be made, {STUBS} workers that need no time: {facts['cpu']:.1f} s of processor time, "
+        f"{facts['cpu'] * 1000 / count:.3f} ms each, {facts['peak_mb']:.0f} MB at most, {len(rows) - 4} rows"
+    )
+    checks = {
+        f"{rows[-2]!r} in the table": rows[-2] == f"{count - failing} done, {failing} failed",
+        f"{len(ended)} results in runs.jsonl": len(ended) == len({output for output, _ in ended}) == count,
+        f"{facts['peak_mb']:.0f} MB": facts["peak_mb"] < MOST_MB,
+    }
+    return [f"planned: {what}" for what, holds in checks.items() if not holds]
+
+
+def planned_in(folder: Path) -> None:
+    """The run of `planned`; prints its table, then what it took."""
+    from mimicmotion.animation import Animator, animate_folder, fingerprint
+    from scripts.benchmark_batch import stub_models
+
+    models = stub_models(folder)
+    models.config.cluster.workers = str(STUBS)
+    animator = Animator(models.config, models)
+    StubActors.agreed = fingerprint([animator])
+    with without_ray():
+        animate_folder(models.config, animator, no_work)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps({"cpu": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024}))
+
+
+@contextlib.contextmanager
+def without_ray() -> Iterator[None]:
+    """Within, workers are StubActors."""
+    room = "mimicmotion.cluster.run"
+    session = patch(f"{room}.ray_session", lambda *_: contextlib.nullcontext())
+    with session, patch(f"{room}.RayActors", StubActors):
+        yield
+
+
+class StubActors:
+    """Workers that have done everything when they are asked whether they have; see `cluster.pool.Actors`."""
+
+    agreed: ClassVar[dict[str, str]] = {}  # what they have in common with the run
+
+    def __init__(self, *_given):
+        self._answers: dict[int, bytes] = {}
+        self._asked, self._lost = 0, set()
+
+    def start(self, slot: int) -> int:
+        """A worker."""
+        return slot
+
+    def start_preparer(self, number: int) -> int:
+        """Nobody asks for one."""
+        raise NotImplementedError
+
+    def end(self, worker: int) -> None:
+        """Nothing."""
+
+    def room(self) -> int:
+        """As many as there are."""
+        return STUBS
+
+    def stages(self) -> dict[int, str]:
+        """None is known."""
+        return {}
+
+    def ask(self, worker: int, method: str, *arguments) -> int:
+        """The ticket of an answer, which is pickled as it would be."""
+        from mimicmotion.cluster import Answer
+
+        self._asked += 1
+        if method == "prepare":
+            answer = Answer("ready", facts={"host": f"host{worker}", "process": worker}, fingerprint=self.agreed)
+        else:
+            (outcome,) = arguments
+            outcome = pickle.loads(pickle.dumps(outcome))
+            outcome.status, outcome.message = "done", str(outcome.job.output)
+            answer = Answer("ended", item=outcome)
+        self._answers[self._asked] = pickle.dumps(answer)
+        return self._asked
+
+    def wait(self, tickets, seconds: float) -> list[int]:
+        """All of them."""
+        return list(tickets)
+
+    def answer(self, ticket: int):
+        """Raises: WorkerLost for some."""
+        from mimicmotion.cluster import WorkerLost
+
+        answer = pickle.loads(self._answers.pop(ticket))
+        if answer.kind == "ended":
+            number = int(answer.item.job.output.stem.rpartition("-")[2])
+            once = number % LOST_ONCE == 2 and number not in self._lost
+            if once or number % LOST_ALWAYS == 1:
+                self._lost.add(number)
+                raise WorkerLost("a worker that is none was lost")
+        return answer
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
     "overhead": overhead,
     "nodes": nodes,
     "pairs": pairs,
     "kills": kills,
+    "planned": planned,
 }
+USUAL = ["overhead", "nodes", "pairs", "kills"]
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -241,19 +376,21 @@ def run(command: list[str], output: Path) -> int:
     return subprocess.run(words, cwd=ROOT, capture_output=True, check=False).returncode
 
 
-def run_and_kill(command: list[str], output: Path, chance: random.Random) -> tuple[int, int]:
-    """How many workers were killed, and the exit code."""
+def run_and_kill(command: list[str], output: Path, chance: random.Random) -> tuple[int, int, str]:
+    """How many workers were killed, the exit code, and what the run said."""
     words = [*command, "--output_dir", str(output), "--workers", "2", "--attempts", "100"]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     killed, planned = 0, chance.randint(1, KILLS)
-    while process.poll() is None:
-        time.sleep(chance.uniform(0.05, 3.0))
-        workers = [pid for pid in descendants(process.pid) if is_worker(pid)]
-        if workers and killed < planned and process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(chance.choice(workers), signal.SIGKILL)
-                killed += 1
-    return killed, process.returncode
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(words, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            time.sleep(chance.uniform(0.05, 3.0))
+            workers = [pid for pid in descendants(process.pid) if is_worker(pid)]
+            if workers and killed < planned and process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(chance.choice(workers), signal.SIGKILL)
+                    killed += 1
+        said.seek(0)
+        return killed, process.returncode, said.read()
 
 
 def descendants(pid: int) -> list[int]:
@@ -304,12 +441,17 @@ def span(times: list[str]) -> float:
 def main(argv: list[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run (default: all)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=USUAL, help=f"default: {' '.join(USUAL)}")
     parser.add_argument("--rounds", type=int, default=5, help="of kills (default: 5)")
     parser.add_argument("--items", type=int, default=16, help="results of a batch (default: 16)")
     parser.add_argument("--repeats", type=int, default=3, help="of pairs (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of kills (default: 0)")
+    parser.add_argument("--planned", type=int, default=1_000_000, help="results of planned (default: 1000000)")
+    parser.add_argument("--planned_in", type=Path, help=argparse.SUPPRESS)  # the measured process
     arguments = parser.parse_args(argv)
+    if arguments.planned_in:
+        planned_in(arguments.planned_in)
+        return 0
     broken = []
     for name in arguments.only:
         broken += PARTS[name](arguments)

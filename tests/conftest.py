@@ -310,6 +310,16 @@ def project(tmp_path, micro_model, driving_clip):
     return tmp_path
 
 
+def read_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Has whoever reads an input or a result, to know whether it is finished, fail."""
+
+    def read(*_, **__):
+        pytest.fail("what is sealed was read")
+
+    patch.setattr("mimicmotion.animation.record.content_sha256", read)
+    patch.setattr("mimicmotion.results.sidecar.difference", read)
+
+
 def last_items(folder: Path) -> list[dict]:
     """How each result of the last run into a folder ended, as its history says."""
     records = list(read_lines(folder / LOG_NAME))

@@ -324,6 +324,10 @@ class Animator:
         plan_frames(self.models, job.case, clip.reference, clip.num_frames)
         return clip
 
+    def find_out(self, job: Job) -> None:
+        """As `ClipMaker.find_out`."""
+        self.clips.find_out(job)
+
     def sample(self, clip: "Clip") -> "torch.Tensor":
         """As `Sampler.sample_recorded`."""
         return self.sampler.sample_recorded(clip)

@@ -3,20 +3,20 @@
 import contextlib
 import logging
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.memory import prepare_for_card
 from mimicmotion.animation.outcomes import MANY, Outcomes, outcome_facts, summary_table
-from mimicmotion.animation.planning import dry_run, shapes
+from mimicmotion.animation.planning import dry_run, look_through, shapes
 from mimicmotion.animation.recording import check_recording
 from mimicmotion.animation.seals import Seals
 from mimicmotion.animation.workers import (
     AnimatorWork,
     batch_work,
     fingerprint,
+    poses_ahead,
     run_all_on_workers,
     uses_workers,
     video_bytes,
@@ -26,7 +26,7 @@ from mimicmotion.config import Config
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, explain, is_lasting, machine_message
 from mimicmotion.files import require_writable
 from mimicmotion.gallery import refresh_page
-from mimicmotion.results import Job, Manifest, RunLog, choose_shard, left_out, plan_jobs, recorded
+from mimicmotion.results import Manifest, RunLog, choose_shard, left_out, plan_jobs, recorded
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +35,14 @@ def animate_folder(
     config: Config,
     animator: Animator | None = None,
     make_work: Callable[[Config], AnimatorWork] = batch_work,
+    make_ahead: Callable[[Config], AnimatorWork] | None = None,
 ) -> int:
     """Runs every job of the configuration; the exit code: 0 all done, 1 some failed, 3 machine, 130 interrupted.
 
     Args:
         animator: makes the results, one of this configuration; by default a plain one.
         make_work: makes its like in each Ray worker, where the configuration asks for some; a function of a module.
+        make_ahead: makes what finds poses ahead for workers, as `poses_ahead`.
 
     A finished result with the same recipe is skipped, known by its seal in the folder's manifest or by its content.
     One failing video leaves its reason in the summary and the others go on; a full disk or missing weights end the
@@ -58,11 +60,12 @@ def animate_folder(
     if config.output.dry_run:
         return dry_run(animator, jobs)
     animator.models.check()
-    finished = look_through(animator, jobs)
+    finished = not look_through(animator, jobs)
     for folder in {Path(config.output.output_dir), *(job.output.parent for job in jobs)}:
         require_writable(folder)
     check_recording(config)
-    outcomes, work, ahead = Outcomes(jobs, animator.seals.holds), Outcome.skip, contextlib.nullcontext()
+    known = animator.is_finished if on_workers else animator.seals.holds
+    outcomes, work, ahead = Outcomes(jobs, known), Outcome.skip, contextlib.nullcontext()
     if finished:
         outcomes.skip_all()
     # Devices and networks are the workers' matter: this machine may have none.
@@ -74,7 +77,7 @@ def animate_folder(
     facts = shard.facts(len(planned))
     with recorded(config.output.output_dir, config, len(jobs), **facts) as log, animator.seals.written(), ahead:
         if on_workers and not finished:
-            log.exit_code = _run_on_workers(animator, outcomes, make_work, log)
+            log.exit_code = _run_on_workers(animator, outcomes, make_work, make_ahead, log)
         else:
             log.exit_code = run_all(outcomes, work, log)
         if outcomes.no_turn:
@@ -87,40 +90,34 @@ def animate_folder(
     return log.exit_code
 
 
-def look_through(animator: Animator, jobs: Sequence[Job]) -> bool:
-    """Whether all of the jobs are finished, each looked at once.
-
-    Raises: UsageError where finished results, made differently, lie in the places of the others.
-    """
-    if animator.config.output.overwrite:
-        return all(map(animator.is_finished, jobs))
-    left = array("q", (place for place, job in enumerate(jobs) if not animator.is_finished(job)))
-    animator.require_kept(jobs[place] for place in left)
-    return not left
-
-
 def _run_on_workers(
-    animator: Animator, outcomes: Outcomes, make_work: Callable[[Config], AnimatorWork], log: RunLog
+    animator: Animator,
+    outcomes: Outcomes,
+    make_work: Callable[[Config], AnimatorWork],
+    make_ahead: Callable[[Config], AnimatorWork] | None,
+    log: RunLog,
 ) -> int:
     """As `run_all`; the longest videos come first, so that none is left alone at the end."""
-    turns = [outcome for _, outcome in outcomes.numbered()]
-    for outcome in turns:
-        if animator.is_finished(outcome.job):
-            outcome.skip()
+    left = outcomes.unfinished(video_bytes)
+    for outcome in outcomes:
+        if outcome.status == "skipped":
+            log.item(**outcome_facts(outcome))
 
     def settled(outcome: Outcome) -> None:
         log.item(**outcome_facts(outcome))
+        outcomes.settle(outcome)
         if outcome.status == "done":
             animator.seals.note(outcome.job)
 
     return run_all_on_workers(
         animator.config,
-        sorted(turns, key=lambda outcome: video_bytes(outcome.job), reverse=True),
+        left,
         fingerprint([animator]),
         make_work,
         (animator.config,),
         settled,
-        {outcome.job.output.parent for outcome in turns},
+        {job.output.parent for job in outcomes.jobs},
+        poses_ahead(animator, make_ahead),
     )
 
 

@@ -89,6 +89,11 @@ class ClipMaker:
             logger.warning("%s: %s of the body's joints lie outside the picture; %s", job.name, share, remedy)
         return clip
 
+    def find_out(self, job: Job) -> None:
+        """Finds out about a job what takes long, so that a feature cache has it. Raises: as `prepare`."""
+        self.reference(job)
+        self.features.driving_poses(self.features.open_video(job.video), job.case.sample_stride)
+
     def draw(self, poses: list[dict], reference: Reference) -> DrawnPoses:
         """Poses as this run's PoseNet wants to see them, as large as the reference."""
         return DrawnPoses(poses, *reference.pixels.shape[:2], pose_canvas(self.models.config), self.settings.draw)

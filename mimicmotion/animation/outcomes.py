@@ -1,5 +1,6 @@
 """How the jobs of a run end: one by one, or counted where they are many; the table of it."""
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ class Outcomes:
     """How the jobs of a run end. Of more than MANY, those that were finished before are counted and have no turn, and
     so many that end well are kept; the others are counted too. What fails is always kept.
 
-    Iterating gives what is kept; `numbered` gives each job its turn.
+    Iterating gives what is kept, in the order of the jobs; `numbered` gives each job its turn, one after the other, and
+    `unfinished` in another order, several at a time.
 
     Args:
         is_finished: tells which jobs of many need no turn.
@@ -26,7 +28,8 @@ class Outcomes:
     def __init__(self, jobs: Sequence[Job], is_finished: Callable[[Job], bool]):
         self.jobs, self._is_finished = jobs, is_finished
         self.many = len(jobs) > MANY
-        self.kept = [] if self.many else [Outcome(job) for job in jobs]
+        self._kept = {} if self.many else {place: Outcome(job) for place, job in enumerate(jobs)}
+        self._places: dict[int, int] = {}  # of those of many that are kept, by their identity
         self.no_turn = 0
         self._dropped: Counter = Counter()
 
@@ -34,7 +37,7 @@ class Outcomes:
         return len(self.jobs)
 
     def __iter__(self) -> Iterator[Outcome]:
-        return iter(self.kept)
+        return (self._kept[place] for place in sorted(self._kept))
 
     def skip_all(self) -> None:
         """Notes that all were finished before; of many, none has a turn then."""
@@ -43,25 +46,64 @@ class Outcomes:
 
     def numbered(self) -> Iterator[tuple[int, Outcome]]:
         """The number, from 1 on, and the outcome of each job, which the caller settles."""
-        if not self.many:
-            yield from enumerate(self.kept, 1)
-        elif not self.no_turn:
-            yield from self._turns()
-
-    def _turns(self) -> Iterator[tuple[int, Outcome]]:
-        for number, job in enumerate(self.jobs, 1):
-            if self._is_finished(job):
+        if self.no_turn:
+            return
+        for place, job in enumerate(self.jobs):
+            if self.many and self._is_finished(job):
                 self.no_turn += 1
                 continue
-            if len(self.kept) > MANY and self.kept[-1].status in ("done", "skipped"):
-                self._dropped[self.kept.pop().status] += 1
-            self.kept.append(Outcome(job))
-            yield number, self.kept[-1]
+            outcome = self._turn(place)
+            yield place + 1, outcome
+            self.settle(outcome)
+
+    def unfinished(self, size: Callable[[Job], int]) -> "Turns":
+        """Those that have to be made, the largest by `size` first. The caller settles each and says so by `settle`.
+
+        Of the others each is skipped, of many they are counted.
+        """
+        places, sizes = array("q"), array("q")
+        for place, job in enumerate(self.jobs):
+            if not self._is_finished(job):
+                places.append(place)
+                sizes.append(size(job))
+            elif self.many:
+                self.no_turn += 1
+            else:
+                self._kept[place].skip()
+        order = sorted(range(len(places)), key=sizes.__getitem__, reverse=True)
+        return Turns(self._turn, array("q", map(places.__getitem__, order)))
+
+    def _turn(self, place: int) -> Outcome:
+        if not self.many:
+            return self._kept[place]
+        outcome = self._kept[place] = Outcome(self.jobs[place])
+        self._places[id(outcome)] = place
+        return outcome
+
+    def settle(self, outcome: Outcome) -> None:
+        """Notes that an outcome has ended, and counts it where enough are kept."""
+        place = self._places.pop(id(outcome), None)
+        if place is not None and len(self._kept) > MANY and outcome.status in ("done", "skipped"):
+            del self._kept[place]
+            self._dropped[outcome.status] += 1
 
     def counts(self) -> Counter:
         """How many ended in which way."""
-        counts = Counter(outcome.status for outcome in self.kept) + self._dropped + Counter(skipped=self.no_turn)
+        counts = Counter(outcome.status for outcome in self) + self._dropped + Counter(skipped=self.no_turn)
         return counts + Counter({"not run": len(self.jobs) - counts.total()})
+
+
+class Turns:
+    """Outcomes in an order of their own, each made when it is asked for, once."""
+
+    def __init__(self, turn: Callable[[int], Outcome], places: Sequence[int]):
+        self._turn, self._places = turn, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return map(self._turn, self._places)
 
 
 def outcome_facts(outcome: Outcome) -> dict:

@@ -1,6 +1,7 @@
 """A run before its first job: what it would make, at what cost, and what it asks of a card. No torch by itself."""
 
 import contextlib
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from heapq import nlargest
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from mimicmotion.animation.animator import Animator
 from mimicmotion.animation.memory import plan_for_card, shape_of
-from mimicmotion.animation.outcomes import NOT_A_VIDEO, text_table
+from mimicmotion.animation.outcomes import MANY, NOT_A_VIDEO, text_table
 from mimicmotion.animation.record import job_inputs
 from mimicmotion.animation.recording import experiment_name
 from mimicmotion.animation.workers import uses_workers, video_bytes
@@ -40,22 +41,26 @@ def dry_run(animator: Animator, jobs: list[Job]) -> int:
         require_possible(config.latent_steps.folder)
     with without_network():
         animator.models.check()
-    animator.require_kept(jobs)
+    left = [jobs[place] for place in look_through(animator, jobs)]
     # These are there on every machine; whether others are needs torch, and seconds.
     runtime = config.runtime
     plain = runtime.device in ("auto", "cpu") and {runtime.dtype, runtime.vae_dtype} <= {"auto", "fp32"}
     plain = plain and runtime.offload == "none" and config.sampling.decoder == FULL
     plain = (plain and config.speed.attention == "native") or uses_workers(config)
-    if not plain and not all(animator.is_finished(job) for job in jobs):
+    if not plain and left:
         animator.models.resolve()
-    rows = [_dry_run_row(animator, job) for job in jobs]
-    table = dry_run_table(rows, left_out(config))
+    rows = {job.output: _dry_run_row(animator, job) for job in left}
+    finished = {} if len(jobs) > MANY else {job.output: _finished_row(job) for job in jobs}
+    table = dry_run_table(list((finished | rows).values()), left_out(config))
+    table += f"\n{len(left)} results, {sum(int(row[5]) for row in rows.values() if row[5].isdigit())} UNet passes"
+    if len(left) < len(jobs):
+        table += f"; {len(jobs) - len(left)} more are finished"
     limit, on_cpu = vram_limit(config.runtime.vram), config.runtime.device == "cpu"
-    if limit is not None and (asked := list(shapes(animator, jobs, on_cpu))):
+    if limit is not None and (asked := list(shapes(animator, left, on_cpu))):
         table += "\n" + plan_for_card(config, asked, limit, on_cpu)[1]
     if not say(table):
         return SetupError.exit_code
-    return 1 if any(row[-1].startswith(CANNOT_RUN) for row in rows) else 0
+    return 1 if any(row[-1].startswith(CANNOT_RUN) for row in rows.values()) else 0
 
 
 def shapes(animator: Animator, jobs: list[Job], on_cpu: bool) -> Iterator[Shape]:
@@ -73,12 +78,27 @@ def shapes(animator: Animator, jobs: list[Job], on_cpu: bool) -> Iterator[Shape]
             yield shape_of(config, job.case, geometry.height, geometry.width, frames, on_cpu)
 
 
+def look_through(animator: Animator, jobs: Sequence[Job]) -> "array[int]":
+    """The places of the jobs that have to be made; each job is looked at once, and of a finished one no video is read
+    that a seal tells of.
+
+    Raises: UsageError where finished results, made differently, lie in the places of the others.
+    """
+    left = array("q", (place for place, job in enumerate(jobs) if not animator.is_finished(job)))
+    if not animator.config.output.overwrite:
+        animator.require_kept(jobs[place] for place in left)
+    return left
+
+
 def dry_run_table(rows: list[tuple[str, ...]], others: Sequence[Path]) -> str:
     """What would run: sampled frames, tiles and UNet passes of every job, and what lies there beside the videos."""
     header = ("video", "size", "frames", "tiles", "steps", "UNet passes", "result")
-    passes = sum(int(row[5]) for row in rows if row[5].isdigit())
     more = [(printable(path.name), "-", "-", "-", "-", "-", NOT_A_VIDEO) for path in others]
-    return f"{text_table(header, rows + more)}\n{len(rows)} results, {passes} UNet passes"
+    return text_table(header, rows + more)
+
+
+def _finished_row(job: Job) -> tuple[str, ...]:
+    return (job.name, "-", "-", "-", "-", "-", f"{printable(job.output)} (finished)")
 
 
 def _dry_run_row(animator: Animator, job: Job) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Jobs on Ray workers instead of in this process: what each worker makes them with, and what all must agree in."""
 
 import contextlib
+import copy
 import hashlib
 import logging
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.memory import prepare_for_card
+from mimicmotion.animation.outcomes import Turns
 from mimicmotion.config import Config
 from mimicmotion.errors import UsageError
 from mimicmotion.files import remove_stale_temporaries, sha256_json
@@ -111,43 +113,82 @@ def batch_work(config: Config) -> AnimatorWork:
 
 def run_all_on_workers(
     config: Config,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[Outcome] | Turns,
     agreed: dict[str, str],
     make: Callable[..., AnimatorWork],
     arguments: tuple,
     settled: Callable[[Outcome], None],
     folders: Iterable[str | Path],
+    ahead: tuple | None = None,
 ) -> int:
-    """As `run_all`, on Ray workers, which begin outcomes in their order. Skipped ones stay as they
-    are; without others Ray is not started.
+    """As `run_all`, on Ray workers, which begin outcomes in their order; without any Ray is not started.
 
     Args:
         agreed: the `fingerprint` of this process, which workers must have too.
         make, arguments: what each worker makes its work with; `make` is a function of a module.
         settled: told of each outcome that has ended.
         folders: where results are written, for what workers that were killed left there.
+        ahead: of `poses_ahead`.
 
     Raises: SetupError as `run_on_workers`.
     """
     from mimicmotion.cluster import run_on_workers
 
-    for outcome in outcomes:
-        if outcome.status == "skipped":
-            settled(outcome)
-    left = [outcome for outcome in outcomes if outcome.status != "skipped"]
+    failed = False
 
     def tell(outcome: Outcome) -> None:
+        nonlocal failed
+        failed = failed or outcome.status == "failed"
         place = ", ".join(f"{name} {outcome.where[name]}" for name in ("host", "gpu") if name in outcome.where)
         level = logging.ERROR if outcome.status == "failed" else logging.INFO
         logger.log(level, "%s: %s (%s) %s", outcome.job.name, outcome.status, place, outcome.message)
         settled(outcome)
 
     try:
-        code = run_on_workers(config, left, make, arguments, agreed, tell) if left else 0
+        code = run_on_workers(config, outcomes, make, arguments, agreed, tell, ahead) if len(outcomes) else 0
     finally:
         for folder in folders:
             remove_stale_temporaries(folder)
-    return code or int(any(outcome.status == "failed" for outcome in outcomes))
+    return code or int(failed)
+
+
+def poses_ahead(animator: Animator, make: Callable[[Config], AnimatorWork] | None) -> tuple | None:
+    """What finds the poses of the next jobs on processors, as many for each worker as `batch.prefetch` says; None
+    where that is none, or nobody could find them there, which the log says.
+
+    make: what makes the work that finds them, a function of a module; None where nothing keeps them.
+    """
+    config = animator.config
+    if not config.batch.prefetch:
+        return None
+    why = _why_not_ahead(animator, make)
+    if why:
+        logger.warning("--prefetch: workers find their poses themselves, since %s", why)
+        return None
+    config = copy.deepcopy(config)
+    config.runtime.device = "cpu"
+    return make, (config,), config.batch.prefetch
+
+
+def _why_not_ahead(animator: Animator, make: object) -> str:
+    config = animator.config
+    if make is None or not config.feature_cache.enabled:
+        return "only a feature cache would bring them from one process to another"
+    if config.feature_cache.force_refresh:
+        return "nothing is taken from the feature cache (--feature_cache_force_refresh)"
+    if config.pose.backend == "file":
+        return "they are read from files"
+    if config.runtime.device != "cpu" and animator.models.backend != "mediapipe":
+        return f"{animator.models.backend} finds others on a processor than on a GPU"
+    return ""
+
+
+def still_to_do(outcomes: Sequence[Outcome], settled: Callable[[Outcome], None]) -> list[Outcome]:
+    """Those that are not skipped, for `run_all_on_workers`; `settled` is told of the others."""
+    for outcome in outcomes:
+        if outcome.status == "skipped":
+            settled(outcome)
+    return [outcome for outcome in outcomes if outcome.status != "skipped"]
 
 
 def video_bytes(job: Job) -> int:

@@ -2,6 +2,7 @@
 
 run        a whole run: Ray begun, workers hired, items done, Ray ended
 pool       the driver's loop: who does what, attempts, time limits; knows nothing of Ray
+preparers  workers on processors that prepare what comes next, for whoever does it
 queue      items and slots: whom an item goes to, and when a slot's machine is to blame and not its items
 performer  what runs in a worker's process
 ray_actors  Ray itself: connecting, actors, their answers and deaths in words
@@ -16,7 +17,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "performer": ["Work"],
+        "performer": ["Answer", "Work"],
+        "pool": ["WorkerLost"],
         "run": ["run_on_workers"],
     },
 )

@@ -3,12 +3,13 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from mimicmotion.cli import command_line
 from mimicmotion.cluster.performer import Answer, Work
-from mimicmotion.cluster.queue import Item, Queue, Slot
+from mimicmotion.cluster.preparers import Preparers
+from mimicmotion.cluster.queue import Item, Outcomes, Queue, Slot
 from mimicmotion.config import ClusterSettings
 from mimicmotion.errors import INTERRUPTED, SetupError
 
@@ -17,6 +18,9 @@ logger = logging.getLogger(__name__)
 STARTS = 3  # workers of one slot that end in a row before they did anything, before it is given up
 PATIENCE = 0.5  # seconds between two looks at the clock
 GROW_EVERY = 30.0  # seconds between two looks for machines that came
+
+
+Ahead = tuple[Callable[..., Work], tuple, int]
 
 
 class WorkerLost(Exception):
@@ -28,6 +32,9 @@ class Actors(Protocol):
 
     def start(self, slot: int) -> Any:
         """A worker, which may have to wait for a free place before it answers."""
+
+    def start_preparer(self, number: int) -> Any:
+        """As `start`, on processors only."""
 
     def ask(self, worker: Any, method: str, *arguments: Any) -> Any:
         """Calls a method of Performer; the ticket of its answer."""
@@ -51,6 +58,8 @@ class Pool:
     Args:
         make, arguments: what makes the Work, in each worker.
         fingerprint: what workers must agree in with the machine that this runs on.
+        ahead: what makes the work of those that prepare the next outcomes, its arguments, and how many for each
+            worker; None where there are none.
         settled: told of each outcome that has ended, once.
         tell: shown the slots and how many outcomes are left, each time around.
     """
@@ -59,16 +68,22 @@ class Pool:
         self,
         actors: Actors,
         settings: ClusterSettings,
-        outcomes: Iterable[Any],
+        outcomes: Outcomes,
         make: Callable[..., Work],
         arguments: tuple,
         fingerprint: dict[str, str],
         settled: Callable[[Any], None] = lambda outcome: None,
         tell: Callable[[list[Slot], int], None] = lambda slots, left: None,
         clock: Callable[[], float] = time.monotonic,
+        ahead: Ahead | None = None,
     ):
         self._actors, self._settings, self._clock = actors, settings, clock
-        self._order = (make, arguments, os.getcwd(), logger.getEffectiveLevel(), command_line())
+        surroundings = (os.getcwd(), logger.getEffectiveLevel(), command_line())
+        self._order = (make, arguments, *surroundings)
+        *other, depth = ahead or ((), 0)
+        self._preparers = Preparers(
+            actors, (*other, *surroundings), fingerprint, depth, settings.item_timeout, clock
+        )
         self._fingerprint, self._settled, self._tell = fingerprint, settled, tell
         self._room = actors.room() if settings.workers == "auto" else int(settings.workers)
         self._grown = clock()
@@ -84,8 +99,12 @@ class Pool:
                 if not tickets:
                     logger.error("No worker is left: %s", self._complaint)
                     return SetupError.exit_code
-                for ticket in self._actors.wait(list(tickets), PATIENCE):
-                    self._settle(tickets[ticket])
+                self._preparers.begin(self.queue)
+                for ticket in self._actors.wait([*tickets, *self._preparers.tickets], PATIENCE):
+                    if ticket in tickets:
+                        self._settle(tickets[ticket])
+                    else:
+                        self._preparers.settle(ticket)
                 self._expire()
                 self._grow()
                 self._tell(self.queue.slots, len(self.queue) + sum(slot.item is not None for slot in self.queue.slots))
@@ -94,6 +113,8 @@ class Pool:
                 if slot.item:
                     self._finish(slot, "interrupted", "run the same command again to go on")
             return INTERRUPTED
+        finally:
+            self._preparers.end()
         return 0
 
     def _dispatch(self) -> None:

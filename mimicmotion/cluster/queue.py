@@ -1,11 +1,22 @@
 """Items and slots: whom an item goes to, and when a slot's machine is to blame and not its items."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, Protocol
 
 STRIKES = 3  # items that end the workers of one slot in a row before its machine is taken for broken
+
+
+class Outcomes(Protocol):
+    """What a run has to do: so many, each made when it is asked for, so that of a million few are there at a time."""
+
+    def __len__(self) -> int:
+        """How many there are in all."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """One after the other, once."""
 
 
 @dataclass(eq=False, slots=True)
@@ -15,12 +26,14 @@ class Item:
     Attributes:
         tries: how often it was begun.
         ends: how many workers it ended that count against it, and `ended` the slots of all of them.
+        prepared: whether somebody was asked to prepare it.
     """
 
     outcome: Any
     tries: int = 0
     ends: int = 0
     ended: frozenset["Slot"] = frozenset()
+    prepared: bool = False
 
 
 @dataclass(eq=False)
@@ -63,13 +76,14 @@ class Queue:
     one, and its items have their attempts back.
     """
 
-    def __init__(self, outcomes: Iterable[Any], count: int):
-        self._items = deque(map(Item, outcomes))
+    def __init__(self, outcomes: Outcomes, count: int):
+        self._items: deque[Item] = deque()  # the next ones: those that came back, and those that somebody looked at
+        self._unseen, self._fresh = len(outcomes), map(Item, outcomes)
         self.slots: list[Slot] = []
         self.grow(count)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._items) + self._unseen
 
     def grow(self, count: int) -> None:
         """Adds slots until there are `count`."""
@@ -81,7 +95,20 @@ class Queue:
 
     def for_slot(self, slot: Slot) -> Item | None:
         """The next item that the slot may take; it stays in the queue."""
-        return next((item for item in self._items if self._may_take(slot, item)), None)
+        seen = next((item for item in self._items if self._may_take(slot, item)), None)
+        return seen or (self._look() if self._unseen else None)
+
+    def upcoming(self, count: int) -> list[Item]:
+        """The next items, so many if there are; they stay in the queue."""
+        while self._unseen and len(self._items) < count:
+            self._look()
+        return list(islice(self._items, count))
+
+    def _look(self) -> Item:
+        item = next(self._fresh)
+        self._unseen -= 1
+        self._items.append(item)
+        return item
 
     def _may_take(self, slot: Slot, item: Item) -> bool:
         return slot not in item.ended or all(other in item.ended for other in self.open_slots())

@@ -30,15 +30,21 @@ ENVIRONMENT = {
     # Ray's own 15 starves workers on machines that others use.
     "RAY_worker_niceness": "0",
 }
-# Ports on 127.0.0.1 only; that they want a token is Ray's own default there.
-LOCAL_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+LOCAL_ENVIRONMENT = {
+    # Ports on 127.0.0.1 only; that they want a token is Ray's own default there.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Its own 30 seconds are few on machines that others use.
+    "RAY_gcs_server_port_wait_time_s": "120",
+}
+LOCAL_STARTS = 3  # Ray gives its processes 30 seconds to begin, which nothing can change
 # Where somebody else answers, each of Ray's tries takes 40 seconds, and it makes 20.
 JOINING_ENVIRONMENT = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
 
 
 @contextlib.contextmanager
-def ray_session(settings: ClusterSettings) -> Iterator[Any]:
-    """The module `ray`, connected as the settings say: to a cluster, or to one of this process's own on this machine.
+def ray_session(settings: ClusterSettings, share: int = 1) -> Iterator[Any]:
+    """The module `ray`, connected as the settings say: to a cluster, or to one of this process's own on this machine,
+    which has room for `share` times as many processes as workers are asked for.
 
     Raises: SetupError where Ray is not installed, or there is no such cluster.
     """
@@ -50,7 +56,7 @@ def ray_session(settings: ClusterSettings) -> Iterator[Any]:
         raise SetupError(f"--workers needs Ray, which is not installed ({error}); {INSTALL}") from error
     with contextlib.redirect_stdout(WithoutRay(sys.stdout)):
         try:
-            _connect(ray, settings)
+            _connect(ray, settings, share)
             yield ray
         finally:
             with interrupts_deferred():
@@ -72,7 +78,7 @@ class WithoutRay:
         return getattr(self._stream, name)
 
 
-def _connect(ray: Any, settings: ClusterSettings) -> None:
+def _connect(ray: Any, settings: ClusterSettings, share: int) -> None:
     address = settings.address
     if address and address != "auto":
         _require_listener(address)
@@ -82,18 +88,24 @@ def _connect(ray: Any, settings: ClusterSettings) -> None:
     if not address:
         # Whoever names a number gets it, on few cores as well.
         workers = 1 if settings.workers == "auto" else int(settings.workers)
-        cpus = max(os.cpu_count() or 1, workers * settings.cpus_per_worker)
+        cpus = max(os.cpu_count() or 1, share * workers * settings.cpus_per_worker)
         options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": cpus}
     logging.getLogger("ray").setLevel(logging.WARNING)
     # It warns that tokens are wanted.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    try:
-        with _signals_kept():
-            ray.init(address or "local", **options)
-    # Whatever a foreign service, another version or a lacking token does to Ray, the user can mend it or nobody.
-    except Exception as error:
-        where = f"no Ray cluster can be joined at {address}" if address else "Ray does not start on this machine"
-        raise SetupError(f"{where}: {_first_line(error)}") from error
+    for left in reversed(range(1 if address else LOCAL_STARTS)):
+        try:
+            with _signals_kept():
+                ray.init(address or "local", **options)
+            return
+        # Whatever a foreign service, another version or a lacking token does to Ray, the user can mend it or nobody.
+        except Exception as error:
+            if address:
+                raise SetupError(f"no Ray cluster can be joined at {address}: {_first_line(error)}") from error
+            if not left:
+                raise SetupError(f"Ray does not start on this machine: {_first_line(error)}") from error
+            logger.warning("Ray did not start, and is started once more: %s", _first_line(error))
+            ray.shutdown()
 
 
 def _require_listener(address: str) -> None:
@@ -158,7 +170,9 @@ class RayActors:
                 "--gpus_per_worker, or --device cpu to compute without"
             )
         once = {"max_restarts": 0, "max_task_retries": 0}
-        self._performer = ray.remote(num_gpus=self._gpus, num_cpus=settings.cpus_per_worker, **once)(RayPerformer)
+        cpus = {"num_cpus": settings.cpus_per_worker}
+        self._performer = ray.remote(num_gpus=self._gpus, **cpus, **once)(RayPerformer)
+        self._preparer = ray.remote(num_gpus=0, **cpus, **once)(RayPerformer)
         self._board = ray.remote(num_cpus=0, **once)(Board).remote()
         self._stages: dict[int, str] = {}
         self._asked = None
@@ -188,6 +202,10 @@ class RayActors:
     def start(self, slot: int) -> Any:
         """Asks for an actor."""
         return self._performer.remote(self._board, slot)
+
+    def start_preparer(self, number: int) -> Any:
+        """Asks for an actor without a GPU; what it is at, nobody is shown."""
+        return self._preparer.remote(self._board, -1 - number)
 
     def ask(self, worker: Any, method: str, *arguments: Any) -> Any:
         """Calls a method of an actor."""

@@ -62,7 +62,8 @@ class BatchSettings:
     video_folder: str | None = setting(None, file=True)
     videos: list[str] | None = None  # names within the folder; null takes all
     shard: str | None = None  # "2/4": the second of four parts of all results; "auto": as the scheduler says; null: all
-    # clips made ready while one is sampled and written, in a thread of their own; null: 1 beside a GPU, 0 on a CPU
+    # clips made ready while one is sampled and written, in a thread of their own; null: 1 beside a GPU, 0 on a CPU.
+    # With cluster.workers: clips for each worker whose poses are found ahead, by processes of their own; null: 0.
     prefetch: int | None = setting(None, low=0, high=100)
     # decode and write a result while the next is sampled, the same bytes; auto: on a GPU that has room for both
     overlap: str = setting("auto", choices=("auto", "on", "off"))

@@ -44,7 +44,7 @@ def animate_folder_cached(config: Config) -> int:
     if not settings.enabled:
         return animate_folder(config)
     if config.cluster.workers is not None:
-        return animate_folder(config, _animator_of(config), cached_work)
+        return animate_folder(config, _animator_of(config), cached_work, cached_ahead)
     animator = _animator_of(config)
     try:
         return animate_folder(config, animator)
@@ -56,6 +56,14 @@ def animate_folder_cached(config: Config) -> int:
 def cached_work(config: Config) -> AnimatorWork:
     """What a worker of the run with a feature cache does; all workers share the folder."""
     return AnimatorWork.of_batch(_animator_of(config))
+
+
+def cached_ahead(config: Config) -> AnimatorWork:
+    """What finds poses for these workers beforehand, into the same folder."""
+    animator = _animator_of(config)
+    return AnimatorWork(
+        [animator], lambda outcome: animator.find_out(outcome.job), lambda _: animator, lambda outcome: False
+    )
 
 
 def _animator_of(config: Config) -> Animator:

@@ -5,6 +5,7 @@ shards      the part of a run's results that one of several machines makes
 belongings  the files of a result by size and hash: are they what was written
 sidecar     the JSON record beside a result: recipe, facts, versions, is it finished
 manifest    manifest.jsonl: seals of finished results, which need not be read again while nothing was touched
+sealing     finished results by their seals, whatever kind they are: looked up, noted when made
 replacing   finished results that a run would replace, and in what they differ
 metrics     how near a clip is to another: pixels, gradients, motion
 sheets      how labelled rows of frames become a picture, whatever the rows are
@@ -46,6 +47,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "manifest": ["Manifest", "Seal", "seal_result"],
         "replacing": ["differences", "made_differently", "require_kept"],
         "run_log": ["LOG_NAME", "RunLog", "recorded"],
+        "sealing": ["Sealing"],
         "shards": ["Shard", "choose_shard"],
         "sheets": ["Row", "caption", "comparison_frames", "contact_sheet", "evenly_spaced"],
         "sidecar": [

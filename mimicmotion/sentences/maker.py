@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from mimicmotion.animation import Animator, Outcome
+from mimicmotion.animation import Animator, Outcome, input_paths, recipe_of
 from mimicmotion.errors import InputError, MimicMotionError
-from mimicmotion.files import printable, writable_stem
-from mimicmotion.results import Job, require_places, sidecar_path, unfinished
+from mimicmotion.files import printable, sha256_json, writable_stem
+from mimicmotion.results import Job, Manifest, Seal, Sealing, require_places, seal_result, sidecar_path, unfinished
 from mimicmotion.sentences.clips import WordClips
-from mimicmotion.sentences.plan import Plan, companions
+from mimicmotion.sentences.plan import COMPANIONS, Plan, companions
 from mimicmotion.sentences.table import Sentence
 from mimicmotion.sentences.timeline import AT_ONCE
 from mimicmotion.sentences.words import word_job
@@ -52,6 +52,7 @@ class SentenceMaker:
     def __init__(self, animator: Animator, clips: WordClips, join: str, variant: str | None = None):
         self.animator, self.config, self.join = animator, animator.config, join
         self._clips, self._variant = clips, variant
+        self.seals: SentenceSeals | None = None
 
     def job(self, sentence: Sentence) -> Job:
         """Where the sentence goes. There is no driving video; what is shown of it is the sentence's name."""
@@ -96,11 +97,19 @@ class SentenceMaker:
         with self.naming(plan.sentence):
             return [self.animator.inputs(job) for _, job in plan.words]
 
-    def recipe(self, plan: Plan, hashes: list[dict[str, str]] | None = None) -> dict:
-        """All that a sentence depends on; `hashes` are its `inputs` where they are known. Raises: as `inputs`."""
-        settings = self.config.sentences
+    def recipe(
+        self,
+        plan: Plan,
+        hashes: list[dict[str, str]] | None = None,
+        recipe_of_word: Callable[[Job, dict[str, str]], dict] | None = None,
+    ) -> dict:
+        """All that a sentence depends on. Raises: as `inputs`.
+
+        hashes: its `inputs` where they are known. recipe_of_word: as `Animator.recipe`, which it is unless given.
+        """
+        settings, recipe_of_word = self.config.sentences, recipe_of_word or self.animator.recipe
         hashes = self.inputs(plan) if hashes is None else hashes
-        recipes = [self.animator.recipe(job, of_word) for (_, job), of_word in zip(plan.words, hashes, strict=True)]
+        recipes = [recipe_of_word(job, of_word) for (_, job), of_word in zip(plan.words, hashes, strict=True)]
         inputs = {name: value for name, value in recipes[0]["inputs"].items() if name not in ("video", "poses")}
         for number, ((word, _), made_from) in enumerate(zip(plan.words, recipes, strict=True), 1):
             inputs[f"{number}: {word}"] = {
@@ -119,6 +128,8 @@ class SentenceMaker:
         """Whether `make` would skip the sentence; False for one that will fail."""
         try:
             plan = self.plan(sentence)
+            if self.seals:
+                return self.seals.is_finished(plan)
             return not self._to_make(plan.job, lambda: self.recipe(plan))
         except MimicMotionError:
             return False
@@ -127,6 +138,8 @@ class SentenceMaker:
         """Whether the sentence itself is there, made as it would be now."""
         try:
             plan = self.plan(sentence)
+            if self.seals and self.seals.holds(plan):
+                return True
             if not os.path.exists(plan.job.output):
                 return False
             return plan.job.output not in unfinished(plan.job.output, self.recipe(plan))
@@ -157,6 +170,9 @@ class SentenceMaker:
         if plan.left_out:
             names = ", ".join(map(printable, plan.left_out))
             logger.warning("%s: left out, since there is no clip: %s", plan.job.name, names)
+        if self.seals and self.seals.holds(plan):
+            outcome.skip()
+            return
         hashes = self.inputs(plan)
         missing = self._to_make(plan.job, lambda: self.recipe(plan, hashes))
         if outcome.is_finished(missing):
@@ -167,3 +183,39 @@ class SentenceMaker:
             perform(self, outcome, plan, hashes)
         else:
             complete(self, outcome, plan, self.recipe(plan, hashes), list(missing))
+        self.note(outcome)
+
+    def note(self, outcome: "SentenceOutcome") -> None:
+        """Seals a sentence that was just made."""
+        if self.seals and outcome.status == "done":
+            self.seals.note(self.plan(outcome.sentence))
+
+
+class SentenceSeals(Sealing):
+    """The seals of one maker's sentences."""
+
+    def __init__(self, maker: SentenceMaker, manifest: Manifest):
+        super().__init__(manifest, maker.config.output.overwrite)
+        self._maker = maker
+
+    def output(self, item: Plan) -> Path:
+        """The mp4."""
+        return item.job.output
+
+    def seal(self, item: Plan) -> Seal | None:
+        """Over the clips of all words, in their order, beside what the other results have."""
+        output, models = item.job.output, self._maker.animator.models
+        if not output.exists():
+            return None
+        paths = [input_paths(models, job) for _, job in item.words]
+        unhashed = [dict.fromkeys(of_word, "") for of_word in paths]
+        made_from = self._maker.recipe(item, unhashed, lambda job, of_word: recipe_of(models, job, of_word))
+        files = [path for of_word in paths for path in of_word.values()]
+        wanted = [path.name.removeprefix(output.stem) for path in self._maker.companions(item.job)]
+        return seal_result(output, sha256_json(made_from), files, wanted, COMPANIONS)
+
+    def is_whole(self, item: Plan) -> bool:
+        """Whether all files of the sentence are, to the last byte, what was made from this recipe."""
+        beside = self._maker.companions(item.job)
+        require_places(item.job.output, sidecar_path(item.job.output), *beside)
+        return item.job.output.exists() and not unfinished(item.job.output, self._maker.recipe(item), beside)

@@ -8,6 +8,7 @@ from mimicmotion.sentences.subtitles import SUBTITLES
 from mimicmotion.sentences.table import Sentence
 
 SHEET = ".jpg"
+COMPANIONS = (*SUBTITLES, SHEET)  # endings of all that may lie beside a sentence
 TRUE = "true"  # what the true sentence is called among the ways to join it
 
 

@@ -6,11 +6,12 @@
 <output_dir>/<sentence>.json           its record, written last
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mimicmotion.animation import (
@@ -21,6 +22,7 @@ from mimicmotion.animation import (
     outcome_facts,
     run_all,
     run_all_on_workers,
+    still_to_do,
     text_table,
     uses_workers,
 )
@@ -31,10 +33,18 @@ from mimicmotion.files import printable, require_possible, require_writable
 from mimicmotion.gallery import refresh_page
 from mimicmotion.pipelines import check_steps
 from mimicmotion.places import looked_for
-from mimicmotion.results import RunLog, choose_shard, recorded, require_kept, require_pose_folder, require_reference
+from mimicmotion.results import (
+    Manifest,
+    RunLog,
+    choose_shard,
+    recorded,
+    require_kept,
+    require_pose_folder,
+    require_reference,
+)
 from mimicmotion.sentences.clips import WordClips
 from mimicmotion.sentences.comparer import Comparer, means
-from mimicmotion.sentences.maker import ALL_WAYS, Maker, SentenceMaker, SentenceOutcome
+from mimicmotion.sentences.maker import ALL_WAYS, Maker, SentenceMaker, SentenceOutcome, SentenceSeals
 from mimicmotion.sentences.random_words import draw_sentences, table_path
 from mimicmotion.sentences.table import Sentence, read_table
 
@@ -60,6 +70,9 @@ def make_sentences(config: Config) -> int:
     sentences = [sentence for sentence in sentences if shard.jobs_of([makers[0].job(sentence)], output_dir)]
     if not sentences:
         return shard.run_empty(config, output_dir, planned)
+    manifest = Manifest(output_dir, shard.part)
+    for maker in makers:
+        maker.seals = SentenceSeals(maker, manifest)
     models.check()
     if not config.output.overwrite:
         require_kept(result for maker in makers for result in _recipes(maker, sentences))
@@ -71,7 +84,7 @@ def make_sentences(config: Config) -> int:
         models.check_lcm()
     outcomes = [maker.outcome(sentence) for sentence in sentences for maker in by_way.values()]
     try:
-        with recorded(folder, config, len(outcomes), **shard.facts(planned)) as log:
+        with recorded(folder, config, len(outcomes), **shard.facts(planned)) as log, _seals_written(makers):
             if on_workers:
                 log.exit_code = _run_on_workers(animator, by_way, outcomes, log)
             else:
@@ -102,6 +115,15 @@ def _makers_of(config: Config, clips: WordClips) -> tuple[Animator, dict[str, Ma
     return animator, makers | {ALL_WAYS: Comparer(list(makers.values()), settings.truth)}, told
 
 
+@contextlib.contextmanager
+def _seals_written(makers: Sequence[SentenceMaker]) -> Iterator[None]:
+    """A block in which sentences are made; at its end their seals are on the disk."""
+    with contextlib.ExitStack() as stack:
+        for maker in makers:
+            stack.enter_context(maker.seals.written())
+        yield
+
+
 def sentence_work(config: Config) -> AnimatorWork:
     """What a worker that makes sentences does."""
     animator, makers, _ = _makers_of(config, WordClips(config.sentences.words))
@@ -116,6 +138,12 @@ def sentence_work(config: Config) -> AnimatorWork:
 def _run_on_workers(animator: Animator, makers: dict[str, Maker], outcomes: list[SentenceOutcome], log: RunLog) -> int:
     """As `run_all`; sentences of many words come first, and comparisons when all that they compare is made."""
     config, code = animator.config, 0
+
+    def settled(outcome: SentenceOutcome) -> None:
+        log.item(**outcome_facts(outcome))
+        if outcome.way != ALL_WAYS:
+            makers[outcome.way].note(outcome)
+
     for comparing in (False, True):
         some = [outcome for outcome in outcomes if (outcome.way == ALL_WAYS) == comparing]
         for outcome in some:
@@ -125,11 +153,11 @@ def _run_on_workers(animator: Animator, makers: dict[str, Maker], outcomes: list
             return code
         ended = run_all_on_workers(
             config,
-            sorted(some, key=lambda outcome: len(outcome.sentence.words), reverse=True),
+            sorted(still_to_do(some, settled), key=lambda outcome: len(outcome.sentence.words), reverse=True),
             fingerprint([animator]),
             sentence_work,
             (config,),
-            lambda outcome: log.item(**outcome_facts(outcome)),
+            settled,
             {config.sentences.output_dir},
         )
         code = max(code, ended)
@@ -198,6 +226,8 @@ def _cached(models: Models):
 
 def _recipes(maker: SentenceMaker, sentences: list[Sentence]) -> Iterator[tuple[Path, dict]]:
     for sentence in sentences:
+        if maker.is_finished(sentence):
+            continue
         try:
             plan = maker.plan(sentence)
             made_from = maker.recipe(plan) if os.path.exists(plan.job.output) else None

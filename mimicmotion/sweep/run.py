@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from mimicmotion.acceleration import chosen_acceleration
@@ -19,10 +20,13 @@ from mimicmotion.animation import (
     Models,
     Opened,
     Outcome,
+    Seals,
     fingerprint,
+    look_through,
     outcome_facts,
     run_all,
     run_all_on_workers,
+    still_to_do,
     uses_workers,
     video_bytes,
 )
@@ -33,7 +37,7 @@ from mimicmotion.feature_cache import FeatureCache, cached_animator, statistics_
 from mimicmotion.files import require_writable
 from mimicmotion.gallery import refresh_page
 from mimicmotion.places import looked_for
-from mimicmotion.results import Shard, choose_shard, left_out, recorded
+from mimicmotion.results import Manifest, Shard, choose_shard, left_out, recorded
 from mimicmotion.sweep.cells import Cell, make_cells
 from mimicmotion.sweep.order import in_turns
 from mimicmotion.sweep.plan import plan_table
@@ -59,6 +63,7 @@ def run_sweep(origin: Origin) -> int:
     if not cells:
         return shard.run_empty(config, config.sweep.output_dir, planned)
     sweep = Sweep(config, cells)
+    sweep.know_by_seals(Manifest(config.sweep.output_dir, shard.part))
     sweep.check()
     if config.output.dry_run:
         if not on_workers:
@@ -69,13 +74,19 @@ def run_sweep(origin: Origin) -> int:
     for place in {job.output.parent for cell in sweep.cells for job in cell.jobs}:
         require_writable(place)
     mine = sum(len(cell.jobs) for cell in sweep.cells)
-    with recorded(folder, config, mine, **shard.facts(planned)) as log:
+    with recorded(folder, config, mine, **shard.facts(planned)) as log, sweep.seals_written():
         if on_workers:
             outcomes = sweep.outcomes_for_workers()
             folders = {outcome.job.output.parent for outcome in outcomes}
+
+            def settled(outcome: Outcome) -> None:
+                log.item(**outcome_facts(outcome))
+                if outcome.status == "done":
+                    sweep.animator_of(outcome).seals.note(outcome.job)
+
             log.exit_code = run_all_on_workers(
-                config, outcomes, fingerprint(sweep.animators), sweep_work, (config, cells),
-                lambda outcome: log.item(**outcome_facts(outcome)), folders,
+                config, still_to_do(outcomes, settled), fingerprint(sweep.animators), sweep_work, (config, cells),
+                settled, folders,
             )  # fmt: skip
         else:
             outcomes = sweep.outcomes()
@@ -134,6 +145,19 @@ class Sweep:
         self.animators = [self._animator(cell) for cell in cells]
         self._cell_of = {job.output: place for place, cell in enumerate(cells) for job in cell.jobs}
 
+    def know_by_seals(self, manifest: Manifest) -> None:
+        """Has finished results known by a manifest, one for all cells."""
+        for animator in self.animators:
+            animator.seals = Seals(animator.models, manifest)
+
+    @contextlib.contextmanager
+    def seals_written(self) -> Iterator[None]:
+        """A block in which results are made; at its end their seals are on the disk."""
+        with contextlib.ExitStack() as stack:
+            for animator in self.animators:
+                stack.enter_context(animator.seals.written())
+            yield
+
     def _animator(self, cell: Cell) -> Animator:
         models = Models(cell.config, self.opened)
         return cached_animator(models, self._cache) if self._cache else Animator(cell.config, models)
@@ -151,7 +175,7 @@ class Sweep:
             if files not in checked:
                 _named(cell, animator.models.check)
             checked.add(files)
-            _named(cell, functools.partial(animator.require_kept, cell.jobs))
+            _named(cell, functools.partial(look_through, animator, cell.jobs))
 
     def resolve(self) -> bool:
         """Whether anything is to be made. Raises: UsageError or SetupError for a device or number format that cannot be

@@ -43,7 +43,7 @@ class FakeActors:
 
     def __init__(self, script, room=2):
         self.script, self.now, self._room = script, 0.0, room
-        self.workers, self._answers, self._tickets = [], {}, 0
+        self.workers, self.preparers, self._answers, self._tickets = [], [], {}, 0
 
     def clock(self):
         return self.now
@@ -56,11 +56,16 @@ class FakeActors:
         self.workers.append(Worker(slot))
         return self.workers[-1]
 
+    def start_preparer(self, number):
+        self.preparers.append(Worker(number))
+        return self.preparers[-1]
+
     def ask(self, worker, method, *arguments):
         assert worker.alive and worker.ticket not in self._answers, "asked twice"
         item = arguments[0] if method in ("run", "load") else None
         doing = [other.calls[-1] for other in self.workers if other.alive and other.ticket in self._answers]
-        assert item is None or not any(item is calls[1] for calls in doing), "two do one item"
+        alone = item is None or worker in self.preparers or not any(item is calls[1] for calls in doing)
+        assert alone, "two do one item"
         self._tickets += 1
         worker.ticket = self._tickets
         worker.calls.append((method, item, self.now))
@@ -108,7 +113,8 @@ def scripted(run, prepare=None, load=None):
     return script
 
 
-def pool_of(actors, outcomes, settled=None, tell=lambda slots, left: None, **settings):
+def pool_of(actors, outcomes, settled=None, tell=lambda slots, left: None, depth=0, **settings):
     values = ClusterSettings(**{"workers": "2", "start_timeout": 60.0, **settings})
     told = settled if settled is not None else []
-    return Pool(actors, values, outcomes, ended, (), FINGERPRINT, told.append, tell, actors.clock)
+    ahead = (ended, (), depth)
+    return Pool(actors, values, outcomes, ended, (), FINGERPRINT, told.append, tell, actors.clock, ahead)

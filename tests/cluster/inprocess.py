@@ -11,7 +11,7 @@ class InProcess:
     made: list["InProcess"] = []  # noqa: RUF012 - reset by whoever uses it
 
     def __init__(self, ray, settings, device):
-        self.workers, self.asked, self._answers = 0, [], {}
+        self.workers, self.preparers, self.asked, self._answers = 0, 0, [], {}
         self.made.append(self)
 
     def room(self):
@@ -19,6 +19,10 @@ class InProcess:
 
     def start(self, slot):
         self.workers += 1
+        return Performer()
+
+    def start_preparer(self, number):
+        self.preparers += 1
         return Performer()
 
     def ask(self, worker, method, *arguments):

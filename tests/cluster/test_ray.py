@@ -13,11 +13,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mimicmotion.cluster import run_on_workers
+from mimicmotion.cluster.ray_actors import ray_session
 from mimicmotion.config import load_config
 from mimicmotion.errors import SetupError
 from mimicmotion.streaming.actions import bench_actions, by_block
@@ -32,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def do(ray_here, monkeypatch, tmp_path):
     """`do(names, make, **settings)`: (exit code, outcomes by name, lines of the stub's log)"""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("mimicmotion.cluster.run.ray_session", lambda settings: contextlib.nullcontext(ray_here))
+    monkeypatch.setattr("mimicmotion.cluster.run.ray_session", lambda *_: contextlib.nullcontext(ray_here))
 
     def run(names, make=stubs.make, device="cpu", **settings):
         given = {"workers": "2", "start_timeout": HANG_SECONDS, "cpus_per_worker": 1} | settings
@@ -215,3 +217,24 @@ def test_a_world_is_an_actor_that_takes_a_session_and_gives_it_back(ray_here):
         made.append(frames)
     ray_here.kill(world)
     assert all(np.array_equal(one, other) for one, other in zip(made, wanted, strict=True))
+
+
+@pytest.mark.parametrize("failures", [0, 2, 3])
+def test_ray_that_does_not_start_on_a_busy_machine_is_started_again(monkeypatch, caplog, failures):
+    def init(*_, **__):
+        started.append(None)
+        if len(started) <= failures:
+            raise RuntimeError("The current node timed out during startup.")
+
+    started, ended = [], []
+    fake = SimpleNamespace(init=init, shutdown=lambda: ended.append(None))
+    fake.job_config = SimpleNamespace(JobConfig=lambda **_: None)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    config = load_config(overrides=["cluster.workers=2"])
+    with contextlib.ExitStack() as stack:
+        if failures == 3:
+            stack.enter_context(pytest.raises(SetupError, match="does not start on this machine: The current node"))
+        with ray_session(config.cluster) as ray:
+            assert ray is fake
+    assert len(started) == min(failures + 1, 3) and len(ended) == min(failures, 2) + 1
+    assert caplog.text.count("is started once more") == min(failures, 2)

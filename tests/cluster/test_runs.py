@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import pickle
 import shutil
 
 import pytest
 
-from mimicmotion.animation import Animator, Models
+from mimicmotion.animation import Animator, Models, poses_ahead
 from mimicmotion.animation.batch import animate_folder
 from mimicmotion.animation.workers import own_code
 from mimicmotion.config import load_config, trace_config
@@ -17,6 +18,7 @@ from mimicmotion.sentences import make_sentences
 from mimicmotion.sweep import run_sweep
 from tests.cluster.inprocess import InProcess
 from tests.conftest import last_items, write_clip
+from tests.feature_cache.test_cached_features import FakeDetector
 
 DIFFERENT = {"stage_seconds", "peak_memory_bytes", "made"}
 
@@ -25,7 +27,7 @@ DIFFERENT = {"stage_seconds", "peak_memory_bytes", "made"}
 def in_process(monkeypatch, logging_as_before):
     """Workers without Ray. What they set in their environment is taken back."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("mimicmotion.cluster.run.ray_session", lambda settings: contextlib.nullcontext())
+    monkeypatch.setattr("mimicmotion.cluster.run.ray_session", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr("mimicmotion.cluster.run.RayActors", InProcess)
     InProcess.made.clear()
 
@@ -73,16 +75,61 @@ def test_the_turbo_run(project, resolved):
         animate_folder(settings(project, *workers, "test_case[0].seed=4"))
 
 
-def test_a_bad_video_and_a_cache_beside(project):
+def test_poses_that_are_found_ahead_beside_a_bad_video(project, monkeypatch):
+    """The same poses to sample with, each video seen by a detector once, whoever found them. Nothing is sampled."""
     shutil.copyfile(project / "person.png", project / "videos" / "b.mp4")
-    more = (f"output.output_dir={project / 'w'}", "cluster.workers=auto", f"feature_cache.folder={project / 'cache'}")
-    assert animate_folder_cached(settings(project, *more)) == 1
-    assert {item["video"][-5:]: item["status"] for item in last_items(project / "w")} == {
-        "a.mp4": "done",
-        "b.mp4": "failed",
-    }
-    assert list((project / "cache").rglob("*.pt"))
-    assert [method for method, _ in InProcess.made[0].asked].count("run") <= 4, "a bad video is tried once"
+    for name, count in (("c", 10), ("d", 12)):
+        write_clip(project / "videos" / f"{name}.mp4", count=count, size=(192, 128))
+    detectors, ahead = [], []
+    monkeypatch.setattr("mimicmotion.animation.models.choose_backend", lambda *_: ("fake", "for the test"))
+    monkeypatch.setattr("mimicmotion.animation.models.detector_fingerprint", lambda *_: FakeDetector.fingerprint)
+    monkeypatch.setattr(
+        "mimicmotion.animation.models.make_detector", lambda *_, **__: detectors.append(FakeDetector()) or detectors[-1]
+    )
+
+    def animate(self, outcome):
+        clip = self.prepare(outcome.job)
+        outcome.job.output.write_bytes(pickle.dumps(clip.drawn.poses))
+        outcome.status = "done"
+
+    monkeypatch.setattr(Animator, "animate", animate)
+    find_out = Animator.find_out
+    monkeypatch.setattr(Animator, "find_out", lambda self, job: ahead.append(job.name) or find_out(self, job))
+    more = ["pose.backend=auto", "batch.videos=[a.mp4,b.mp4,c.mp4,d.mp4]"]
+    assert animate_folder_cached(settings(project, *more, f"feature_cache.folder={project / 'c1'}")) == 1
+    wanted, frames = files_of(project / "outputs"), sum(one.seen_in_all for one in detectors)
+    detectors.clear()
+
+    more += [f"output.output_dir={project / 'w'}", "cluster.workers=1", f"feature_cache.folder={project / 'c2'}"]
+    assert animate_folder_cached(settings(project, *more, "batch.prefetch=1")) == 1
+    assert files_of(project / "w") == wanted and len(wanted) == 3
+    assert InProcess.made[0].preparers == 1 and len(detectors) == 2 and {"a.mp4", "b.mp4"} & set(ahead)
+    assert sum(one.seen_in_all for one in detectors) == frames
+    ended = {item["video"][-5:]: item["status"] for item in last_items(project / "w")}
+    assert ended == {"a.mp4": "done", "b.mp4": "failed", "c.mp4": "done", "d.mp4": "done"}
+    calls = [given[0] for method, given in InProcess.made[0].asked if method == "run"]
+    assert sum(outcome.job.name == "b.mp4" for outcome in calls) <= 2 + ("b.mp4" in ahead), "it is tried once"
+
+
+def test_why_poses_are_not_found_ahead_is_told(project, caplog):
+    def told(make, *overrides):
+        caplog.clear()
+        given = settings(project, "batch.prefetch=1", "cluster.workers=1", *overrides)
+        assert poses_ahead(Animator(given), make) is None
+        return caplog.text
+
+    assert "feature cache" in told(None) and "feature cache" in told(print, "feature_cache.enabled=false")
+    assert "--feature_cache_force_refresh" in told(print, "feature_cache.force_refresh=true")
+    assert "read from files" in told(print)
+    onnx = ("pose.backend=auto", "runtime.device=auto")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mimicmotion.animation.models.choose_backend", lambda *_: ("dwpose", "for the test"))
+        assert "dwpose finds others" in told(print, *onnx)
+        patch.setattr("mimicmotion.animation.models.choose_backend", lambda *_: ("mediapipe", "for the test"))
+        given = settings(project, "batch.prefetch=3", "cluster.workers=1", *onnx)
+        make, (config,), depth = poses_ahead(Animator(given), print)
+        assert (make, config.runtime.device, depth) == (print, "cpu", 3) and given.runtime.device == "auto"
+    assert poses_ahead(Animator(settings(project, "cluster.workers=1")), print) is None
 
 
 def test_a_sweep_whose_cells_differ_in_networks(project, resolved):

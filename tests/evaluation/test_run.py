@@ -135,7 +135,7 @@ def test_workers_measure_what_one_process_does_and_nothing_twice(right, monkeypa
     alone = [(folder / "evaluation" / name).read_bytes() for name in names]
     shutil.rmtree(folder / "evaluation")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("mimicmotion.cluster.run.ray_session", lambda settings: contextlib.nullcontext())
+    monkeypatch.setattr("mimicmotion.cluster.run.ray_session", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr("mimicmotion.cluster.run.RayActors", InProcess)
     InProcess.made.clear()
     spread = dataclasses.replace(config, cluster=dataclasses.replace(config.cluster, workers="2"))

@@ -36,7 +36,7 @@ class FakeDetector:
 
     def __init__(self):
         self.calls = 0
-        self.seen = 0
+        self.seen = self.seen_in_all = 0
 
     def reset(self):
         self.seen = 0
@@ -44,6 +44,7 @@ class FakeDetector:
     def __call__(self, frames):
         self.calls += 1
         self.seen += len(frames)
+        self.seen_in_all += len(frames)
         return [self.poses[i % len(self.poses)] for i in range(self.seen - len(frames), self.seen)]
 
 

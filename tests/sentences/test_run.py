@@ -16,7 +16,7 @@ from mimicmotion.sentences import make_sentences
 from mimicmotion.sentences.perform import read_timeline
 from mimicmotion.sentences.table import read_table
 from mimicmotion.video import open_video
-from tests.conftest import last_items, write_clip, write_pose_file
+from tests.conftest import last_items, read_nothing, write_clip, write_pose_file
 from tests.sentences.signing import signer
 
 TABLE = "sentence,words\ns1,a b a\ns2,c NO_REF_tree a\ns3,still\ns4,NO_REF_x\ns5,b\n"
@@ -170,7 +170,10 @@ def test_what_lies_beside_a_sentence_is_completed(words, sampled, capsys):
     assert "made for it: s1.jpg, s1.srt, s1.vtt" in capsys.readouterr().out and len(sampled) == 1
     assert {ending: (words / "out" / f"s1{ending}").read_bytes() for ending in beside} == beside
     assert (words / "out" / "s1.jpg").stat().st_size > 1000
-    assert run(words) == 0 and "1 skipped" in capsys.readouterr().out
+    with pytest.MonkeyPatch.context() as patch:
+        read_nothing(patch)
+        assert run(words) == 0 and "1 skipped" in capsys.readouterr().out
+    assert "manifest.jsonl" in {path.name for path in (words / "out").iterdir()}
 
 
 def test_shards_make_every_sentence_once(words, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from mimicmotion.results import psnr
 from mimicmotion.sweep.run import run_sweep
 from mimicmotion.video import open_video
 from mimicmotion.weights import create_pipeline
-from tests.conftest import last_items, write_clip
+from tests.conftest import last_items, read_nothing, write_clip
 
 
 @pytest.fixture
@@ -141,8 +141,10 @@ def test_more_values_find_what_is_there(project, loads, capsys):
     assert [item["status"] for item in last_items(project / "sweep")] == ["done", "skipped"]
     assert results(project).items() >= before.items()
     loads.clear()
-    assert sweep(project, "num_inference_steps=1,2", output__dry_run=True) == 0
-    assert sweep(project, "num_inference_steps=1,2") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        read_nothing(patch)
+        assert sweep(project, "num_inference_steps=1,2", output__dry_run=True) == 0
+        assert sweep(project, "num_inference_steps=1,2") == 0
     assert loads == []
     assert "nothing is left to do" in capsys.readouterr().out
 
