@@ -40,7 +40,7 @@ MARK = re.compile(r"^<!-- needs: (.+) -->$")
 LINE_MARK = re.compile(r"#.*\bneeds (\w+)$")
 COMMAND = re.compile(r"([A-Z_]+=\S+ )*(python3? |pip |mimicmotion |scripts/\w+\.sh)")
 SNIPPET = re.compile(r"(from|import) \w")
-PROGRAM = re.compile(r"python \S+\.py|mimicmotion \w+")
+PROGRAM = re.compile(r"python (\S+\.py)|mimicmotion (\w+)")
 READY = ROOT / "tests" / "ready_python.py"
 INLINE = re.compile(r"`((?:[A-Z_]+=\S+ )*(?:python |mimicmotion )[^`]+)`")
 
@@ -222,16 +222,14 @@ def ready_python(folder: Path) -> Iterator[str]:
 
 
 def run_fresh(sessions: dict[str, list[Example]]) -> set[Example]:
-    """The first example of each script that is run: in a fresh interpreter, so that each script has been seen in one.
-    Snippets and commands that set variables for it are run so too.
+    """The first example of each script that is run, and the first snippet: in a fresh interpreter, so that each has
+    been seen in one.
     """
-    found, scripts = set(), set()
+    first = {}
     for example in (example for examples in sessions.values() for example in examples if example.needs is None):
-        script = PROGRAM.match(example.text)
-        if example.is_python or script is None or script[0] not in scripts:
-            found.add(example)
-            scripts |= {script[0]} if script else set()
-    return found
+        script = PROGRAM.search(example.text)
+        first.setdefault("snippet" if example.is_python else script and SCRIPTS.get(script[2], script[1]), example)
+    return set(first.values())
 
 
 def run(command: str, folder: Path, is_python: bool = False, ready: str | None = None) -> subprocess.CompletedProcess:
