@@ -37,7 +37,7 @@ GOES_ON = {
     "scripts/draw_puppets.py": "doc/puppets.md",
 }
 MARK = re.compile(r"^<!-- needs: (.+) -->$")
-LINE_MARK = re.compile(r"#.*\bneeds (\w+)$")
+LINE_MARK = re.compile(r"#.*\bneeds (\w+)")
 COMMAND = re.compile(r"([A-Z_]+=\S+ )*(python3? |pip |mimicmotion |scripts/\w+\.sh)")
 SNIPPET = re.compile(r"(from|import) \w")
 PROGRAM = re.compile(r"python (\S+\.py)|mimicmotion (\w+)")
