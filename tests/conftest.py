@@ -106,17 +106,18 @@ def wait_for_line(process, line):
     pytest.fail(f"the child ended without {line!r}: {''.join(before)}")
 
 
-def make_unet():
+def make_unet(levels=2):
+    """A micro UNet; one of a single level has a block of each kind that computes, for what is slow by layer."""
     from diffusers import UNetSpatioTemporalConditionModel
 
     return UNetSpatioTemporalConditionModel(
-        block_out_channels=(32, 64),
-        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
-        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+        block_out_channels=(32, 64)[:levels],
+        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal")[:levels],
+        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal")[-levels:],
         layers_per_block=1,
         transformer_layers_per_block=1,
         cross_attention_dim=16,
-        num_attention_heads=(2, 4),
+        num_attention_heads=(2, 4)[:levels],
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=24,
         num_frames=8,
