@@ -47,6 +47,17 @@ def pytest_configure():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Single tests of minutes, on what is dear to make.
+LONGEST = "tests/test_documents.py"
+
+
+def pytest_collection_modifyitems(items):
+    """The longest come first: none is left alone at the end, and with `--dist worksteal`, which takes from the end of
+    another worker's half, they stay in one worker, with what they share.
+    """
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
 def peak_mb():
     """The most memory that this process has held so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10)
@@ -95,17 +106,18 @@ def wait_for_line(process, line):
     pytest.fail(f"the child ended without {line!r}: {''.join(before)}")
 
 
-def make_unet():
+def make_unet(levels=2):
+    """A micro UNet; one of a single level has a block of each kind that computes, for what is slow by layer."""
     from diffusers import UNetSpatioTemporalConditionModel
 
     return UNetSpatioTemporalConditionModel(
-        block_out_channels=(32, 64),
-        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
-        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+        block_out_channels=(32, 64)[:levels],
+        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal")[:levels],
+        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal")[-levels:],
         layers_per_block=1,
         transformer_layers_per_block=1,
         cross_attention_dim=16,
-        num_attention_heads=(2, 4),
+        num_attention_heads=(2, 4)[:levels],
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=24,
         num_frames=8,

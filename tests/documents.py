@@ -10,11 +10,13 @@ A page is a session: what stands on it runs in order, in one fresh folder that l
 """
 
 import ast
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,9 +37,11 @@ GOES_ON = {
     "scripts/draw_puppets.py": "doc/puppets.md",
 }
 MARK = re.compile(r"^<!-- needs: (.+) -->$")
-LINE_MARK = re.compile(r"#.*\bneeds (\w+)$")
+LINE_MARK = re.compile(r"#.*\bneeds (\w+)")
 COMMAND = re.compile(r"([A-Z_]+=\S+ )*(python3? |pip |mimicmotion |scripts/\w+\.sh)")
 SNIPPET = re.compile(r"(from|import) \w")
+PROGRAM = re.compile(r"python (\S+\.py)|mimicmotion (\w+)")
+READY = ROOT / "tests" / "ready_python.py"
 INLINE = re.compile(r"`((?:[A-Z_]+=\S+ )*(?:python |mimicmotion )[^`]+)`")
 
 
@@ -195,19 +199,52 @@ def make_environment(folder: Path, parse_only: bool) -> None:
     programs.mkdir(parents=True)
     python = f'"{sys.executable}"' + (f' "{ROOT / "tests" / "parse_only.py"}"' if parse_only else "")
     for name, arguments in (("python", ""), ("mimicmotion", " -m mimicmotion"), ("pip", " -m pip")):
-        (programs / name).write_text(f'#!/bin/sh\nexec {python}{arguments} "$@"\n')
+        ready = f'[ -z "$READY_PYTHON" ] || exec "{sys.executable}" -I -S "{READY}" "$READY_PYTHON"{arguments} "$@"\n'
+        ready = "" if parse_only or name == "pip" else ready
+        (programs / name).write_text(f'#!/bin/sh\n{ready}exec {python}{arguments} "$@"\n')
         (programs / name).chmod(0o755)
     # scripts/setup.sh takes an environment with this stamp as complete.
-    stamp = 'cat requirements.txt requirements-dev.txt requirements-cluster.txt requirements-web.txt | sha256sum | cut -d" " -f1'
-    run(f"{stamp} > .venv/requirements.sha256", folder)
+    stamp = "cat requirements.txt requirements-dev.txt requirements-cluster.txt requirements-web.txt | sha256sum"
+    run(f'{stamp} | cut -d" " -f1 > .venv/requirements.sha256', folder)
 
 
-def run(command: str, folder: Path, is_python: bool = False) -> subprocess.CompletedProcess:
-    """What bash makes of a command typed in `folder`; or what Python makes of a snippet."""
-    programs = f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": programs, "OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1"}
-    environment = {name: value for name, value in environment.items() if name not in ("PYTHONPATH", "MIMICMOTION_VENV")}
+@contextlib.contextmanager
+def ready_python(folder: Path) -> Iterator[str]:
+    """The socket in `folder` of a running `tests/ready_python.py`."""
+    command = [sys.executable, READY, "--serve", str(folder / "socket")]
+    quiet = {"TRANSFORMERS_VERBOSITY": "error"}  # as the product asks of it
+    with subprocess.Popen(command, env=_environment() | quiet, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout.readline() == b"ready\n"
+            yield str(folder / "socket")
+        finally:
+            server.stdin.close()
+
+
+def run_fresh(sessions: dict[str, list[Example]]) -> set[Example]:
+    """The first example of each script that is run, and the first snippet: in a fresh interpreter, so that each has
+    been seen in one.
+    """
+    first = {}
+    for example in (example for examples in sessions.values() for example in examples if example.needs is None):
+        script = PROGRAM.search(example.text)
+        first.setdefault("snippet" if example.is_python else script and SCRIPTS.get(script[2], script[1]), example)
+    return set(first.values())
+
+
+def run(command: str, folder: Path, is_python: bool = False, ready: str | None = None) -> subprocess.CompletedProcess:
+    """What bash makes of a command typed in `folder`; or what Python makes of a snippet. With `ready`, the socket of
+    `ready_python`, its Python is that one.
+    """
+    environment = _environment() | ({"READY_PYTHON": ready} if ready else {})
+    environment["PATH"] = f"{folder / '.venv' / 'bin'}:{environment['PATH']}"
     arguments = [str(folder / ".venv" / "bin" / "python"), "-c", command] if is_python else ["bash", "-c", command]
     return subprocess.run(
         arguments, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
+
+
+def _environment() -> dict[str, str]:
+    """That of a user who has no Python of his own choice."""
+    own = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MIMICMOTION_VENV")}
+    return own | {"OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1"}

@@ -12,6 +12,7 @@ from tests.documents import NEEDS, ROOT, examples_of_page, page_names, sessions
 
 SESSIONS = sessions()
 RUNNABLE = [page for page, examples in SESSIONS.items() if any(example.needs is None for example in examples)]
+FRESH = documents.run_fresh(SESSIONS)
 MARKED = [example for examples in SESSIONS.values() for example in examples if example.needs]
 PAGES = {page: (ROOT / page).read_text() for page in page_names()}
 
@@ -31,18 +32,26 @@ def parsing_root(tmp_path_factory, material):
     return root
 
 
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """The socket of a Python that has its libraries; a worker has one while it runs pages."""
+    with documents.ready_python(tmp_path_factory.mktemp("ready")) as socket:
+        yield socket
+
+
 def require_success(example, done):
     output = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
     assert done.returncode == 0, f"{example}\n{example.text}\nended with {done.returncode}:\n{output}"
 
 
 @pytest.mark.parametrize("page", RUNNABLE)
-def test_a_page_works_as_typed(page, tmp_path, material):
+def test_a_page_works_as_typed(page, tmp_path, material, ready):
     root = documents.make_root(tmp_path / "root", material)
     documents.make_environment(root, parse_only=False)
     for example in SESSIONS[page]:
         if example.needs is None:
-            require_success(example, documents.run(example.text, root, example.is_python))
+            python = None if example in FRESH else ready
+            require_success(example, documents.run(example.text, root, example.is_python, python))
     shutil.rmtree(root)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.memory import prepare_for_card
 from mimicmotion.animation.outcomes import MANY, Outcomes, outcome_facts, summary_table
-from mimicmotion.animation.planning import dry_run, look_through, shapes
+from mimicmotion.animation.planning import dry_run, look_through, shapes, uses_workers, video_bytes
 from mimicmotion.animation.recording import check_recording
 from mimicmotion.animation.seals import Seals
 from mimicmotion.animation.workers import (
@@ -18,8 +18,6 @@ from mimicmotion.animation.workers import (
     fingerprint,
     poses_ahead,
     run_all_on_workers,
-    uses_workers,
-    video_bytes,
 )
 from mimicmotion.cli import say
 from mimicmotion.config import Config

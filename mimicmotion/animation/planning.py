@@ -1,6 +1,7 @@
 """A run before its first job: what it would make, at what cost, and what it asks of a card. No torch by itself."""
 
 import contextlib
+import os
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,9 @@ from mimicmotion.animation.memory import plan_for_card, shape_of
 from mimicmotion.animation.outcomes import MANY, NOT_A_VIDEO, text_table
 from mimicmotion.animation.record import job_inputs
 from mimicmotion.animation.recording import experiment_name
-from mimicmotion.animation.workers import uses_workers, video_bytes
 from mimicmotion.cli import say
 from mimicmotion.config import Config, TestCase, vram_limit
-from mimicmotion.errors import MimicMotionError, SetupError
+from mimicmotion.errors import MimicMotionError, SetupError, UsageError
 from mimicmotion.features import Geometry, frame_geometry
 from mimicmotion.files import printable, require_possible
 from mimicmotion.pipelines import Shape, tile_windows, turbo_steps_and_guidance
@@ -26,6 +26,15 @@ from mimicmotion.weights import FULL, without_network
 
 PLANNED_FOR = 32  # jobs of a test case whose videos are opened before the first, to plan for the card
 CANNOT_RUN = "cannot run"
+
+
+def uses_workers(config: Config) -> bool:
+    """Whether jobs are for Ray workers. Raises: UsageError for a cluster that is named, and workers that are not."""
+    if config.cluster.workers is None and config.cluster.address is not None:
+        raise UsageError(
+            "--ray_address (cluster.address) names a cluster for workers; pass --workers N or auto as well"
+        )
+    return config.cluster.workers is not None
 
 
 def dry_run(animator: Animator, jobs: list[Job]) -> int:
@@ -76,6 +85,15 @@ def shapes(animator: Animator, jobs: list[Job], on_cpu: bool) -> Iterator[Shape]
         with contextlib.suppress(MimicMotionError):
             geometry, frames = planned(config, job, open_video(job.video, settings=config.video))
             yield shape_of(config, job.case, geometry.height, geometry.width, frames, on_cpu)
+
+
+def video_bytes(job: Job) -> int:
+    """How large a driving video is; a guess at how long it takes."""
+    with contextlib.suppress(OSError):
+        if os.path.isdir(job.video):
+            return sum(entry.stat().st_size for entry in os.scandir(job.video))
+        return os.stat(job.video).st_size
+    return 0
 
 
 def look_through(animator: Animator, jobs: Sequence[Job]) -> "array[int]":

@@ -4,29 +4,20 @@ import contextlib
 import copy
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
 from mimicmotion.animation.memory import prepare_for_card
 from mimicmotion.animation.outcomes import Turns
+from mimicmotion.animation.planning import shapes
 from mimicmotion.config import Config
 from mimicmotion.errors import UsageError
 from mimicmotion.files import remove_stale_temporaries, sha256_json
 from mimicmotion.places import PACKAGE
-from mimicmotion.results import Job, versions
+from mimicmotion.results import versions
 
 logger = logging.getLogger(__name__)
-
-
-def uses_workers(config: Config) -> bool:
-    """Whether jobs are for Ray workers. Raises: UsageError for a cluster that is named, and workers that are not."""
-    if config.cluster.workers is None and config.cluster.address is not None:
-        raise UsageError(
-            "--ray_address (cluster.address) names a cluster for workers; pass --workers N or auto as well"
-        )
-    return config.cluster.workers is not None
 
 
 class AnimatorWork:
@@ -65,8 +56,6 @@ class AnimatorWork:
 
     def load(self, outcome: Outcome) -> None:
         """Loads the outcome's networks. Raises: SetupError or UsageError where that cannot be done."""
-        from mimicmotion.animation.planning import shapes  # which imports this
-
         animator = self._animator_of(outcome)
         models = animator.models
         models.resolve()
@@ -189,12 +178,3 @@ def still_to_do(outcomes: Sequence[Outcome], settled: Callable[[Outcome], None])
         if outcome.status == "skipped":
             settled(outcome)
     return [outcome for outcome in outcomes if outcome.status != "skipped"]
-
-
-def video_bytes(job: Job) -> int:
-    """How large a driving video is; a guess at how long it takes."""
-    with contextlib.suppress(OSError):
-        if os.path.isdir(job.video):
-            return sum(entry.stat().st_size for entry in os.scandir(job.video))
-        return os.stat(job.video).st_size
-    return 0

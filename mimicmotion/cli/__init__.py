@@ -11,7 +11,7 @@ Nothing heavy is imported here: `--help` and a mistyped flag answer at once.
 """
 
 from mimicmotion.cli.flags import AHEAD, CLUSTER, DEVICE, MODEL, POSE, RECORDING, REPLAY, RUN, STREAMING, TURBO, Flag
-from mimicmotion.cli.interrupts import ignore_interrupts, interrupts_deferred, interrupts_noted, interrupts_raised
+from mimicmotion.cli.interrupts import interrupts_deferred, interrupts_noted, interrupts_of_process, interrupts_raised
 from mimicmotion.cli.output import ask, guarded_console, say
 from mimicmotion.cli.parser import (
     Groups,
@@ -47,9 +47,9 @@ __all__ = [
     "exit_code_of",
     "follow_scheduler",
     "guarded_console",
-    "ignore_interrupts",
     "interrupts_deferred",
     "interrupts_noted",
+    "interrupts_of_process",
     "interrupts_raised",
     "is_setting",
     "parse_arguments",

@@ -11,20 +11,47 @@ from collections.abc import Callable, Iterator
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
+class _FirstRaises:
+    """A handler that raises KeyboardInterrupt for the first interrupt, and for every Ctrl-C."""
+
+    def __init__(self):
+        self.raised = False
+
+    def __call__(self, number, _frame):
+        if number == signal.SIGINT or not self.raised:
+            self.raised = True
+            raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
 def interrupts_raised() -> Iterator[None]:
     """Within, the first interrupt raises KeyboardInterrupt. What then ends the work is cut off by a further Ctrl-C
-    only: schedulers repeat themselves, and a terminal that goes sends two kinds.
+    only: schedulers repeat themselves, and a terminal that goes sends two kinds. Within `interrupts_of_process` the
+    first is that of the process.
     """
-    raised = []
-
-    def interrupt(number, _frame):
-        if number == signal.SIGINT or not raised:
-            raised.append(number)
-            raise KeyboardInterrupt
-
-    with _handled_by(interrupt):
+    if any(isinstance(signal.getsignal(number), _FirstRaises) for number in SIGNALS):
         yield
+        return
+    with _handled_by(_FirstRaises()):
+        yield
+
+
+@contextlib.contextmanager
+def interrupts_of_process() -> Iterator[None]:
+    """As `interrupts_raised`, for all that a process does: afterwards it ends with the exit code it has, whatever
+    comes while Python is torn down. No handler is put back, so there is no moment in which a repeat kills it.
+    """
+    handler = _FirstRaises()
+    for number in _heeded():
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        try:
+            handler.raised = True
+        finally:
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
@@ -55,10 +82,10 @@ def interrupts_deferred() -> Iterator[None]:
             signal.raise_signal(noted[0])
 
 
-def ignore_interrupts() -> None:
-    """Lets the process end with the exit code it has, whatever comes while Python is torn down."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def _heeded() -> dict[int, object]:
+    """Handlers by signal, without the signals that are ignored."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    return {number: known for number, known in before.items() if known not in (signal.SIG_IGN, None)}
 
 
 @contextlib.contextmanager
@@ -66,8 +93,7 @@ def _handled_by(handler: Callable) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    before = {number: known for number, known in before.items() if known not in (signal.SIG_IGN, None)}
+    before = _heeded()
     try:
         for number in before:
             signal.signal(number, handler)

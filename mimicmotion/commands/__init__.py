@@ -84,15 +84,14 @@ def run_command(name: str, argv: list[str] | None = None, console: bool = False)
 
 
 def _whole_process(work: Callable[[], int]) -> int:
-    """The exit code of `work`, which is all that the process is for: 130 also for Ctrl-C while it is imported."""
+    """The exit code of `work`, which is all that the process is for: 130 also for an interrupt while it is imported."""
     try:
-        code = work()
-        from mimicmotion.cli import ignore_interrupts
+        from mimicmotion.cli import interrupts_of_process
 
-        ignore_interrupts()
+        with interrupts_of_process():
+            return work()
     except KeyboardInterrupt:
-        code = INTERRUPTED
-    return code
+        return INTERRUPTED
 
 
 def _load(name: str) -> ModuleType:

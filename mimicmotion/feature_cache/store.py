@@ -247,11 +247,13 @@ class FeatureCache:
 def _acquire(lock: FileLock) -> None:
     """Waits for the lock, with a word in the log now and then, up to LOCK_TIMEOUT."""
     deadline = time.monotonic() + LOCK_TIMEOUT
-    while time.monotonic() < deadline:
+    while True:
         with contextlib.suppress(Timeout):
             lock.acquire(timeout=min(LOCK_REPORT, LOCK_TIMEOUT))
             return
         logger.info("Waiting for another process that computes %s", Path(lock.lock_file).parent.name)
+        if time.monotonic() >= deadline:
+            break
     logger.warning("%s has been locked for %.0f s; it is passed over", lock.lock_file, LOCK_TIMEOUT)
 
 

@@ -4,16 +4,20 @@ import torch
 from tests.conftest import make_unet
 
 
-@pytest.fixture
-def unet():
+def drawn_unet(levels=2):
     torch.manual_seed(0)
     # In double precision rounding cannot hide a difference, however much the drawn weights enlarge it.
-    unet = make_unet().double().eval().requires_grad_(False)
+    unet = make_unet(levels).double().eval().requires_grad_(False)
     for name, weight in unet.named_parameters():
         # Fresh projections of attention are small and blend factors even; drawn ones let every layer count.
         if weight.ndim == 2 or "mix_factor" in name:
             torch.nn.init.normal_(weight, std=0.3)
     return unet
+
+
+@pytest.fixture
+def unet():
+    return drawn_unet()
 
 
 @pytest.fixture

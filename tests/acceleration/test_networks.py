@@ -8,6 +8,7 @@ from diffusers.models.resnet import SpatioTemporalResBlock
 from mimicmotion.acceleration import Acceleration, arrange_weights, compile_blocks, require_acceleration, set_attention
 from mimicmotion.acceleration.weights import channels_last, fuse_qkv, store_in_fp8
 from mimicmotion.errors import SetupError
+from tests.acceleration.conftest import drawn_unet
 from tests.conftest import make_pipeline, make_temporal_vae, make_tiny_vae
 
 
@@ -100,7 +101,8 @@ def test_both_kinds_of_decoder_are_compiled(monkeypatch):
         assert graphs
 
 
-def test_everything_at_once_on_a_pipeline(unet, predict, monkeypatch):
+def test_everything_at_once_on_a_pipeline(predict, monkeypatch):
+    unet = drawn_unet(levels=1)
     pipeline, expected = make_pipeline(make_tiny_vae), predict(unet)
     pipeline.unet = unet
     arrange_weights(pipeline, Acceleration("native", compile=True, channels_last=True, fuse_qkv=True, fp8=False))

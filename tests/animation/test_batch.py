@@ -434,14 +434,16 @@ def test_an_output_folder_that_cannot_be_written_is_an_error(project):
 
 
 STOPPING = """
-import runpy, signal, sys
+import runpy, sys, time
 from mimicmotion.pipelines import MimicMotionPipeline
 call, calls = MimicMotionPipeline.__call__, []
 def stopping(*args, **kwargs):
     calls.append(1)
     if len(calls) == 2:
         print("the second has begun", flush=True)
-        signal.pause()
+        # One long wait would go on where a signal comes just before it begins.
+        while True:
+            time.sleep(0.05)
     return call(*args, **kwargs)
 MimicMotionPipeline.__call__ = stopping
 sys.argv = sys.argv[1:]

@@ -439,7 +439,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(experiment, monkeypatch, nu
 def start_and_stop_in_the_third(experiment):
     """The script in a process of its own, with a decoder that says so and waits when it comes to the third step."""
     code = (
-        "import signal, sys\n"
+        "import sys, time\n"
         "from mimicmotion.latent_steps import vae_decoder as latent_decoder\n"
         "from scripts import decode_latent_steps\n"
         "decode = latent_decoder.LatentDecoder._decode_once\n"
@@ -448,7 +448,8 @@ def start_and_stop_in_the_third(experiment):
         "    calls.append(1)\n"
         "    if len(calls) == 3:\n"
         "        print('the third has begun', flush=True)\n"
-        "        signal.pause()\n"
+        "        while True:\n"  # one long wait would go on where a signal comes just before it begins
+        "            time.sleep(0.05)\n"
         "    return decode(self, tensor)\n"
         "latent_decoder.LatentDecoder._decode_once = stopping\n"
         f"sys.exit(decode_latent_steps.main([{str(experiment)!r}, '--device', 'cpu']))\n"
