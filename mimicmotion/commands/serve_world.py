@@ -26,7 +26,7 @@ SERVING = (
     Flag("--turn_seconds", "serving.turn_seconds", float, "length of a turn while others wait"),
     Flag("--history", "serving.history", int, "blocks that one can go back to at once; earlier ones are made again"),
     Flag("--history_mb", "serving.history_mb", int, "MiB that these may take"),
-    Flag("--replay", "serving.replay", str, "show the session of this log first, then go on from its end"),
+    Flag("--replay", "streaming.replay", str, "show the session of this log first, then go on from its end"),
 )
 NOT_SERVED = ("--config_path", "--img_path", "--actions", "--overwrite", "--overlap")
 WORLD = tuple(flag for flag in STREAMING if flag.name not in NOT_SERVED)

@@ -3,12 +3,17 @@
 examples:
   {stream}   # asks for a picture, then for keys
   {stream} --actions 'W*12 W+L*12' --save_state outputs/walk.safetensors   # without typing
-  {stream} --actions 'S*12' --resume_from outputs/walk.safetensors
+  {stream} --actions 'S*12' --resume_from outputs/walk.safetensors --whole
+  {stream} --replay outputs/first_frame.session.jsonl   # the same frames again
 
 Each block appears as <picture>_current.mp4 (9 frames, then 12); the whole session is saved as <picture>.mp4
 and, with the keys drawn in, as <picture>_icon.mp4, also after Ctrl-C or the end of the input. There is no
-limit of length. It asks in English or in Chinese, as the terminal does unless --lang says so; keys typed in full
-width count as the keys that they are.
+limit of length. <picture>.session.jsonl beside them is all that --replay needs. It asks in English or in
+Chinese, as the terminal does unless --lang says so; keys typed in full width count as the keys that they are.
+
+One answer has all keys of a block: W L holds both, W*4 W+L*8 (or w-4,wl-8) says for how many frames, W L*6
+holds W throughout and L for 6 frames, Enter is no move, n ends the session. --ask three asks as the published
+script does.
 """
 
 from mimicmotion.cli import REPLAY, STREAMING, Flag, run_script

@@ -227,13 +227,12 @@ class ServingSettings:
     image: str | None = setting(None, file=True)  # first picture; null: the world's own, else streaming.image
     host: str = "127.0.0.1"  # any other address needs a token, which stands in the link
     port: int = setting(8000, low=0, high=65535)  # 0: any that is free
-    names: list[str] | None = setting(None)  # further names by which browsers reach this machine
+    names: list[str] | None = None  # further names by which browsers reach this machine
     require_token: bool = False  # for 127.0.0.1 too, as on a machine that others can log into
     idle_timeout: float = setting(600.0, low=1, most=1e9)  # seconds without a key after which a session ends
     turn_seconds: float = setting(120.0, low=1, most=1e9)  # of a turn while others wait for theirs
     history: int = setting(64, low=0, most=100_000)  # blocks that one can go back to at once; others are made again
     history_mb: int = setting(1024, low=0, most=10**9)  # of 2^20 bytes: what these may take of a session
-    replay: str | None = setting(None, file=True)  # a session's log to be shown first
 
 
 @dataclass

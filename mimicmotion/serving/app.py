@@ -40,7 +40,7 @@ HEADERS = {
         "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",  # the token stands in the address
+    "Referrer-Policy": "same-origin",  # the token stands in the address
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -148,7 +148,7 @@ def make_app(stage: Stage, pictures: Pictures, guard: Guard, config: Config, fai
 
     @app.get("/api/session/{sid}/script")
     async def _script(sid: str) -> Response:
-        text = session_of(sid).log.text()
+        text = await stage.in_model(session_of(sid).log.text)
         return Response(text, media_type="application/jsonl", headers=as_file(f"{_world(config)}.session.jsonl"))
 
     @app.get("/api/session/{sid}/state")

@@ -25,6 +25,7 @@ from mimicmotion.streaming import (
     encode,
     read_log,
     require_equal_generator,
+    require_fitting,
     world_of,
 )
 
@@ -43,11 +44,11 @@ def serve_world(config: Config) -> int:
     world = world_of(config)
     config.streaming.image = first_picture(config, world)
     require_writable(config.output.output_dir)
-    log = read_replay(config)
+    log = read_replay(config, world)
     with listening(config.serving.host, config.serving.port) as listener:
         generator = create_generator(config, world)
         if log:
-            require_equal_generator(log, generator, config.serving.replay)
+            require_equal_generator(log, generator, config.streaming.replay)
         try:
             with Server(generator, config, listener, log) as server:
                 say(f"play at {server.link}   (Ctrl-C ends)")
@@ -144,16 +145,18 @@ def first_picture(config: Config, world: WorldConfig) -> str:
     return str(find(image))
 
 
-def read_replay(config: Config) -> SessionLog | None:
-    """The session that is to be shown first. Raises: UsageError for a log that cannot be replayed."""
-    if config.serving.replay is None:
+def read_replay(config: Config, world: WorldConfig) -> SessionLog | None:
+    """The session that is to be shown first. Raises: UsageError for a log that cannot be replayed by `world`."""
+    path = config.streaming.replay
+    if path is None:
         return None
     try:
-        log = read_log(config.serving.replay)
+        log = read_log(path)
     except InputError as error:
         raise UsageError(f"--replay: {error}") from error
     if log.header.picture is None:
-        raise UsageError(f"--replay: {config.serving.replay} goes on from a saved session, and has no first picture")
+        raise UsageError(f"--replay: {path} goes on from a saved session: load that in the page instead")
+    require_fitting(log.header, world.mode, world.height, world.width, world.frames_per_block, path)
     return log
 
 

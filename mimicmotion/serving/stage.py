@@ -55,7 +55,7 @@ class Made:
 
 class Stage:
     """pictures: gives a first picture by its id, uint8 (H, W, 3) as the generator takes it; seconds: what a block
-    takes, as far as is known; state_bytes: of a session's tensors; replay: a session that the first player sees before he plays.
+    takes, as far as is known; state_bytes: of a session's tensors; replay: what the first player sees before he plays.
     """
 
     def __init__(
@@ -82,6 +82,8 @@ class Stage:
         self._shown_until = 0.0
         self._seconds: deque[float] = deque([seconds], REMEMBERED_BLOCKS)
         self._newest: Frame | None = None
+        self._seen_player: Visitor | None = None
+        self._later: asyncio.Task | None = None
         self._status: dict = {}
 
     # What happens by itself
@@ -130,8 +132,8 @@ class Stage:
             await self._make_block(player, player.session)
 
     async def _make_block(self, player: Visitor, session: Session) -> None:
-        epoch, quiet, free, seq = player.epoch, session.remaking > 0, player.paused, player.held.seq
-        begun = time.monotonic()
+        epoch, quiet, free = player.epoch, session.remaking > 0, player.paused
+        begun, seq = time.monotonic(), 0 if session.prepared else player.held.seq
         if session.prepared:
             block = await self._in_thread(self._model, session.make_prepared)
         else:
@@ -332,8 +334,8 @@ class Stage:
         async with self._model_free:
             if not visitor.session:
                 raise InputError("there is no session yet")
-            visitor.session.go_back(number)
             visitor.epoch += 1
+            await self._in_thread(self._model, visitor.session.go_back, number)
             visitor.held.forget()
         if not visitor.session.remaking:
             await self._show_still(visitor)
@@ -348,7 +350,8 @@ class Stage:
         if not tape or not visitor.session:
             return
         log = visitor.session.log
-        videos = await self.in_coder(tape.finish, log.header.seed, log.text())
+        text = await self.in_model(log.text)
+        videos = await self.in_coder(tape.finish, log.header.seed, text)
         if videos:
             visitor.videos = videos
             logger.info("recorded %s", videos[0])
@@ -389,6 +392,11 @@ class Stage:
         if not isinstance(error, MimicMotionError):
             logger.error("a block failed", exc_info=error)
         player.paused, player.steps = True, 0
+        if player.session and player.session.remaking:
+            player.session = None  # it is no longer where its log says
+        if not player.session:
+            self.visitors.leave(player, time.monotonic())
+            self._tell_roles()
         player.say("error", message=f"the world has stopped: {explain(error)}")
         self._tell_status(player)
 
@@ -400,8 +408,13 @@ class Stage:
             if visitor.is_here and visitor.told != role:
                 visitor.told = role
                 visitor.say("role", role=role[0], waiting=role[1])
-            if visitor.session and role[0] != "player":
+            if visitor.session and role[0] != "player" and not self._model_free.locked():
                 visitor.session.forget_kept()
+        player = self.visitors.player
+        if player is not self._seen_player:
+            self._seen_player = player
+            if player and player.session:
+                self._later = asyncio.create_task(self._show_still(player))
 
     def _tell_block(self, made: Made, interval: float) -> None:
         rate = min(self.fps, len(made.jpegs) / made.seconds)

@@ -11,6 +11,7 @@ from pathlib import Path
 from mimicmotion.config import Config
 from mimicmotion.device import describe_device
 from mimicmotion.files import require_writable, sealed, sha256_file, write_bytes, write_json
+from mimicmotion.gallery import refresh_page
 from mimicmotion.results import provenance, require_places, versions
 from mimicmotion.serving.session import Block
 from mimicmotion.streaming import Recording, StreamingGenerator
@@ -68,6 +69,8 @@ class Tape:
             "made": provenance(self._config),
         }
         write_json(self._record_path, sealed(record))
+        if self._config.output.page:
+            refresh_page(self._config.output.output_dir)
         return videos
 
     def give_up(self, error: BaseException) -> None:

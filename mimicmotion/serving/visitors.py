@@ -1,7 +1,7 @@
 """Who is here, who plays, who waits for the turn, whose session has ended. Whoever calls says when it is, in seconds.
 
-One visitor plays and all others watch him. The turn passes when he gives it up, and, where somebody waits for it, when
-he is gone, does nothing, or has had it for long enough.
+One visitor plays and all others watch him. The turn passes when he gives it up or is gone, and, where somebody waits
+for it, when he does nothing or has had it for long enough.
 """
 
 import secrets
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mimicmotion.serving.session import Session
     from mimicmotion.serving.tape import Tape
 
-GRACE = 10.0  # seconds for a window that lost its line to come back before the turn goes on to one who waits
+GRACE = 4.0  # seconds for a window that lost its line to come back before the turn goes on to another one
 QUIET = 30.0  # seconds without a key after which the turn goes on to one who waits
 MOST_VISITORS = 64
 MOST_SESSIONS = 8  # that are kept, each with a cache of the model's
@@ -77,7 +77,7 @@ class Visitors:
         """
         visitor = self.find(sid) or self._welcome(now)
         visitor.connection, visitor.last_input = connection, now
-        if self.player is None or (self.player is not visitor and not self.player.is_here and not self.waiting):
+        if self.player is None:
             self._pass_to(visitor, now)
         return visitor
 
@@ -106,9 +106,13 @@ class Visitors:
         ended = [visitor for visitor in self.all.values() if self._is_over(visitor, now)]
         for visitor in ended:
             self.remove(visitor, now)
-        player = self.player
-        if player and self._next() and self._is_done(player, now):
-            self._pass_to(self._next(), now)
+        player, following = self.player, self._next()
+        if player and not player.is_here and now - player.gone_since > GRACE:
+            following = following or next((visitor for visitor in self.all.values() if visitor.is_here), None)
+            if following:
+                self._pass_to(following, now)
+        elif player and player.is_here and following and self._is_done(player, now):
+            self._pass_to(following, now)
         return ended
 
     def remove(self, visitor: Visitor, now: float) -> None:
@@ -144,8 +148,6 @@ class Visitors:
         return not visitor.held.keys and now - visitor.last_input > self.idle_timeout
 
     def _is_done(self, player: Visitor, now: float) -> bool:
-        if not player.is_here:
-            return now - player.gone_since > GRACE
         quiet = not player.held.keys and now - player.last_input > QUIET
         return quiet or now - self._turn_since > self.turn_seconds
 

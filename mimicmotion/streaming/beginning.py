@@ -54,7 +54,7 @@ def begin_session(
             before = SessionLog(header_of(*facts))
         require_equal_generator(before, generator, log_path(path))
         if (before.header.seed, before.next_latent) != (state.seed, state.start):
-            raise InputError(f"the log of {path} is of another session; without a log it goes on from where it was saved")
+            raise InputError(f"the log of {path} is of another session; move it away to go on without one")
         return Session(state, path, stem, before, replayed)
     if replayed:
         path, image, stem = Path(settings.replay), replayed.header.picture, session_stem(settings.replay)

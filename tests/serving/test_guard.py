@@ -43,7 +43,9 @@ def test_reading_asks_for_no_origin():
     assert not refused(Guard("127.0.0.1", None), "localhost:8000", "http://evil.example")
 
 
-@pytest.mark.parametrize("given", ["", "token=", f"token={TOKEN[:-1]}", f"token={TOKEN}x", f"t={TOKEN}", "token=%ff", "token=ä"])
+@pytest.mark.parametrize(
+    "given", ["", "token=", f"token={TOKEN[:-1]}", f"token={TOKEN}x", f"t={TOKEN}", "token=%ff", "token=ä"]
+)
 def test_without_the_token_nothing_is_to_be_had(given):
     guard = Guard("0.0.0.0", TOKEN)
     assert refused(guard, "10.0.0.1:8000", query=given)

@@ -104,6 +104,7 @@ def test_a_slow_window_drops_frames_and_sees_the_newest_when_it_asks(server):
 def test_two_visitors_one_plays_and_the_other_watches_until_it_is_his_turn(server):
     with Window(server) as one, Window(server) as two:
         assert (one.role, two.role) == ("player", "watcher")
+        one.see_from(1)
         two.hold("W")
         two.say("pause", on=True)
         assert "turn" in two.hear("error")["message"]
@@ -322,7 +323,10 @@ def test_a_session_ends_when_nothing_is_pressed_and_its_page_is_told(server):
         assert again.sid != window.sid
 
 
-GARBAGE = ["", "{", "[]", "null", b"\x00\xff" * 40, "[" * 4000, '{"type": "held"}', '{"type":"back","block":1e9}', "\u2028" * 9]
+GARBAGE = [
+    "", "{", "[]", "null", b"\x00\xff" * 40, "[" * 4000, "\u2028" * 9, '{"type": "held"}',
+    '{"type":"back","block":1e9}',
+]  # fmt: skip
 
 
 def rage(window, draw):
@@ -407,7 +411,7 @@ def test_the_page_takes_nothing_from_elsewhere(server):
     assert status == 200 and b"<html" in body
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "http" not in policy and "unsafe" not in policy
-    assert headers["Referrer-Policy"] == "no-referrer" and headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "same-origin" and headers["X-Content-Type-Options"] == "nosniff"
     names = {part.split(b'"')[0].decode() for part in body.split(b'"static/')[1:]}
     assert names
     for name in names:

@@ -76,22 +76,36 @@ def test_keys_are_let_go_when_the_line_is_lost_and_when_the_turn_ends(visitors):
     assert one.held.keys == ()
 
 
-@pytest.mark.parametrize("reason", ["gone", "quiet", "long enough"])
+@pytest.mark.parametrize("reason", ["quiet", "long enough"])
 def test_who_waits_gets_the_turn_of_one_who_is(visitors, reason):
     one, two = come(visitors), come(visitors)
-    press(one, 0)
-    last = {"gone": GRACE, "quiet": QUIET, "long enough": TURN}[reason]
-    if reason == "gone":
-        go(visitors, one, 0)
-    if reason == "quiet":
-        press(one, 0, "")
+    press(one, 0, "" if reason == "quiet" else "W")
+    last = {"quiet": QUIET, "long enough": TURN}[reason]
     visitors.tick(last + 1)
     assert visitors.player is one, "nobody waits"
     visitors.ask(two, last)
     visitors.tick(last)
     assert visitors.player is one
     visitors.tick(last + 1)
-    assert visitors.player is two and one.is_here == (reason != "gone")
+    assert visitors.player is two
+
+
+def test_the_turn_of_one_who_is_gone_goes_to_one_who_waits_or_else_to_the_first_who_is_here(visitors):
+    one, two, three = (come(visitors) for _ in range(3))
+    go(visitors, one, 0)
+    visitors.tick(GRACE)
+    assert visitors.player is one
+    visitors.tick(GRACE + 1)
+    assert visitors.player is two
+    visitors.ask(three, GRACE + 1)
+    come(visitors, GRACE + 2, one.sid)
+    go(visitors, two, GRACE + 2)
+    visitors.tick(2 * GRACE + 3)
+    assert visitors.player is three
+    for visitor in (one, three):
+        go(visitors, visitor, 20)
+    visitors.tick(30)
+    assert visitors.player is three, "nobody is here"
 
 
 def test_who_holds_a_key_is_not_quiet(visitors):
@@ -109,15 +123,6 @@ def test_the_turn_goes_to_nobody_who_is_gone(visitors):
     go(visitors, two, 2)
     visitors.leave(one, 3)
     assert visitors.player is three
-
-
-def test_a_newcomer_plays_where_the_player_is_gone_and_nobody_waits(visitors):
-    one = come(visitors)
-    go(visitors, one, 1)
-    assert visitors.player is one
-    two = come(visitors, 2)
-    assert visitors.player is two
-    assert visitors.role(come(visitors, 3, one.sid)) == ("watcher", 0)
 
 
 def test_idle_sessions_end_and_watching_is_no_session(visitors):
