@@ -101,7 +101,8 @@ export function makeInput(info, { send, shown }) {
 
   return {
     press, release, look, lookByPixels, clear, tellAgain, onKeyDown, letterOf, letters,
-    onKeyUp: event => release(event.code),
+    // Of keys that are let go while Meta is down, macOS tells nothing.
+    onKeyUp: event => (event.key === "Meta" ? clear() : release(event.code)),
     setSensitivity: value => (sensitivity = value),
     hasCamera: tilts || turns,
   };

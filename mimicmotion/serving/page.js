@@ -68,12 +68,17 @@ function translate() {
   show();
 }
 
+// Only what changed is told again by a screen reader.
+function write(id, words) {
+  if ($(id).textContent !== words) $(id).textContent = words;
+}
+
 function show() {
   const connected = state.link === "open";
   const plays = connected && state.role?.role === "player";
   $("connection").dataset.state = state.link;
-  $("connection").textContent = say(state.link, state.details);
-  $("role").textContent = connected && state.role ? roleWords(state.role) : "";
+  write("connection", say(state.link, state.details));
+  write("role", connected && state.role ? roleWords(state.role) : "");
   $("ask").hidden = !connected || plays || state.role?.waiting > 0;
   $("leave").hidden = !connected || !(plays ? state.status?.queue > 0 : state.role?.waiting > 0);
   $("pause").textContent = say(state.paused ? "resume" : "pause");
@@ -102,7 +107,7 @@ function showNotice(connected) {
   }[state.link];
   const text = words || (connected && state.paused && say("paused"));
   $("notice").hidden = !text;
-  $("notice").textContent = text || "";
+  write("notice", text || "");
 }
 
 function showHint(plays) {
@@ -341,6 +346,7 @@ function wire() {
   click("help", showHelp);
   click("full", fullScreen);
   click("language", () => {
+    input?.clear(); // the keys on the screen are made anew
     useLanguage(currentLanguage() === "en" ? "zh" : "en");
     remember("language", currentLanguage());
     translate();

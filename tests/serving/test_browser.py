@@ -55,7 +55,7 @@ navigator.getGamepads = () => pads;
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
     """The browser, which remembers what pages hear and say."""
-    with open_browser(tmp_path_factory.mktemp("chromium"), (1200, 1400)) as chromium:
+    with open_browser(tmp_path_factory.mktemp("chromium"), (640, 900)) as chromium:
         yield chromium
 
 
@@ -290,6 +290,27 @@ def test_a_lost_line_comes_back_with_the_same_session(page, server):
     wait(page, "received.some(frame => !frame.still)")
     assert page.execute_script("return told[0].sid") == before
     assert problems(page) == []
+
+
+def test_a_doubled_window_takes_over_and_an_idle_session_ends(page, server, open_page, config):
+    first, sid = page.current_window_handle, page.execute_script("return told[0].sid")
+    page.switch_to.new_window("tab")
+    mine = {"source": f"sessionStorage.setItem('session', '{sid}')"}
+    script = page.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", mine)
+    open_page(server.link)
+    wait(page, "document.getElementById('role').textContent === 'you play'")
+    page.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    page.switch_to.window(first)
+    wait(page, "document.getElementById('notice').textContent.startsWith('This session was opened in another window')")
+    config.serving.idle_timeout = 1.0
+    with served(config) as impatient:
+        page.get(impatient.link)
+        wait(page, "document.getElementById('connection').textContent === 'ended'")
+        assert "nothing was pressed for so long" in find(page, "notice").text
+        page.refresh()
+        wait(page, "document.getElementById('role').textContent === 'you play'")
+        assert problems(page) == ["The session from before has ended on the server; this is a new one."]
+        page.get("about:blank")
 
 
 def test_a_second_visitor_watches_until_it_is_his_turn(page, server, open_page):
