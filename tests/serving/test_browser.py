@@ -55,7 +55,7 @@ navigator.getGamepads = () => pads;
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
     """The browser, which remembers what pages hear and say."""
-    with open_browser(tmp_path_factory.mktemp("chromium"), (1200, 1400)) as chromium:
+    with open_browser(tmp_path_factory.mktemp("chromium"), (640, 900)) as chromium:
         yield chromium
 
 
