@@ -25,7 +25,8 @@ class Pipeline:
     def __init__(self):
         weight = SimpleNamespace(nbytes=3 * GIB, device=torch.device("cuda"))
         network = SimpleNamespace(parameters=lambda: [weight], buffers=list)
-        self.scheduler, self.components = make_scheduler(), {"unet": network, "scheduler": self.scheduler}
+        self.scheduler = make_scheduler()
+        self.components = {"unet": network, "scheduler": self.scheduler}
 
     def work_in_pieces(self, entries):
         self.piece = entries
