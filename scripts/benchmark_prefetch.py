@@ -8,6 +8,7 @@ by turn. CPU seconds, with those of the processes that read and write videos, te
 """
 
 import argparse
+import os
 import resource
 import shutil
 import statistics
@@ -66,7 +67,8 @@ def measure(arguments: argparse.Namespace) -> list[dict[int, dict]]:
         turns = []
         for _ in range(arguments.repeats):
             turns.append({depth: run(config, models, depth, made) for depth in DEPTHS})
-        print(f"{arguments.clips} copies of {video.name}, {models.device}, {arguments.repeats} turns; equal bytes")
+        where = f"{models.device}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+        print(f"{arguments.clips} copies of {video.name}, {where}, {arguments.repeats} turns; equal bytes")
     return turns
 
 
