@@ -118,7 +118,7 @@ def overhead(arguments) -> list[str]:
     """What one worker costs per result."""
     from mimicmotion.cluster import run_on_workers
 
-    for seconds, count in ((0.0, 2000), (BUSY_SECONDS, 20)):
+    for seconds, count in ((0.0, arguments.empty), (BUSY_SECONDS, arguments.busy)):
         times: list[float] = []
         cpu: list[float] = []
 
@@ -136,9 +136,15 @@ def overhead(arguments) -> list[str]:
         share = f", {between / 10 / seconds:.2f} % of it" if seconds else ""
         print(
             f"{count} results of {seconds:g} s: {between:.2f} ms between two of them (median){share}; "
-            f"{driver:.2f} ms of the run's own processor time each"
+            f"{driver:.2f} ms of the run's own processor time each; {machine()}",
+            flush=True,
         )
     return []
+
+
+def machine() -> str:
+    """Cores and load of this machine, without which a time says nothing."""
+    return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
 
 
 def nodes(arguments) -> list[str]:
@@ -179,10 +185,10 @@ def kills(arguments) -> list[str]:
     """Rounds of a batch with workers killed at random moments."""
     broken, total, seed, loads = [], 0, arguments.seed, []
     with batch(arguments.items) as (folder, command):
-        once = run(command, folder / "single")
+        once, said = run(command, folder / "single")
         wanted = results(folder / "single")
         if once or len(wanted) != 2 * arguments.items:
-            return [f"the single run ended with {once} and {len(wanted)} files"]
+            return [f"the single run ended with {once} and {len(wanted)} files: {said[-4000:]}"]
         for number in range(arguments.rounds):
             output, chance = folder / f"round{number}", random.Random(seed + number)
             killed, code, told = run_and_kill(command, output, chance)
@@ -208,14 +214,14 @@ def pairs(arguments) -> list[str]:
         for repeat in range(arguments.repeats):
             for count in seconds:
                 output = folder / f"{count}-{repeat}"
-                if run([*command, "--workers", str(count)], output):
-                    return [f"a run with {count} workers failed"]
-                ends = [json.loads(line)["time"] for line in (output / "runs.jsonl").read_text().splitlines()]
-                seconds[count].append(span(ends))
+                code, said = run([*command, "--workers", str(count)], output)
+                if code:
+                    return [f"a run with {count} workers ended with {code}: {said[-4000:]}"]
+                seconds[count].append(seconds_of_run(output))
     ratio = statistics.median(one / two for one, two in zip(seconds[1], seconds[2], strict=True))
     print(
-        f"whole batches of {arguments.items}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}: one worker "
-        f"{seconds[1]} s, two {seconds[2]} s, ratio {ratio:.2f} (median of {arguments.repeats})"
+        f"whole batches of {arguments.items}, {machine()}: one worker {seconds[1]} s, two {seconds[2]} s, ratio "
+        f"{ratio:.2f} (median of {arguments.repeats})"
     )
     return []
 
@@ -370,10 +376,11 @@ def batch(count: int) -> Iterator[tuple[Path, list[str]]]:
         yield folder, [*command, *SMALL]
 
 
-def run(command: list[str], output: Path) -> int:
-    """The exit code of a run into `output`."""
+def run(command: list[str], output: Path) -> tuple[int, str]:
+    """The exit code of a run into `output`, and what it said."""
     words = [*command, "--output_dir", str(output)]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, check=False).returncode
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
 
 
 def run_and_kill(command: list[str], output: Path, chance: random.Random) -> tuple[int, int, str]:
@@ -430,12 +437,10 @@ def faults(output: Path, code: int, wanted: dict[str, bytes]) -> list[str]:
     return [what for what, holds in checks.items() if not holds]
 
 
-def span(times: list[str]) -> float:
-    """Seconds between the first and the last of some times in ISO 8601."""
-    from datetime import datetime
-
-    moments = [datetime.fromisoformat(text) for text in times]
-    return (max(moments) - min(moments)).total_seconds()
+def seconds_of_run(output: Path) -> float:
+    """How long the last run into a folder took, by its history: with workers that begin, without imports before."""
+    lines = [json.loads(line) for line in (output / "runs.jsonl").read_text().splitlines()]
+    return [line["seconds"] for line in lines if line["kind"] == "end"][-1]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -444,6 +449,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=USUAL, help=f"default: {' '.join(USUAL)}")
     parser.add_argument("--rounds", type=int, default=5, help="of kills (default: 5)")
     parser.add_argument("--items", type=int, default=16, help="results of a batch (default: 16)")
+    parser.add_argument("--empty", type=int, default=2000, help="results of overhead that are nothing (default: 2000)")
+    parser.add_argument("--busy", type=int, default=20, help="and that compute for a second (default: 20)")
     parser.add_argument("--repeats", type=int, default=3, help="of pairs (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of kills (default: 0)")
     parser.add_argument("--planned", type=int, default=1_000_000, help="results of planned (default: 1000000)")

@@ -9,6 +9,7 @@ by turn. CPU seconds, with those of the processes that read and write videos, te
 """
 
 import argparse
+import os
 import resource
 import shutil
 import statistics
@@ -74,7 +75,8 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, dict]]:
         turns = []
         for _ in range(arguments.repeats):
             turns.append({way: run(config, models, way, made) for way in WAYS})
-        print(f"{arguments.clips} copies of {video.name}, {models.device}, {arguments.repeats} turns; equal bytes")
+        where = f"{models.device}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+        print(f"{arguments.clips} copies of {video.name}, {where}, {arguments.repeats} turns; equal bytes")
     return turns
 
 

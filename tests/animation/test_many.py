@@ -1,17 +1,21 @@
 """Of very many results those that are finished are a number: in the table, in the history, in memory."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from mimicmotion.animation import outcomes as outcomes_module
 from mimicmotion.animation.animator import Animator
 from mimicmotion.animation.batch import animate_folder
-from mimicmotion.animation.outcomes import Outcomes
+from mimicmotion.animation.outcomes import Outcome, Outcomes
+from mimicmotion.cluster.pool import Pool
 from mimicmotion.commands import run_command
+from mimicmotion.config import ClusterSettings, TestCase
 from mimicmotion.errors import InputError
-from mimicmotion.results import Plan, read_history, sum_up, write_sidecar
+from mimicmotion.results import Job, Plan, read_history, sum_up, write_sidecar
 from mimicmotion.results.run_log import LOG_NAME, read_lines
+from scripts.benchmark_cluster import StubActors
 from tests.animation.test_names import Stub, batch, put
 
 NAMES = [b"%d" % number for number in range(8)]
@@ -156,3 +160,47 @@ def test_a_plan_gives_the_jobs_that_a_list_would(tmp_path):
     with pytest.raises(IndexError):
         plan[8]
     assert json.dumps([job.name for job in mine]) == '["0.mp4", "3.mp4", "6.mp4"]'
+
+
+class Counted(Outcome):
+    """An outcome that counts how many of its kind are in memory; those that came from a worker count not."""
+
+    alive, most = set(), 0
+
+    def __post_init__(self):
+        self.alive.add(id(self))
+        Counted.most = max(Counted.most, len(self.alive))
+
+    def __del__(self):
+        self.alive.discard(id(self))
+
+
+@pytest.mark.parametrize("count", [200, 400])
+def test_of_many_that_workers_make_few_are_in_memory_at_a_time(few, monkeypatch, count):
+    monkeypatch.setattr(outcomes_module, "Outcome", Counted)
+    Counted.alive.clear()
+    Counted.most = 0
+    jobs = [Job(Path(f"{n}.mp4"), TestCase(), 0, Path(f"out/x-{n}.mp4")) for n in range(count)]
+    outcomes = Outcomes(jobs, lambda job: int(job.output.stem[2:]) % 10 == 0)
+    monkeypatch.setattr(StubActors, "agreed", {"weights": "w"})
+    left, begun, settled = outcomes.unfinished(lambda job: int(job.output.stem[2:]) // 2), [], []
+    assert len(left) == count * 9 // 10 and not Counted.alive
+
+    def settle(outcome):
+        settled.append(outcome.job.output)
+        outcomes.settle(outcome)
+
+    real = StubActors.ask
+    monkeypatch.setattr(StubActors, "ask", lambda *given: begun.append(given) or real(*given))
+    settings = ClusterSettings(workers="4")
+    assert Pool(StubActors(), settings, left, print, (), StubActors.agreed, settle).run() == 0
+    names = [int(given[3].job.output.stem[2:]) for given in begun if given[2] == "run"]
+    begun.clear()
+    # The largest first, those that are equal in the order of the run, and the two whose workers end once more.
+    assert sorted(set(names), key=names.index) == sorted((n for n in range(count) if n % 10), key=lambda n: -(n // 2))
+    assert len(settled) == len(set(settled)) == len(left)
+    assert outcomes.counts() == {"done": len(left) - 1, "failed": 1, "skipped": count - len(left)}
+    kept = [outcome.status for outcome in outcomes]
+    assert len(kept) <= 4 and "failed" in kept
+    # MANY, one for each worker, and what the loop holds between.
+    assert Counted.most <= 3 + 4 + 4

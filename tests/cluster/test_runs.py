@@ -63,7 +63,7 @@ def test_the_turbo_run(project, resolved):
     items = last_items(project / "w")
     assert [item["video"].rpartition("/")[2] for item in items] == ["b.mp4", "a.mp4"], "the largest first"
     assert all(
-        item["host"] and item["process"] and item["attempt"] == 1 and item["device"] == "cpu, 1 thread"
+        item["host"] and item["process"] and item["attempt"] == 1 and item["device"].startswith("cpu, ")
         for item in items
     )
     # Only workers asked for a device, once each.

@@ -218,6 +218,9 @@ def test_planning_takes_no_memory_for_each_sentence(words, monkeypatch):
     for count in (5, 5, 25):
         rows = [f"s{number},{' '.join('abc'[(number + k) % 3] for k in range(8))}" for number in range(count)]
         (words / "sentences.csv").write_text("\n".join(["sentence,words", *rows]))
+        (words / "out").mkdir(exist_ok=True)
+        for number in range(count):  # of what is not there no recipe is made
+            (words / "out" / f"s{number}.mp4").touch()
         tracemalloc.start()
         assert run(words, output__dry_run=True) == 0
         tracemalloc.stop()
