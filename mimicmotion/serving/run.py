@@ -1,4 +1,4 @@
-"""What the command does: a listening socket, a generator, two blocks to warm up, a link, the server until it is ended."""
+"""What the command does: listen, load a generator, two blocks to warm up, print a link, serve until it is ended."""
 
 import contextlib
 import importlib.util
