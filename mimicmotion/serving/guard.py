@@ -41,7 +41,8 @@ class Guard:
 
     def __init__(self, host: str, token: str | None, names: frozenset[str] = frozenset()) -> None:
         self.token = token
-        own = {host.lower(), *(name.lower() for name in names)}
+        self._given = {name.lower() for name in names}
+        own = {host.lower(), *self._given}
         self._any_number = not is_loopback(host)
         if self._any_number:
             own |= {socket.gethostname().lower(), socket.getfqdn().lower()}
@@ -57,16 +58,20 @@ class Guard:
         host = headers.get("host", "")
         if not self._is_own(host):
             return "this server is not known by that name; open the link that it printed, or name it with --names"
-        if kind == "websocket" or method not in ("GET", "HEAD"):
-            origin = headers.get("origin", "")
-            if origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
-                return "the request came from a page of another server"
+        sends = kind == "websocket" or method not in ("GET", "HEAD")
+        if sends and not self._is_own_page(headers.get("origin", "").lower(), host.lower()):
+            return "the request came from a page of another server"
         if self.token is None or public:
             return None
         given = headers.get("x-token") or next(iter(parse_qs(query).get("token", [])), "")
         if not hmac.compare_digest(given.encode(errors="replace"), self.token.encode()):
             return "the token is missing or wrong; open the link that the server printed"
         return None
+
+    def _is_own_page(self, origin: str, host: str) -> bool:
+        scheme, _, place = origin.partition("://")
+        # A proxy may ask for another name than the browser did: then one that was given will do.
+        return scheme in ("http", "https") and (place == host or place.partition(":")[0] in self._given)
 
     def _is_own(self, host: str) -> bool:
         try:

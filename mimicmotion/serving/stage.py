@@ -146,7 +146,7 @@ class Stage:
                 await self._show_still(player)
             return
         if free:
-            player.steps -= 1
+            player.steps = max(0, player.steps - 1)
         encoding = time.monotonic()
         jpegs = await self._in_thread(self._coder, encode_all, block.frames)
         block.milliseconds["transport"] = block.milliseconds.get("transport", 0) + 1000 * (time.monotonic() - encoding)

@@ -76,6 +76,7 @@ class Visitors:
         Raises: InputError where there are too many.
         """
         visitor = self.find(sid) or self._welcome(now)
+        visitor.held.release(now)  # of another window that he had
         visitor.connection, visitor.last_input = connection, now
         if self.player is None:
             self._pass_to(visitor, now)

@@ -111,5 +111,4 @@ def save_session(generator: StreamingGenerator, state: StreamState, recording: R
     generator.save_state(state, path)
     recording.log.note_saved(sha256_file(path))
     recording.log.write(log_path(path))
-    if recording.frames:
-        recording.log.write(recording.log_path)
+    recording.write_log()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mimicmotion.cli import interrupts_deferred
+from mimicmotion.errors import MimicMotionError
 from mimicmotion.streaming.actions import ActionMode, Actions
 from mimicmotion.streaming.overlay import Overlay
 from mimicmotion.streaming.session_log import ENDING, SessionLog
@@ -41,9 +42,16 @@ class Recording:
     def __exit__(self, *error) -> bool | None:
         with interrupts_deferred():
             handled = self._stack.__exit__(*error)
-            if self.log and self.frames and error[0] is None:
-                self.log.write(self.log_path)
+            if error[0] is None:
+                # Who reports on the videos writes it again; a full disk must not keep a session from being saved.
+                with contextlib.suppress(MimicMotionError):
+                    self.write_log()
             return handled
+
+    def write_log(self) -> None:
+        """Writes the log, where there is one and a frame. Raises: SetupError as `SessionLog.write`."""
+        if self.log and self.frames:
+            self.log.write(self.log_path)
 
     def add(self, frames: np.ndarray, actions: Actions) -> None:
         """Appends a block, uint8 (N, H, W, 3) frames and their actions, of one frame or N. Interrupts wait until both

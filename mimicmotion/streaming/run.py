@@ -41,7 +41,14 @@ from mimicmotion.streaming.loading import load_generator, random_generator
 from mimicmotion.streaming.overlap import overlap_pays
 from mimicmotion.streaming.play import Terminal, ask_to_stop, play_batch, play_session
 from mimicmotion.streaming.recording import Recording
-from mimicmotion.streaming.replay import earlier_blocks, judge_replay, log_of_state, require_played, session_stem
+from mimicmotion.streaming.replay import (
+    earlier_blocks,
+    judge_replay,
+    log_of_state,
+    log_path,
+    require_played,
+    session_stem,
+)
 from mimicmotion.streaming.session_log import ENDING, SessionLog, header_of, require_equal_generator
 from mimicmotion.streaming.sources import BENCH
 from mimicmotion.streaming.texts import ENGLISH, Texts, texts_for
@@ -105,7 +112,8 @@ def run_streaming(config: Config) -> int:
     require_beginning(settings)
     require_writable(config.output.output_dir)
     if settings.save_state:
-        require_writable_file(settings.save_state, "--save_state")
+        for path in (settings.save_state, log_path(settings.save_state)):
+            require_writable_file(path, "--save_state")
     before = log_of_state(settings) if settings.resume_from else None
     generator = create_generator(config, world)
     if replayed:
@@ -307,6 +315,7 @@ def report(
     if not recording.frames:
         say(texts.no_frame)
         return
+    recording.write_log()
     videos = (recording.clean_path, recording.icon_path)
     record = {
         "videos": {path.name: sha256_file(path) for path in videos},

@@ -62,6 +62,15 @@ def test_beyond_this_machine_numbers_and_given_names_will_do():
     assert not refused(Guard("gpu1.cluster", TOKEN), "gpu1.cluster:8000", query=query)
 
 
+def test_behind_a_proxy_its_name_will_do_where_it_was_given():
+    guard = Guard("127.0.0.1", None, frozenset({"Play.example"}))
+    for origin in ("https://play.example", "http://PLAY.example:8443"):
+        assert not refused(guard, "localhost:8000", origin, "websocket", "")
+    for origin in ("https://play.example.evil", "https://evil.example", "ftp://play.example", "play.example"):
+        assert refused(guard, "localhost:8000", origin, "websocket", "")
+    assert refused(guard, "localhost:8000", "http://localhost:3000", "websocket", ""), "a neighbour's page"
+
+
 def test_what_only_this_machine_reaches():
     assert all(map(is_loopback, ("127.0.0.1", "127.8.8.8", "::1", "localhost", "Localhost")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.1.1", "example.org", "localhost.example.org", "")))

@@ -59,7 +59,9 @@ def test_a_window_that_comes_back_has_its_session_and_its_turn(visitors):
 def test_a_line_that_was_replaced_takes_nobody_away(visitors):
     one = come(visitors)
     old = one.connection
+    press(one, 0)
     come(visitors, 1, one.sid)
+    assert one.held.keys == (), "the old window's keys"
     visitors.part(one, old, 2)
     assert one.is_here
 

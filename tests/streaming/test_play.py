@@ -9,6 +9,7 @@ import pytest
 
 from mimicmotion.cli import interrupts_deferred, interrupts_raised
 from mimicmotion.errors import MimicMotionError
+from mimicmotion.streaming import SessionLog, header_of
 from mimicmotion.streaming.actions import bench_actions, by_block, encode, get_mode
 from mimicmotion.streaming.play import Terminal, ask_actions, ask_image, play_batch, play_session
 from mimicmotion.streaming.recording import Recording
@@ -206,3 +207,24 @@ def test_interrupts_wait_for_the_end_and_a_second_does_not():
         done.append("second")
     assert done == ["first"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_among_earlier_blocks_leaves_nothing(generator, picture, tmp_path):
+    def earlier():
+        yield generator.generate(picture, [encode(generator.mode, "W")]), encode(generator.mode, "W")
+        raise KeyboardInterrupt
+
+    state, script = generator.start(picture, 0), Script("W", "n")
+    with pytest.raises(KeyboardInterrupt):
+        play_session(generator, state, record(tmp_path, generator), script.terminal, earlier=earlier())
+    assert (names(tmp_path), script.questions, state.start) == ([], [], 0)
+
+
+def test_a_log_that_cannot_be_written_leaves_the_videos(generator, picture, tmp_path):
+    recording, state = record(tmp_path, generator), generator.start(picture, 0)
+    recording.log = SessionLog(header_of(generator, 0, 12.0, generator.take_picture(picture)))
+    (tmp_path / "walk.session.jsonl").mkdir()
+    play_batch(generator, state, recording, [encode(generator.mode, "W")])
+    assert count(tmp_path / "walk.mp4") == count(tmp_path / "walk_icon.mp4") == 9
+    with pytest.raises(MimicMotionError, match="folder has this name"):
+        recording.write_log()
