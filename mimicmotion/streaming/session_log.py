@@ -202,7 +202,7 @@ def header_of(
 ) -> SessionHeader:
     """The header of a session: one that begins with `picture`, as `take_picture` gave it, or goes on from `state`."""
     size = generator.height, generator.width
-    facts = (generator.mode, seed, generator.fingerprint(), *size, generator.frames_per_block, fps)
+    facts = (generator.mode, seed, generator.fingerprint(), *size, generator.frames_per_block, float(fps))
     return SessionHeader(*facts, picture, state, first_latent)
 
 

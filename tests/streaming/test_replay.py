@@ -1,5 +1,6 @@
 """Sessions made again from their logs, and saved ones whose video becomes whole: the same bytes, or a word why not."""
 
+import dataclasses
 import json
 
 import pytest
@@ -10,13 +11,26 @@ from mimicmotion.streaming import run as run_module
 from mimicmotion.streaming.run import run_causal, run_streaming
 from tests.streaming.micro import make_generator
 from tests.streaming.test_play import count, names
-from tests.streaming.test_run import settings, type_in, world  # noqa: F401
+from tests.streaming.test_run import settings as all_settings  # noqa: F401
+from tests.streaming.test_run import type_in, world  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
 def one_generator(generator, monkeypatch):
     """Runs load nothing; the micro generator is that of the micro world but for its weights."""
     monkeypatch.setattr(run_module, "create_generator", lambda *_: generator)
+
+
+@pytest.fixture
+def settings(all_settings):  # noqa: F811
+    """Without the page of all results; read once, since that and the page take longer than these sessions."""
+    base = all_settings()
+    base.output.page = False
+
+    def make(**streaming):
+        return dataclasses.replace(base, streaming=dataclasses.replace(base.streaming, **streaming))
+
+    return make
 
 
 @pytest.fixture
@@ -34,7 +48,7 @@ def rewrite(path, number, **changes):
     path.write_text("\n".join(lines) + "\n")
 
 
-def test_a_typed_session_is_made_again_by_its_log(settings, out, monkeypatch):  # noqa: F811
+def test_a_typed_session_is_made_again_by_its_log(settings, out, monkeypatch):
     type_in(monkeypatch, "", "W L*5", "J", "n", "n")
     assert run_streaming(settings(seed=3, fps=15)) == 0
     log, typed = out / "first_frame.session.jsonl", videos(out, "first_frame")
@@ -51,7 +65,7 @@ def test_a_typed_session_is_made_again_by_its_log(settings, out, monkeypatch):  
     assert videos(out, "demo-002") == videos(out, "demo-003") == typed
 
 
-def test_an_interrupted_session_leaves_its_log(settings, out, monkeypatch):  # noqa: F811
+def test_an_interrupted_session_leaves_its_log(settings, out, monkeypatch):
     type_in(monkeypatch, "", "W", "A", KeyboardInterrupt())
     assert run_streaming(settings()) == 130
     assert len(read_log(out / "first_frame.session.jsonl").blocks) == 2
@@ -65,7 +79,7 @@ def test_an_interrupted_session_leaves_its_log(settings, out, monkeypatch):  # n
     assert count(out / "first_frame-002.mp4") == 9
 
 
-def test_frames_that_are_others_are_told(settings, out, caplog):  # noqa: F811
+def test_frames_that_are_others_are_told(settings, out, caplog):
     run_causal(settings(actions="W*21"))
     rewrite(out / "demo.session.jsonl", 2, frames_sha256="0" * 64)
     assert run_causal(settings(replay=str(out / "demo.session.jsonl"))) == 1
@@ -77,7 +91,7 @@ def test_frames_that_are_others_are_told(settings, out, caplog):  # noqa: F811
     assert "does not say what its frames were" in caplog.text
 
 
-def test_a_resumed_session_has_the_video_of_one_that_never_stopped(settings, out, tmp_path):  # noqa: F811
+def test_a_resumed_session_has_the_video_of_one_that_never_stopped(settings, out, tmp_path):
     walk = "W*9 L*12 W+J*12 A*12 I*12"
     run_streaming(settings(actions=walk, max_latents=15, seed=2))
     state = tmp_path / "walk.safetensors"
@@ -102,7 +116,7 @@ def test_a_resumed_session_has_the_video_of_one_that_never_stopped(settings, out
     assert videos(out, "walk-003") == videos(out, "first_frame")
 
 
-def test_a_whole_video_with_a_seam_is_not_made(settings, out, tmp_path):  # noqa: F811
+def test_a_whole_video_with_a_seam_is_not_made(settings, out, tmp_path):
     state = tmp_path / "walk.safetensors"
     run_streaming(settings(actions="W*9 L*12", save_state=str(state)))
     rewrite(tmp_path / "walk.safetensors.session.jsonl", 1, frames_sha256="0" * 64)
@@ -111,7 +125,7 @@ def test_a_whole_video_with_a_seam_is_not_made(settings, out, tmp_path):  # noqa
     assert not list(out.glob("walk*"))
 
 
-def test_a_saved_session_without_its_log_goes_on_and_is_made_again_from_its_state(settings, out, tmp_path, caplog):  # noqa: F811
+def test_a_saved_session_without_its_log_goes_on_and_is_made_again_from_its_state(settings, out, tmp_path, caplog):
     state, beside = tmp_path / "walk.safetensors", tmp_path / "walk.safetensors.session.jsonl"
     run_streaming(settings(actions="W*9", save_state=str(state)))
     other = beside.read_text()
@@ -138,7 +152,7 @@ def test_a_saved_session_without_its_log_goes_on_and_is_made_again_from_its_stat
 
 
 @pytest.fixture
-def log(settings, out):  # noqa: F811
+def log(settings, out):
     run_causal(settings(actions="W*9"))
     return out / "demo.session.jsonl"
 
@@ -151,13 +165,13 @@ def log(settings, out):  # noqa: F811
         ({"num_latents": 6, "max_latents": 6}, "1 blocks, and 2 are asked for"),
     ],
 )  # fmt: skip
-def test_what_a_log_says_is_not_said_twice(settings, log, monkeypatch, run, changes, words):  # noqa: F811
+def test_what_a_log_says_is_not_said_twice(settings, log, monkeypatch, run, changes, words):
     monkeypatch.setattr(run_module, "create_generator", lambda *_: pytest.fail("loaded"))
     with pytest.raises(UsageError, match=words):
         run(settings(replay=str(log), **changes))
 
 
-def test_flags_of_a_saved_session_belong_to_one(settings, log):  # noqa: F811
+def test_flags_of_a_saved_session_belong_to_one(settings, log):
     for given in ({"whole": True}, {"session_log": str(log)}):
         with pytest.raises(UsageError, match="belongs to --resume_from"):
             run_streaming(settings(**given))
@@ -169,7 +183,7 @@ def test_flags_of_a_saved_session_belong_to_one(settings, log):  # noqa: F811
         run_streaming(config)
 
 
-def test_what_cannot_be_made_again_is_refused_before_anything_is_loaded(settings, log, monkeypatch):  # noqa: F811
+def test_what_cannot_be_made_again_is_refused_before_anything_is_loaded(settings, log, monkeypatch):
     monkeypatch.setattr(run_module, "create_generator", lambda *_: pytest.fail("loaded"))
     text = log.read_text()
     for changed, error, words in (
@@ -185,7 +199,7 @@ def test_what_cannot_be_made_again_is_refused_before_anything_is_loaded(settings
         run_causal(settings(replay=str(log) + "x"))
 
 
-def test_another_generator_is_refused(settings, log, monkeypatch):  # noqa: F811
+def test_another_generator_is_refused(settings, log, monkeypatch):
     monkeypatch.setattr(run_module, "create_generator", lambda *_: make_generator(steps=(1000,)))
     for run in (run_causal, run_streaming):
         with pytest.raises(UsageError, match="other weights, steps or precision"):
