@@ -1,19 +1,23 @@
 // The page of a live world: what is pressed goes to the server, frames and figures come from it.
 
+import { makeFigures } from "./figures.js";
 import { holdByTouch, isForPage, lookByDragging, makeInput, arrowLetters, watchGamepads } from "./input.js";
 import { address, ask, connect, sessionId } from "./link.js";
 import { makePicture } from "./picture.js";
 import { currentLanguage, label, say, useLanguage } from "./texts.js";
 
-const LATENCIES = 20; // kept for the median and the worst
 const MOST_PROBLEMS = 4;
+const HINT_MILLISECONDS = 4000;
+const KEPT = "served world"; // before the names of what this browser keeps
 const DRAWN_SEEDS = 2 ** 32;
 const CLUSTERS = [["Z", "W", "C", "A", "S", "D"], ["", "I", "", "J", "K", "L"]]; // two rows of three, as on a keyboard
 
 const $ = id => document.getElementById(id);
-const state = { link: "connecting", details: {}, role: null, status: null, info: null, paused: false, recording: false };
-const latency = { open: null, last: [] }; // open: [seq, when it was sent]
-let [dropped, send, input, picture] = [0, () => false, null, null];
+const state = {
+  link: "connecting", details: {}, role: null, status: null, info: null, paused: false, recording: false, hinted: false,
+};
+const figures = makeFigures($("figures"));
+let [send, input, picture] = [() => false, null, null];
 let seq = Date.now(); // above that of this page before it was loaded again
 
 function element(tag, properties = {}, ...children) {
@@ -26,11 +30,11 @@ function element(tag, properties = {}, ...children) {
 // What was chosen for this browser
 
 function remember(name, value) {
-  try { localStorage.setItem(name, value); } catch { /* a browser that keeps nothing */ }
+  try { localStorage.setItem(`${KEPT} ${name}`, value); } catch { /* a browser that keeps nothing */ }
 }
 
 function remembered(name) {
-  try { return localStorage.getItem(name); } catch { return null; }
+  try { return localStorage.getItem(`${KEPT} ${name}`); } catch { return null; }
 }
 
 function setting(id, property, apply, start) {
@@ -82,9 +86,7 @@ function show() {
   $("ask").hidden = !connected || plays || state.role?.waiting > 0;
   $("leave").hidden = !connected || !(plays ? state.status?.queue > 0 : state.role?.waiting > 0);
   $("pause").textContent = say(state.paused ? "resume" : "pause");
-  $("pause").setAttribute("aria-pressed", state.paused);
   $("record").textContent = say(state.recording ? "stopRecording" : "record");
-  $("record").setAttribute("aria-pressed", state.recording);
   $("recording").hidden = !(connected && state.recording);
   for (const id of ["pause", "record", "start", "load"]) $(id).disabled = !plays;
   $("step").disabled = !(plays && state.paused);
@@ -102,8 +104,8 @@ function roleWords({ role, waiting }) {
 
 function showNotice(connected) {
   const words = {
-    lost: state.details.tries > 1 && say("noServer"), refused: say("badToken", state.details), elsewhere: say("takenOver"),
-    ended: say("endedBecause", state.details),
+    lost: state.details.tries > 1 && say("noServer"), refused: say("badToken", state.details),
+    elsewhere: say("takenOver"), ended: say("endedBecause", state.details),
   }[state.link];
   const text = words || (connected && state.paused && say("paused"));
   $("notice").hidden = !text;
@@ -112,71 +114,31 @@ function showNotice(connected) {
 
 function showHint(plays) {
   const locked = document.pointerLockElement === $("canvas");
-  const useful = plays && input.hasCamera && matchMedia("(pointer: fine)").matches && !(locked && state.hinted);
+  const useful = plays && input.hasCamera && matchMedia("(pointer: fine)").matches && !state.hinted;
   const replaying = state.link === "open" && state.status?.replaying;
   $("hint").hidden = !useful && !replaying;
   $("hint").textContent = replaying ? say("replaying", { count: replaying }) : say(locked ? "mouseHeld" : "mouseHint");
 }
 
-// ---------------------------------------------------------------------------------------------------
-// Figures
-
-function median(values) {
-  const sorted = [...values].sort((one, other) => one - other);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
-
-function figureRows() {
-  const { status } = state;
-  const ms = value => (Number.isFinite(value) ? say("milliseconds", { value: value < 10 ? value.toFixed(1) : Math.round(value) }) : say("noFigure"));
-  const number = value => value ?? say("noFigure");
-  const rate = value => (Number.isFinite(value) ? value.toFixed(1) : say("noFigure"));
-  return [
-    ["shown", say("shown"), rate(picture.framesPerSecond())],
-    ["made", say("made"), rate(status?.fps_made)],
-    ["latency", say("latency"), ms(latency.last.length ? median(latency.last) : NaN)],
-    ["latencyWorst", say("latencyWorst", { count: LATENCIES }), ms(latency.last.length ? Math.max(...latency.last) : NaN)],
-    ["denoise", say("denoise"), ms(status?.ms?.denoise)],
-    ["decode", say("decode"), ms(status?.ms?.decode)],
-    ["transport", say("transport"), ms(status?.ms?.transport)],
-    ["block", say("block"), number(status?.block)],
-    ["seedFigure", say("seedFigure"), number(status?.seed)],
-    ["dropped", say("dropped"), number(dropped)],
-    ["visitors", say("visitors"), number(status?.visitors)],
-  ];
-}
-
 function showFigures() {
-  if (!state.info) return;
-  const rows = figureRows();
-  if ($("figures").children.length !== rows.length) {
-    $("figures").replaceChildren(...rows.map(([name]) => element("div", {}, element("dt"), element("dd", { id: `figure-${name}` }))));
-  }
-  rows.forEach(([, term, value], index) => {
-    const [dt, dd] = $("figures").children[index].children;
-    dt.textContent = term;
-    dd.textContent = value;
-  });
+  if (state.info) figures.show(state.status, picture.framesPerSecond());
 }
 
-// A change is timed from its sending to the first drawn frame of a block that felt it; one at a time.
+// ---------------------------------------------------------------------------------------------------
+// What goes out and comes in
+
+// Gives whether it was sent: who watches holds nothing.
 function sendHeld({ keys, mouse, again }) {
   if (state.role?.role !== "player" || !send({ type: "held", seq: seq + 1, keys, mouse })) return false;
   seq += 1;
-  if (!again && !state.paused && !state.status?.replaying) latency.open ??= [seq, performance.now()];
+  if (!again && !state.paused && !state.status?.replaying) figures.sent(seq);
   return true;
 }
 
 function afterFrame(header, error) {
   send({ type: "ready" });
   if (error) return problem(say("failed", { what: say("picture"), error: error.message }));
-  dropped = header.dropped ?? dropped;
-  const now = performance.now();
-  if (latency.open?.[0] <= header.seq) {
-    latency.last = [...latency.last, now - latency.open[1]].slice(-LATENCIES);
-    latency.open = null;
-  }
+  figures.drawn(header);
   $("no-blocks").hidden = true;
 }
 
@@ -185,8 +147,9 @@ function afterFrame(header, error) {
 
 function clusters(wanted, make) {
   const letters = new Set(Object.keys(state.info.keys));
-  return wanted.map(names => names.filter(name => letters.has(name)).length && names).filter(Boolean)
-    .map(names => element("div", { className: "cluster" }, ...names.map(name => (letters.has(name) ? make(name) : element("span")))));
+  const known = wanted.filter(names => names.some(name => letters.has(name)));
+  const place = name => (letters.has(name) ? make(name) : element("span"));
+  return known.map(names => element("div", { className: "cluster" }, ...names.map(place)));
 }
 
 function makeKeys() {
@@ -194,7 +157,8 @@ function makeKeys() {
   // A finger that drags turns the camera, so its keys need no pads.
   $("pads").replaceChildren(...clusters(CLUSTERS.slice(0, 1), letter => {
     const words = label(state.info.keys[letter]);
-    const button = element("button", { type: "button", className: "key", tabIndex: -1 }, letter, element("small", { textContent: words }));
+    const small = element("small", { textContent: words });
+    const button = element("button", { type: "button", className: "key", tabIndex: -1 }, letter, small);
     button.setAttribute("aria-label", `${letter}: ${words}`);
     holdByTouch(button, input, letter);
     return button;
@@ -205,7 +169,10 @@ function makeKeys() {
 // Who watches holds nothing, whatever he presses.
 function showHeld(letters) {
   const held = state.role?.role === "player" ? letters : [];
-  for (const key of document.querySelectorAll(".key")) key.classList.toggle("held", held.includes(key.firstChild.textContent));
+  state.hinted ||= held.length > 0; // he knows how to play
+  for (const key of document.querySelectorAll(".key")) {
+    key.classList.toggle("held", held.includes(key.firstChild.textContent));
+  }
 }
 
 function makeHelp() {
@@ -214,7 +181,8 @@ function makeHelp() {
   if (arrows.length) rows.push([say("arrows"), say("arrowsHelp", { labels: arrows.join(", ") })]);
   if (input.hasCamera) rows.push([say("mouse"), say("mouseHelp")]);
   rows.push([say("gamepad"), say("gamepadHelp")]);
-  rows.push([say("space"), say("pauseHelp")], ["N", say("stepHelp")], ["R", say("recordHelp")], ["F", say("full")], ["?", say("helpHelp")]);
+  rows.push([say("space"), say("pauseHelp")], ["N", say("stepHelp")], ["R", say("recordHelp")], ["F", say("full")]);
+  rows.push(["?", say("helpHelp")]);
   $("help-keys").replaceChildren(...rows.flatMap(([key, words]) => [
     element("dt", { textContent: key }), element("dd", { textContent: words })]));
 }
@@ -243,6 +211,11 @@ function onKeyDown(event) {
   shortcut();
 }
 
+function focusPicture() {
+  const busy = document.querySelector("dialog[open]") || document.activeElement.type === "number";
+  if (!busy) $("canvas").focus({ preventScroll: true });
+}
+
 function listen() {
   addEventListener("keydown", onKeyDown);
   addEventListener("keyup", input.onKeyUp);
@@ -252,9 +225,9 @@ function listen() {
   document.addEventListener("focusin", event => isForPage(event) && input.clear());
   const canvas = $("canvas");
   // Who pressed something with the mouse goes on playing with the keys.
-  document.addEventListener("pointerup", event => event.target.closest("button, label, input[type=range]") && setTimeout(() => {
-    if (!document.querySelector("dialog[open]") && document.activeElement.type !== "number") canvas.focus({ preventScroll: true });
-  }));
+  document.addEventListener("pointerup", event => {
+    if (event.target.closest?.("button, label, input[type=range]")) setTimeout(focusPicture);
+  });
   canvas.addEventListener("click", event => {
     canvas.focus();
     if (event.pointerType !== "mouse" || !input.hasCamera || state.role?.role !== "player") return;
@@ -266,7 +239,7 @@ function listen() {
   });
   document.addEventListener("pointerlockchange", () => {
     if (document.pointerLockElement !== canvas) input.clear();
-    else setTimeout(() => { state.hinted = true; show(); }, 4000);
+    else setTimeout(() => { state.hinted = true; show(); }, HINT_MILLISECONDS);
     show();
   });
   lookByDragging(canvas, input, ["touch", "pen"]);
@@ -287,7 +260,8 @@ function tile(id, source, words) {
 }
 
 function makeGallery() {
-  $("gallery").replaceChildren(...state.info.gallery.map(({ id, name }) => tile(id, address(`api/gallery/${encodeURIComponent(id)}`), name)));
+  const source = id => address(`api/gallery/${encodeURIComponent(id)}`);
+  $("gallery").replaceChildren(...state.info.gallery.map(({ id, name }) => tile(id, source(id), name)));
   $("gallery").querySelector("input")?.click();
 }
 
@@ -309,7 +283,7 @@ async function sendFile(file) {
   if (/\.safetensors$/i.test(file.name)) return sendState(file);
   if (file.type && !file.type.startsWith("image/")) return problem(say("notPicture", { name: file.name }));
   return attempt(say("sending", { name: file.name }), async () => {
-    await ask(`api/session/${sessionId()}/picture`, { method: "POST", body: file, headers: { "Content-Type": file.type || "application/octet-stream" } });
+    await post("picture", file, file.type);
     if (own) URL.revokeObjectURL(own);
     own = URL.createObjectURL(file);
     $("gallery").querySelector("[value=uploaded]")?.parentElement.remove();
@@ -320,8 +294,12 @@ async function sendFile(file) {
 }
 
 function sendState(file) {
-  return attempt(say("sending", { name: file.name }), () =>
-    ask(`api/session/${sessionId()}/state`, { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } }));
+  return attempt(say("sending", { name: file.name }), () => post("state", file));
+}
+
+function post(part, file, type = "") {
+  const headers = { "Content-Type": type || "application/octet-stream" };
+  return ask(`api/session/${sessionId()}/${part}`, { method: "POST", body: file, headers });
 }
 
 // Fetched first, so a refusal is told in words on this page.
@@ -393,7 +371,7 @@ function hearStatus(message) {
   state.status = message;
   state.paused = Boolean(message.paused);
   state.recording = Boolean(message.recording);
-  if (state.paused) latency.open = null;
+  if (state.paused) figures.forgetSent();
   offerBlocks();
   show();
 }
@@ -406,14 +384,14 @@ function offerBlocks() {
 const HEARD = {
   hello(message) {
     state.role = message;
-    latency.open = null;
+    figures.forgetSent();
     if (message.renewed) problem(say("newSession"));
     input.tellAgain();
   },
   role(message) {
     const turned = message.role !== state.role?.role;
     state.role = message;
-    latency.open = null;
+    figures.forgetSent();
     if (!turned) return;
     offerBlocks();
     input.tellAgain();
@@ -434,8 +412,9 @@ const heard = {
     Object.assign(state, { link: name, details });
     if (name !== "open") {
       state.role = null;
+      offerBlocks();
       input.clear();
-      latency.open = null;
+      figures.forgetSent();
     }
     show();
   },

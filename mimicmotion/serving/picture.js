@@ -14,7 +14,7 @@ export function makePicture(canvas, room, blocks, { shown, back }) {
   const context = canvas.getContext("2d");
   const times = [];
   const thumbnails = new Map(); // block -> its item in the row
-  let last = Promise.resolve();
+  let drawing = Promise.resolve();
   let offered = null; // blocks that the server can go back to: [oldest, newest]
   let newest = null;
   let shownSession = null;
@@ -23,7 +23,7 @@ export function makePicture(canvas, room, blocks, { shown, back }) {
   function take(header, blob) {
     const decoded = createImageBitmap(blob);
     decoded.catch(() => {}); // told below, in its turn
-    last = last.then(async () => draw(header, await decoded)).catch(error => shown(header, error));
+    drawing = drawing.then(async () => draw(header, await decoded)).catch(error => shown(header, error));
   }
 
   function draw(header, bitmap) {
@@ -105,7 +105,8 @@ export function makePicture(canvas, room, blocks, { shown, back }) {
     shownSession = session;
     offered = history;
     // After a reload the page has no pictures of what the server still offers.
-    if (offered) for (let block = Math.max(offered[0], offered[1] - MOST_THUMBNAILS + 1); block <= offered[1]; block++) {
+    const [oldest, last] = offered ?? [0, -1];
+    for (let block = Math.max(oldest, last - MOST_THUMBNAILS + 1); block <= last; block++) {
       if (!thumbnails.has(block) && block < (newest ?? Infinity)) addThumbnail(block, false);
     }
     refresh();

@@ -1,4 +1,4 @@
-"""What the command does: a listening socket, a generator, one warm block, a link, and the server until it is ended."""
+"""What the command does: listen, load a generator, two blocks to warm up, print a link, serve until it is ended."""
 
 import contextlib
 import importlib.util
@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,17 +18,9 @@ from mimicmotion.files import require_writable, why_no_file
 from mimicmotion.places import find, looked_for
 from mimicmotion.serving.guard import Guard, is_loopback, new_token
 from mimicmotion.serving.protocol import LARGEST_MESSAGE
-from mimicmotion.streaming import (
-    SessionLog,
-    StreamingGenerator,
-    WorldConfig,
-    create_generator,
-    encode,
-    read_log,
-    require_equal_generator,
-    require_fitting,
-    world_of,
-)
+
+if TYPE_CHECKING:
+    from mimicmotion.streaming import SessionLog, StreamingGenerator, WorldConfig
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +34,13 @@ END_SECONDS = 5  # for windows to take what was said to them last
 def serve_world(config: Config) -> int:
     """Serves until it is interrupted. Returns the exit code. Raises: SetupError, UsageError before it serves."""
     require_packages()
-    world = world_of(config)
-    config.streaming.image = first_picture(config, world)
     require_writable(config.output.output_dir)
-    log = read_replay(config, world)
     with listening(config.serving.host, config.serving.port) as listener:
+        from mimicmotion.streaming import create_generator, require_equal_generator, world_of  # torch: seconds
+
+        world = world_of(config)
+        config.streaming.image = first_picture(config, world)
+        log = read_replay(config, world)
         generator = create_generator(config, world)
         if log:
             require_equal_generator(log, generator, config.streaming.replay)
@@ -64,7 +59,11 @@ class Server:
     """A generator served at `listener`, from entering the `with` block to its end."""
 
     def __init__(
-        self, generator: StreamingGenerator, config: Config, listener: socket.socket, log: SessionLog | None = None
+        self,
+        generator: "StreamingGenerator",
+        config: Config,
+        listener: socket.socket,
+        log: "SessionLog | None" = None,
     ) -> None:
         import uvicorn
 
@@ -83,8 +82,8 @@ class Server:
         guard = Guard(serving.host, self.token, frozenset(serving.names or ()))
         app = make_app(self.stage, pictures, guard, config, self._fail)
         settings = uvicorn.Config(
-            app, lifespan="on", log_config=None, access_log=False, server_header=False, ws="websockets-sansio",
-            ws_max_size=LARGEST_MESSAGE, ws_per_message_deflate=False, proxy_headers=False,
+            app, lifespan="on", log_config=None, log_level="error", access_log=False, server_header=False,
+            ws="websockets-sansio", ws_max_size=LARGEST_MESSAGE, ws_per_message_deflate=False, proxy_headers=False,
             h11_max_incomplete_event_size=HEADER_BYTES, timeout_graceful_shutdown=END_SECONDS,
         )  # fmt: skip
         self._server = uvicorn.Server(settings)
@@ -137,7 +136,7 @@ def require_packages() -> None:
         raise SetupError(f"serving a world needs {', '.join(missing)}: {INSTALL}")
 
 
-def first_picture(config: Config, world: WorldConfig) -> str:
+def first_picture(config: Config, world: "WorldConfig") -> str:
     """The file that sessions begin with. Raises: UsageError where there is none."""
     image = config.serving.image or world.first_picture or config.streaming.image
     if reason := why_no_file(find(image)):
@@ -145,8 +144,10 @@ def first_picture(config: Config, world: WorldConfig) -> str:
     return str(find(image))
 
 
-def read_replay(config: Config, world: WorldConfig) -> SessionLog | None:
+def read_replay(config: Config, world: "WorldConfig") -> "SessionLog | None":
     """The session that is to be shown first. Raises: UsageError for a log that cannot be replayed by `world`."""
+    from mimicmotion.streaming import read_log, require_fitting
+
     path = config.streaming.replay
     if path is None:
         return None
@@ -178,8 +179,10 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def warm_up(generator: StreamingGenerator, picture: np.ndarray) -> tuple[float, int]:
+def warm_up(generator: "StreamingGenerator", picture: np.ndarray) -> tuple[float, int]:
     """Seconds of a block, the first one aside, which is slow, and bytes of a session's tensors."""
+    from mimicmotion.streaming import encode
+
     state = generator.start(picture, 0)
     for _ in range(WARM_BLOCKS):
         begun = time.perf_counter()
@@ -191,6 +194,6 @@ def warm_up(generator: StreamingGenerator, picture: np.ndarray) -> tuple[float, 
 def speed_line(seconds: float, frames: int, fps: float) -> str:
     """What one may expect of a model that takes `seconds` for a block of `frames`."""
     rate, ms = frames / seconds, round(1000 * seconds)
-    if rate >= fps:
+    if round(rate, 1) >= fps:
         return f"{ms} ms a block of {frames} frames: {fps:g} frames a second play live"
     return f"{ms} ms a block of {frames} frames: {rate:.1f} frames a second, {fps / rate:.1f} times slower than live"

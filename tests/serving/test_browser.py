@@ -190,9 +190,9 @@ def test_W_held_for_two_seconds_walks_on_and_stops_when_it_is_let_go(page, serve
             assert step == min(max(begin(number) + frame, begin(first)), begin(stopped)) - begin(first)
     assert begin(stopped) - begin(first) >= 24
     assert held(page) == [[], ["W"], []]
+    wait(page, "Number(document.getElementById('figure-shown').textContent) > 0")
+    wait(page, "document.getElementById('figure-dropped').textContent === String(received.at(-1).dropped)")
     assert find(page, "figure-latency").text.endswith(" ms")
-    assert float(find(page, "figure-shown").text) > 0
-    assert find(page, "figure-dropped").text == str(frames(page)[0][-1]["dropped"])
 
 
 def test_the_mouse_turns_the_camera_by_what_it_moved(page, server):
@@ -270,7 +270,9 @@ def test_a_slow_window_drops_frames_and_does_not_fall_behind(page):
     late = page.execute_script("return received.slice(count + 2).map(({block, dropped}) => [block, dropped])")
     # A status comes before the first frame of its block. Of two blocks all but the credits and the newest are dropped.
     assert late[0][0] >= block + 2 and late[0][1] >= 2 * 12 - 3
-    assert late[-1][1] <= late[0][1] + 2  # and none any more, now that it is quick
+    newest = "return [received.at(-1).block, told.findLast(message => message.type === 'status').block]"
+    seen, shown = page.execute_script(newest)
+    assert seen >= shown - 1
     wait(page, "document.getElementById('figure-dropped').textContent === String(received.at(-1).dropped)")
 
 
@@ -307,6 +309,7 @@ def test_a_doubled_window_takes_over_and_an_idle_session_ends(page, server, open
         page.get(impatient.link)
         wait(page, "document.getElementById('connection').textContent === 'ended'")
         assert "nothing was pressed for so long" in find(page, "notice").text
+        impatient.stage.visitors.idle_timeout = HANG_SECONDS
         page.refresh()
         wait(page, "document.getElementById('role').textContent === 'you play'")
         assert problems(page) == ["The session from before has ended on the server; this is a new one."]
@@ -384,7 +387,7 @@ def test_a_dropped_picture_is_begun_from_and_what_is_none_is_named(page, server)
     _, pictures = frames(page)
     assert np.abs(pictures[count].astype(int) - 90).max() <= 2
     assert nearest(pictures[count + 1 :], open_place(95)[None])[1].max() < JPEG_LOSS
-    wait(page, "document.getElementById('figure-seedFigure').textContent === '5'")
+    wait(page, "document.getElementById('figure-seed').textContent === '5'")
     assert said(page, "start") == [{"type": "start", "seed": 5, "picture": "uploaded"}]
 
 
