@@ -8,6 +8,7 @@ from diffusers.models.resnet import SpatioTemporalResBlock
 from mimicmotion.acceleration import Acceleration, arrange_weights, compile_blocks, require_acceleration, set_attention
 from mimicmotion.acceleration.weights import channels_last, fuse_qkv, store_in_fp8
 from mimicmotion.errors import SetupError
+from mimicmotion.pipelines.in_pieces import work_in_pieces
 from tests.conftest import make_pipeline, make_temporal_vae, make_tiny_vae
 
 
@@ -98,6 +99,18 @@ def test_both_kinds_of_decoder_are_compiled(monkeypatch):
             graphs.clear()
             assert_close(vae.decode(latents, **arguments).sample, expected)
         assert graphs
+
+
+def test_compiled_blocks_work_in_pieces_of_whatever_size_is_asked_for_later(unet, predict, monkeypatch):
+    expected, graphs, nodes = predict(unet), counted(monkeypatch), []
+    compile_blocks(unet.mid_block)
+    for entries in (None, 3000, None):
+        work_in_pieces(unet, entries)
+        before = len(graphs)
+        assert_close(predict(unet), expected)
+        nodes.append(sum(len(graph.graph.nodes) for graph in graphs[before:]))
+    # Pieces are compiled anew, and the whole is still known.
+    assert nodes[1] > nodes[0] > 0 == nodes[2]
 
 
 def test_everything_at_once_on_a_pipeline(unet, predict, monkeypatch):
