@@ -109,8 +109,8 @@ def test_compiled_blocks_work_in_pieces_of_whatever_size_is_asked_for_later(unet
         before = len(graphs)
         assert_close(predict(unet), expected)
         nodes.append(sum(len(graph.graph.nodes) for graph in graphs[before:]))
-    # Pieces are compiled anew, and the whole is still known.
-    assert nodes[1] > nodes[0] > 0 == nodes[2]
+    # What is compiled follows: pieces are more operations than the whole.
+    assert nodes[1] > max(nodes[0], nodes[2]) > 0
 
 
 def test_everything_at_once_on_a_pipeline(unet, predict, monkeypatch):
