@@ -243,7 +243,11 @@ class Animator:
             ready = _taken(self.ahead, job, inputs)
             if self._overlaps and sampled and ready.latents is None:  # it seemed finished until now
                 ready, _ = self.ahead.take(job)
-        return self._sampled(ready) if sampled and ready.latents is None else ready
+        if not sampled or ready.latents is not None:
+            return ready
+        if self._overlaps:
+            self.ahead.settle()  # one pipeline samples one clip at a time
+        return self._sampled(ready)
 
     def _begin_ahead(self) -> None:
         from mimicmotion.animation.ahead import Ahead

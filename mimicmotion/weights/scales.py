@@ -29,7 +29,8 @@ def scales_of(names: Iterable[str]) -> tuple[dict[str, str], set[str], list[str]
             scales[weight] = name
         elif weight or name.endswith(UNKNOWN):
             homeless.append(name)
-    unused = {name for name in names if name.endswith(WITHOUT_MEANING) or name == MARK}
+    # The mark may stand behind the prefix of its network.
+    unused = {name for name in names if name.endswith(WITHOUT_MEANING) or name.rpartition(".")[2] == MARK}
     return scales, unused, homeless
 
 

@@ -8,6 +8,7 @@ from diffusers.models.resnet import SpatioTemporalResBlock
 from mimicmotion.acceleration import Acceleration, arrange_weights, compile_blocks, require_acceleration, set_attention
 from mimicmotion.acceleration.weights import channels_last, fuse_qkv, store_in_fp8
 from mimicmotion.errors import SetupError
+from mimicmotion.pipelines.in_pieces import work_in_pieces
 from tests.acceleration.conftest import drawn_unet
 from tests.conftest import make_pipeline, make_temporal_vae, make_tiny_vae
 
@@ -99,6 +100,18 @@ def test_both_kinds_of_decoder_are_compiled(monkeypatch):
             graphs.clear()
             assert_close(vae.decode(latents, **arguments).sample, expected)
         assert graphs
+
+
+def test_compiled_blocks_work_in_pieces_of_whatever_size_is_asked_for_later(unet, predict, monkeypatch):
+    expected, graphs, nodes = predict(unet), counted(monkeypatch), []
+    compile_blocks(unet.mid_block)
+    for entries in (None, 3000, None):
+        work_in_pieces(unet, entries)
+        before = len(graphs)
+        assert_close(predict(unet), expected)
+        nodes.append(sum(len(graph.graph.nodes) for graph in graphs[before:]))
+    # What is compiled follows: pieces are more operations than the whole.
+    assert nodes[1] > max(nodes[0], nodes[2]) > 0
 
 
 def test_everything_at_once_on_a_pipeline(predict, monkeypatch):

@@ -15,6 +15,7 @@ from mimicmotion.config import load_config
 from mimicmotion.errors import SetupError
 from mimicmotion.weights import loading, lookup, lora, manifest, model_files, original_svd, tensors
 from mimicmotion.weights.layouts import plain_name
+from mimicmotion.weights.scales import scales_of
 from tests.weights.conftest import config
 from tests.weights.test_lora import LINEAR, Pipeline, halves, peft_state, saved
 
@@ -158,6 +159,13 @@ def test_every_network_in_scaled_eight_bits_has_its_scales(copy, plain, ending):
     assert_same(found, expected)
     assert not torch.equal(found["vae"]["decoder.mid_block.attentions.0.to_q.weight"],
                            plain["vae"]["decoder.mid_block.attentions.0.to_q.weight"])  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", ["", "unet.", "module.model.diffusion_model."])
+def test_the_mark_of_a_scaled_file_is_no_weight_whatever_stands_before_it(prefix):
+    weight = f"{prefix}conv.weight"
+    found = scales_of([weight, f"{prefix}conv.scale_weight", f"{prefix}scaled_fp8"])
+    assert found == ({weight: f"{prefix}conv.scale_weight"}, {f"{prefix}scaled_fp8"}, [])
 
 
 def test_networks_in_plain_eight_bits_are_what_they_say(copy):
