@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from mimicmotion.cluster import run_on_workers
-from mimicmotion.cluster.ray_actors import ray_session
+from mimicmotion.cluster.pool import WorkerLost
+from mimicmotion.cluster.ray_actors import RayActors, ray_session
 from mimicmotion.config import load_config
 from mimicmotion.errors import SetupError
 from mimicmotion.streaming.actions import bench_actions, by_block
@@ -242,3 +243,39 @@ def test_ray_that_does_not_start_on_a_busy_machine_is_started_again(monkeypatch,
             assert ray is fake
     assert len(started) == min(failures + 1, 3) and len(ended) == min(failures, 2) + 1
     assert caplog.text.count("is started once more") == min(failures, 2)
+
+
+class Ends:
+    """Ray's errors by their names."""
+
+    class OutOfMemoryError(Exception):
+        pass
+
+    class ActorDiedError(Exception):
+        pass
+
+    class ActorUnavailableError(Exception):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Ends.OutOfMemoryError("Task was killed due to the node running low on memory."), "the memory of its machine"),
+        (Ends.ActorUnavailableError("The actor is temporarily unavailable"), "cannot be reached"),
+        (Ends.ActorDiedError("The actor died because its node has died."), "the worker's machine was lost"),
+        (Ends.ActorDiedError("The actor's worker process has died."), "killed or crashed"),
+        (Ends.ActorDiedError("something\nof another version"), "ActorDiedError: something"),
+        (ValueError(), "ValueError: ValueError"),
+    ],
+    ids=str,
+)
+def test_how_a_worker_ended_is_told_in_words(error, words):
+    def get(_ticket):
+        raise error
+
+    actors = object.__new__(RayActors)
+    actors._ray = SimpleNamespace(exceptions=Ends, get=get)
+    with pytest.raises(WorkerLost) as told:
+        actors.answer(None)
+    assert words in str(told.value)
