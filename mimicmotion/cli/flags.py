@@ -119,7 +119,7 @@ TURBO = (
 )
 
 AHEAD = (
-    Flag("--prefetch", "batch.prefetch", int, "clips to make ready ahead; null: 1 beside a GPU, 0 on a CPU or with --workers"),
+    Flag("--prefetch", "batch.prefetch", int, "clips to make ready ahead; null: 1 beside a GPU, else 0, as on workers"),
 )
 
 RECORDING = (
