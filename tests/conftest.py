@@ -322,14 +322,17 @@ def project(tmp_path, micro_model, driving_clip):
     return tmp_path
 
 
-def read_nothing(patch: pytest.MonkeyPatch) -> None:
-    """Has whoever reads an input or a result, to know whether it is finished, fail."""
+def read_nothing(patch: pytest.MonkeyPatch, but: str | None = None) -> None:
+    """Has whoever reads inputs or results, to know what is finished, fail; not for the video `but` and pictures."""
+    from mimicmotion.files import content_sha256
 
-    def read(*_, **__):
-        pytest.fail("what is sealed was read")
+    def read(path, *_, **__):
+        if but is None or (path.suffix == ".mp4" and path.name != but):
+            pytest.fail(f"what is sealed was read: {path}")
+        return content_sha256(path)
 
     patch.setattr("mimicmotion.animation.record.content_sha256", read)
-    patch.setattr("mimicmotion.results.sidecar.difference", read)
+    patch.setattr("mimicmotion.results.sidecar.difference", lambda path, *_: pytest.fail(f"{path} was read"))
 
 
 def last_items(folder: Path) -> list[dict]:

@@ -119,7 +119,7 @@ TURBO = (
 )
 
 AHEAD = (
-    Flag("--prefetch", "batch.prefetch", int, "clips to make ready while one is sampled; null: 1 beside a GPU, else 0"),
+    Flag("--prefetch", "batch.prefetch", int, "clips to make ready ahead; null: 1 beside a GPU, else 0, as on workers"),
     Flag("--overlap", "batch.overlap", str, "decode and write a result while the next is sampled; same bytes"),
 )
 

@@ -19,7 +19,6 @@ STARTS = 3  # workers of one slot that end in a row before they did anything, be
 PATIENCE = 0.5  # seconds between two looks at the clock
 GROW_EVERY = 30.0  # seconds between two looks for machines that came
 
-
 Ahead = tuple[Callable[..., Work], tuple, int]
 
 
@@ -80,10 +79,9 @@ class Pool:
         self._actors, self._settings, self._clock = actors, settings, clock
         surroundings = (os.getcwd(), logger.getEffectiveLevel(), command_line())
         self._order = (make, arguments, *surroundings)
-        *other, depth = ahead or ((), 0)
-        self._preparers = Preparers(
-            actors, (*other, *surroundings), fingerprint, depth, settings.item_timeout, clock
-        )
+        *preparing, depth = ahead or (make, arguments, 0)
+        order = (*preparing, *surroundings)
+        self._preparers = Preparers(actors, order, fingerprint, depth, settings.item_timeout, clock)
         self._fingerprint, self._settled, self._tell = fingerprint, settled, tell
         self._room = actors.room() if settings.workers == "auto" else int(settings.workers)
         self._grown = clock()

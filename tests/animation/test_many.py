@@ -17,6 +17,7 @@ from mimicmotion.results import Job, Plan, read_history, sum_up, write_sidecar
 from mimicmotion.results.run_log import LOG_NAME, read_lines
 from scripts.benchmark_cluster import StubActors
 from tests.animation.test_names import Stub, batch, put
+from tests.conftest import read_nothing
 
 NAMES = [b"%d" % number for number in range(8)]
 
@@ -160,6 +161,32 @@ def test_a_plan_gives_the_jobs_that_a_list_would(tmp_path):
     with pytest.raises(IndexError):
         plan[8]
     assert json.dumps([job.name for job in mine]) == '["0.mp4", "3.mp4", "6.mp4"]'
+
+
+@pytest.mark.parametrize("many", [3, 10_000])
+def test_a_dry_run_opens_what_is_not_finished_and_nothing_else(tmp_path, monkeypatch, capsys, many):
+    put(tmp_path, *NAMES)
+    monkeypatch.setattr("mimicmotion.results.manifest.is_settled", lambda _: True)  # however fast they are made
+    run(tmp_path)
+    (tmp_path / "outputs" / "videos" / "3.mp4").unlink()
+    monkeypatch.setattr(outcomes_module, "MANY", many)
+    monkeypatch.setattr("mimicmotion.animation.planning.MANY", many)
+    opened = []
+
+    def open_video(path, **_):
+        opened.append(path.name)
+        raise InputError("no video")
+
+    monkeypatch.setattr("mimicmotion.animation.planning.open_video", open_video)
+    read_nothing(monkeypatch, but="3.mp4")
+    before, config = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}, batch(tmp_path)
+    config.output.dry_run = True
+    capsys.readouterr()
+    assert animate_folder(config, Making(config)) == 1 and opened == ["3.mp4"]
+    table = capsys.readouterr().out
+    assert table.count("(finished)") == (0 if many == 3 else 7) and "cannot run: no video" in table
+    assert table.splitlines()[-1] == "1 results, 0 UNet passes; 7 more are finished"
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 class Counted(Outcome):

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from mimicmotion.animation import outcome_facts, run_all_on_workers, summary_table
+from mimicmotion.animation import outcome_facts, run_all_on_workers, still_to_do, summary_table
 from mimicmotion.cli import exit_code_of, say, setup_logging
 from mimicmotion.config import load_config
 from mimicmotion.results import recorded
@@ -18,9 +18,12 @@ def work(folder, names):
         if outcome.job.output.exists():
             outcome.skip()
     with recorded(folder, config, len(outcomes)) as log:
-        log.exit_code = run_all_on_workers(
-            config, outcomes, stubs.fingerprint(), stubs.make, (), lambda one: log.item(**outcome_facts(one)), [folder]
-        )
+
+        def settled(outcome):
+            log.item(**outcome_facts(outcome))
+
+        left = still_to_do(outcomes, settled)
+        log.exit_code = run_all_on_workers(config, left, stubs.fingerprint(), stubs.make, (), settled, [folder])
     say(summary_table(outcomes))
     return log.exit_code
 

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from mimicmotion.cluster import run_on_workers
-from mimicmotion.cluster.ray_actors import ray_session
+from mimicmotion.cluster.pool import WorkerLost
+from mimicmotion.cluster.ray_actors import RayActors, ray_session
 from mimicmotion.config import load_config
 from mimicmotion.errors import SetupError
 from mimicmotion.streaming.actions import bench_actions, by_block
@@ -51,7 +52,7 @@ def do(ray_here, monkeypatch, tmp_path):
 
 
 def test_each_way_to_end_a_worker_fails_its_item_alone(do, tmp_path, caplog):
-    bad, once = ["segfault", "exit", "raise"], ["kill-once"]
+    bad, once = ["segfault"], ["kill-once", "exit-once", "raise-once"]
     code, outcomes, lines = do(["a", *bad, "b", *once, "warn", "clock", "c"])
     assert code == 0
     assert {name for name, one in outcomes.items() if one.status == "failed"} == set(bad)
@@ -59,8 +60,9 @@ def test_each_way_to_end_a_worker_fails_its_item_alone(do, tmp_path, caplog):
     counts = {name: sum(line[0] == name for line in lines) for name in outcomes}
     assert all(counts[name] == (2 if name in [*bad, *once] else 1) for name in outcomes), counts
     assert "killed or crashed, 2 times" in outcomes["segfault"].message
-    assert "ValueError: an odd frame" in outcomes["raise"].message
-    assert outcomes["kill-once"].where["attempt"] == 2 and outcomes["a"].where["host"] == socket.gethostname()
+    assert "ValueError: an odd frame" in caplog.text
+    assert {outcomes[name].where["attempt"] for name in once} == {2}
+    assert outcomes["a"].where["host"] == socket.gethostname()
     assert "a third of its rows is cut" in caplog.text
     assert all((tmp_path / f"{name}.mp4").read_text() == name for name, one in outcomes.items() if one.status == "done")
     # As nice as whoever started them, and without the GPUs, which they were not given.
@@ -122,17 +124,16 @@ def test_ray_that_is_absent_is_told_with_its_remedy(monkeypatch):
 # A driver as a process of its own
 
 
-def start(folder, *names):
-    """A run of stubs that hangs at `hang`, which has begun."""
+def start(folder, *names, after="a"):
+    """A run of stubs that hangs at `hang`, which has begun, and has done `after` before."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.cluster.driver", str(folder), *names],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
-    if "hang" in names:
-        wait_for_line(process, "a: done")
-        while not (folder / "hang.once").exists():
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.05)
+    wait_for_line(process, f"{after}: done")
+    while not (folder / "hang.once").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
     return process
 
 
@@ -156,32 +157,36 @@ def fields(path):
     return []
 
 
-@needs_ray
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupt_ends_everything_and_tells_what_was_under_way(tmp_path, name):
-    process = start(tmp_path, "a", "hang", "hang-2", "b")
-    # Ctrl-C reaches the whole group, a scheduler's signal the script.
-    os.killpg(process.pid, signal.SIGINT) if name == "SIGINT" else process.terminate()
+def end_of(process, folder):
+    """How each result ended, of a run that was interrupted at `hang`; no process of it is left."""
     output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130 and "Traceback" not in output, output
     wait_for_the_end_of(process.pid)
-    counts = {one["video"]: one["status"] for one in last_items(tmp_path)}
-    assert counts["a"] == "done" and counts["hang"] == "interrupted" and "b" not in counts
     assert " not run" in output
+    return {one["video"]: one["status"] for one in last_items(folder)}
+
+
+@needs_ray
+def test_a_scheduler_ends_everything_and_is_told_what_was_under_way(tmp_path):
+    process = start(tmp_path, "a", "hang", "hang-2", "b")
+    process.terminate()
+    ended = end_of(process, tmp_path)
+    assert ended["a"] == "done" and ended["hang"] == "interrupted" and "b" not in ended
     assert {path.name for path in tmp_path.glob("*.mp4")} == {"a.mp4"}
 
 
 @needs_ray
-def test_what_a_killed_driver_left_is_done_by_the_next(tmp_path):
+def test_what_a_killed_driver_left_is_done_by_the_next_which_ctrl_c_ends(tmp_path):
     process = start(tmp_path, "a", "hang", "hang-2")
     process.kill()
     process.communicate()
     # Ray's own agents stay for a minute; they do nothing.
     wait_for_the_end_of(process.pid, b"RayPerformer")
-    process = start(tmp_path, "a", "b")
-    output, _ = process.communicate(timeout=HANG_SECONDS)
-    assert process.returncode == 0, output
-    assert {one["video"]: one["status"] for one in last_items(tmp_path)} == {"a": "skipped", "b": "done"}
+    (tmp_path / "hang.once").unlink()
+    process = start(tmp_path, "a", "b", "hang", "hang-2", "c", after="b")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    ended = end_of(process, tmp_path)
+    assert ended["a"] == "skipped" and ended["b"] == "done" and ended["hang"] == "interrupted" and "c" not in ended
 
 
 @needs_ray
@@ -238,3 +243,39 @@ def test_ray_that_does_not_start_on_a_busy_machine_is_started_again(monkeypatch,
             assert ray is fake
     assert len(started) == min(failures + 1, 3) and len(ended) == min(failures, 2) + 1
     assert caplog.text.count("is started once more") == min(failures, 2)
+
+
+class Ends:
+    """Ray's errors by their names."""
+
+    class OutOfMemoryError(Exception):
+        pass
+
+    class ActorDiedError(Exception):
+        pass
+
+    class ActorUnavailableError(Exception):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Ends.OutOfMemoryError("Task was killed due to the node running low on memory."), "the memory of its machine"),
+        (Ends.ActorUnavailableError("The actor is temporarily unavailable"), "cannot be reached"),
+        (Ends.ActorDiedError("The actor died because its node has died."), "the worker's machine was lost"),
+        (Ends.ActorDiedError("The actor's worker process has died."), "killed or crashed"),
+        (Ends.ActorDiedError("something\nof another version"), "ActorDiedError: something"),
+        (ValueError(), "ValueError: ValueError"),
+    ],
+    ids=str,
+)
+def test_how_a_worker_ended_is_told_in_words(error, words):
+    def get(_ticket):
+        raise error
+
+    actors = object.__new__(RayActors)
+    actors._ray = SimpleNamespace(exceptions=Ends, get=get)
+    with pytest.raises(WorkerLost) as told:
+        actors.answer(None)
+    assert words in str(told.value)
