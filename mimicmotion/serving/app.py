@@ -21,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from mimicmotion.config import Config
 from mimicmotion.errors import InputError, MimicMotionError, explain
 from mimicmotion.serving.connection import Connection
-from mimicmotion.serving.guard import MESSAGE_BURST, MESSAGE_RATE, MOST_FAULTS, Guard, Rate, Sockets, Uploads
+from mimicmotion.serving.guard import MESSAGE_BURST, MESSAGE_RATE, MOST_FAULTS, Files, Guard, Rate, Sockets
 from mimicmotion.serving.pictures import LARGEST_PICTURE, Pictures, temporary_file
 from mimicmotion.serving.protocol import Message, parse
 from mimicmotion.serving.session import load
@@ -47,6 +47,7 @@ HEADERS = {
 }
 MOST_DRAINED = 100 * 10**6  # bytes of what is too large that are taken and thrown away
 MOST_ORDERS = 8  # of a window that wait for the model
+TOO_MANY = "too many files are sent and fetched; wait a minute"
 POLICY, FULL = 1008, 1013  # close codes
 
 
@@ -102,7 +103,7 @@ def make_app(stage: Stage, pictures: Pictures, guard: Guard, config: Config, fai
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_middleware(Gate, guard=guard)
-    uploads, sockets = Uploads(), Sockets()
+    files, sockets = Files(), Sockets()
 
     @app.exception_handler(Refused)
     async def _refused(_request: Request, error: Refused) -> Response:
@@ -152,7 +153,9 @@ def make_app(stage: Stage, pictures: Pictures, guard: Guard, config: Config, fai
         return Response(text, media_type="application/jsonl", headers=as_file(f"{_world(config)}.session.jsonl"))
 
     @app.get("/api/session/{sid}/state")
-    async def _state(sid: str) -> Response:
+    async def _state(sid: str, request: Request) -> Response:
+        if not files.take(address_of(request), time.monotonic()):
+            raise Refused(429, TOO_MANY)
         session = session_of(sid)
         descriptor, name = tempfile.mkstemp(".safetensors", "mimicmotion-")
         os.close(descriptor)
@@ -179,8 +182,8 @@ def make_app(stage: Stage, pictures: Pictures, guard: Guard, config: Config, fai
 
     async def body(request: Request, largest: int) -> bytes:
         # All of it is taken before anything else is looked at: a browser hears no answer before it has sent all.
-        if not uploads.take(address_of(request), time.monotonic()):
-            raise Refused(429, "too many files were sent; wait a minute")
+        if not files.take(address_of(request), time.monotonic()):
+            raise Refused(429, TOO_MANY)
         too_large = Refused(413, f"at most {largest // 10**6} MB can be sent")
         said = request.headers.get("content-length", "")
         declared = int(said[:20]) if said.isdecimal() else 0

@@ -18,7 +18,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 MOST_SOCKETS, MOST_SOCKETS_OF_ADDRESS = 64, 32
 # Messages a second and at once: a display of 240 Hz tells of the mouse, and of each frame.
 MESSAGE_RATE, MESSAGE_BURST = 400.0, 800.0
-UPLOADS_A_MINUTE = 30.0
+FILES_A_MINUTE = 30.0
 MOST_FAULTS = 20  # bad messages of a socket before it is closed
 MOST_ADDRESSES = 1000  # whose rates are remembered
 
@@ -107,8 +107,8 @@ class Rate:
         return True
 
 
-class Uploads:
-    """Uploads by address."""
+class Files:
+    """Files sent, and states fetched, by address."""
 
     def __init__(self) -> None:
         self._rates: dict[str, Rate] = {}
@@ -117,7 +117,7 @@ class Uploads:
         """Whether `address` may send one more now."""
         if address not in self._rates and len(self._rates) >= MOST_ADDRESSES:
             self._rates.pop(next(iter(self._rates)))
-        rate = self._rates.setdefault(address, Rate(UPLOADS_A_MINUTE / 60, UPLOADS_A_MINUTE))
+        rate = self._rates.setdefault(address, Rate(FILES_A_MINUTE / 60, FILES_A_MINUTE))
         return rate.take(now)
 
 

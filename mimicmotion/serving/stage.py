@@ -12,7 +12,7 @@ import logging
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -37,6 +37,8 @@ REMEMBERED_BLOCKS = 5  # whose median is what a block is expected to take
 TICK_SECONDS = 0.5
 MIB = 2**20
 LARGEST_HEADER = 10**6  # bytes of a saved session that are no tensor
+SURPLUS = "others play now, and your session had to go; your next turn begins a new one"
+LOST = "the session could not be made again; your next turn begins a new one"
 OF_THE_PLAYER = frozenset({"start", "pause", "step", "back", "record"})
 
 
@@ -83,7 +85,7 @@ class Stage:
         self._seconds: deque[float] = deque([seconds], REMEMBERED_BLOCKS)
         self._newest: Frame | None = None
         self._seen_player: Visitor | None = None
-        self._later: asyncio.Task | None = None
+        self._tasks: set[asyncio.Task] = set()  # that are to come to their end, whoever leaves meanwhile
         self._status: dict = {}
 
     # What happens by itself
@@ -95,6 +97,7 @@ class Stage:
                 for work in (self._direct, self._show, self._watch):
                     tasks.create_task(work())
         finally:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             for visitor in list(self.visitors.all.values()):
                 with contextlib.suppress(MimicMotionError):
                     await self._stop_tape(visitor)
@@ -136,6 +139,8 @@ class Stage:
         begun, seq = time.monotonic(), 0 if session.prepared else player.held.seq
         if session.prepared:
             block = await self._in_thread(self._model, session.make_prepared)
+            if not session.prepared:
+                player.held.forget()  # what was pressed while it only could be watched
         else:
             actions = player.held.sample(session.next_frames, 1 / self._interval(session.next_frames))
             block = await self._in_thread(self._model, session.make, actions)
@@ -215,7 +220,7 @@ class Stage:
             for visitor in self.visitors.tick(time.monotonic()):
                 await self._end(visitor, "nothing was pressed for so long that the session has ended; reload to begin")
             for visitor in self.visitors.surplus():
-                await self._drop_session(visitor)
+                await self._drop_session(visitor, SURPLUS)
             self._tell_roles()
 
     # What visitors do
@@ -275,7 +280,10 @@ class Stage:
         return True
 
     async def act(self, visitor: Visitor, message: Message) -> None:
-        """Does what takes the model or the disk. Raises: MimicMotionError."""
+        """Does what takes the model or the disk, to its end also where his line is lost. Raises: MimicMotionError."""
+        await asyncio.shield(self._start(self._act(visitor, message)))
+
+    async def _act(self, visitor: Visitor, message: Message) -> None:
         values = message.values
         if message.type == "start":
             await self._restart(visitor, values["picture"], values["seed"])
@@ -347,7 +355,7 @@ class Stage:
 
     async def _stop_tape(self, visitor: Visitor) -> None:
         tape, visitor.tape = visitor.tape, None
-        if not tape or not visitor.session:
+        if not tape or not visitor.session:  # nothing was recorded before there was one
             return
         log = visitor.session.log
         text = await self.in_model(log.text)
@@ -381,11 +389,11 @@ class Stage:
             await self._stop_tape(visitor)
         visitor.session = None
 
-    async def _drop_session(self, visitor: Visitor) -> None:
+    async def _drop_session(self, visitor: Visitor, reason: str) -> None:
         with contextlib.suppress(MimicMotionError):
             await self._stop_tape(visitor)
         visitor.session = None
-        visitor.say("error", message="others play now, and your session had to go; your next turn begins a new one")
+        visitor.say("error", message=reason)
 
     def _fail(self, player: Visitor, error: Exception) -> None:
         """The model could not go on: the player is told, and the world rests until he does something else."""
@@ -393,8 +401,8 @@ class Stage:
             logger.error("a block failed", exc_info=error)
         player.paused, player.steps = True, 0
         if player.session and player.session.remaking:
-            player.session = None  # it is no longer where its log says
-        if not player.session:
+            self._start(self._drop_session(player, LOST))  # it is no longer where its log says
+        if not player.session or player.session.remaking:
             self.visitors.leave(player, time.monotonic())
             self._tell_roles()
         player.say("error", message=f"the world has stopped: {explain(error)}")
@@ -410,11 +418,21 @@ class Stage:
                 visitor.say("role", role=role[0], waiting=role[1])
             if visitor.session and role[0] != "player" and not self._model_free.locked():
                 visitor.session.forget_kept()
-        player = self.visitors.player
-        if player is not self._seen_player:
+        before, player = self._seen_player, self.visitors.player
+        if player is not before:
             self._seen_player = player
-            if player and player.session:
-                self._later = asyncio.create_task(self._show_still(player))
+            self._start(self._change_player(before, player))
+
+    async def _change_player(self, before: Visitor | None, player: Visitor | None) -> None:
+        """A recording ends with the turn, and all see where the next player stands."""
+        if before and before.tape:
+            try:
+                await self._stop_tape(before)
+                before.say("error", message="the recording has ended with the turn; it can be downloaded")
+            except MimicMotionError as error:
+                before.say("error", message=f"the recording has ended without a video: {explain(error)}")
+        if player and player.session:
+            await self._show_still(player)
 
     def _tell_block(self, made: Made, interval: float) -> None:
         rate = min(self.fps, len(made.jpegs) / made.seconds)
@@ -460,6 +478,13 @@ class Stage:
                 visitor.connection.show(frame)
 
     # Waiting
+
+    def _start(self, work: Coroutine) -> asyncio.Task:
+        """A task that is known to `run`, which waits for it at the end."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _tell(self) -> None:
         self._news.set()

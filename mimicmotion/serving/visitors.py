@@ -134,10 +134,11 @@ class Visitors:
 
     def _welcome(self, now: float) -> Visitor:
         if len(self.all) >= MOST_VISITORS:
-            gone = [visitor for visitor in self.all.values() if not visitor.is_here and visitor is not self.player]
+            kept = {self.player, *(visitor for visitor in self.all.values() if visitor.is_here or visitor.tape)}
+            gone = set(self.all.values()) - kept
             if not gone:
                 raise InputError("too many visitors are here; try again later")
-            self.remove(min(gone, key=lambda visitor: visitor.last_input), now)
+            self.remove(min(gone, key=lambda visitor: (visitor.session is not None, visitor.last_input)), now)
         self._count += 1
         visitor = Visitor(secrets.token_urlsafe(18), self._count, HeldKeys(self.mode), now)
         self.all[visitor.sid] = visitor

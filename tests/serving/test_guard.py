@@ -3,7 +3,7 @@
 import pytest
 
 from mimicmotion.errors import InputError
-from mimicmotion.serving.guard import MOST_SOCKETS_OF_ADDRESS, Guard, Rate, Sockets, Uploads, is_loopback, new_token
+from mimicmotion.serving.guard import MOST_SOCKETS_OF_ADDRESS, Files, Guard, Rate, Sockets, is_loopback, new_token
 
 TOKEN = new_token()
 
@@ -88,14 +88,14 @@ def test_a_rate_lets_so_many_through():
     assert not rate.take(50), "a clock that goes back gives nothing"
 
 
-def test_uploads_are_counted_by_address_and_few_addresses_are_remembered():
-    uploads = Uploads()
-    while uploads.take("one", 0):
+def test_files_are_counted_by_address_and_few_addresses_are_remembered():
+    files = Files()
+    while files.take("one", 0):
         pass
-    assert uploads.take("other", 0)
+    assert files.take("other", 0)
     for number in range(3000):
-        uploads.take(str(number), 0)
-    assert len(uploads._rates) <= 1000
+        files.take(str(number), 0)
+    assert len(files._rates) <= 1000
 
 
 def test_sockets_are_limited_in_all_and_by_address():

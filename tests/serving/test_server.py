@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -147,11 +148,21 @@ def test_the_model_rests_when_all_is_paused_and_when_nobody_is_here(server):
         assert generator.blocks == settled
         window.say("pause", on=False)
         window.see_from(2)
-    server.stage.visitors.all[window.sid].paused = True  # as long as it takes to notice that he is gone
-    settled = generator.blocks
-    with Window(server) as watcher:
-        watcher.request("/api/info")
-    assert generator.blocks <= settled + 2
+    while server.stage.visitors.player.is_here:  # he is missed a moment later
+        time.sleep(0.01)
+    assert not server.stage._may_make()
+
+
+def test_a_recording_ends_whole_with_the_turn(server, tmp_path):
+    with Window(server) as one, Window(server) as two:
+        one.say("record", on=True)
+        one.hear("status", recording=True)
+        one.see_from(2)
+        two.say("play")
+        one.say("leave")
+        assert "downloaded" in one.hear("error")["message"]
+        assert one.request(f"/api/session/{one.sid}/video")[0] == 200
+        assert len(list((tmp_path / "outputs").glob("*.mp4"))) == 2
 
 
 def test_paused_one_block_at_a_time(server):
@@ -260,7 +271,7 @@ BAD_PICTURES = {
     "html": b"<script>alert(1)</script>",
     "svg": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
     "cut off": png(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))[:-100],
-    "bomb": png(np.zeros((12_000, 6_000, 3), np.uint8)),
+    "bomb": png(np.zeros((8_200, 8_000), np.uint8)),
     "line": png(np.zeros((1, 500, 3), np.uint8)),
 }
 
@@ -429,6 +440,31 @@ def test_info_and_gallery(server):
         status, headers, body = request(f"{server.link}api/gallery/{picture['id']}")
         assert (status, headers["Content-Type"], body[:2]) == (200, "image/jpeg", b"\xff\xd8")
     assert request(f"{server.link}api/gallery/..%2f..%2fREADME.md")[0] == 404
+
+
+def test_a_session_that_cannot_be_made_again_is_given_up_in_words(config):
+    class Failing(Courtyard):
+        broken = False
+
+        def next_block(self, state, action, clock=None):
+            if self.broken:
+                raise RuntimeError("a fault")
+            return super().next_block(state, action, clock)
+
+    config.serving.history = 0
+    with served(config, Failing()) as server, Window(server) as window:
+        window.pause()
+        window.step("W", "W")
+        server.stage.generator.broken = True
+        window.say("back", block=1)
+        window.hear("role", role="watcher")
+        window.hear("error", message="the world has stopped: RuntimeError: a fault")
+        assert "could not be made again" in window.hear("error")["message"]
+        server.stage.generator.broken = False
+        window.say("play")
+        window.hear("role", role="player")
+        window.say("pause", on=False)
+        window.see_from(1)
 
 
 def test_a_model_that_fails_says_so_and_the_world_can_go_on(config):

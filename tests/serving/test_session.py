@@ -28,7 +28,7 @@ def remake(session):
 
 
 @pytest.mark.parametrize("blocks", [0, 2, 100])
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", [0, 2, 4])
 def test_every_way_back_leads_to_the_same_place(blocks, number):
     session = begun(Courtyard(), blocks)
     before = [session.picture, *(frames[-1] for frames in play(session, KEYS))]

@@ -143,9 +143,14 @@ def test_there_is_room_for_so_many(visitors):
     here = [come(visitors) for _ in range(MOST_VISITORS)]
     with pytest.raises(InputError):
         come(visitors)
-    go(visitors, here[3], 1)
-    newcomer = come(visitors, 2)
-    assert newcomer.is_here and visitors.find(here[3].sid) is None and visitors.player is here[0]
+    for number in (3, 4, 5):
+        go(visitors, here[number], 1)
+    here[3].session, here[5].tape = "his", "is being recorded"
+    for leaves in (4, 3):
+        assert come(visitors, 2).is_here and visitors.find(here[leaves].sid) is None
+    with pytest.raises(InputError):
+        come(visitors)
+    assert visitors.player is here[0]
 
 
 def test_sessions_beyond_what_is_kept_are_those_of_the_longest_gone(visitors):

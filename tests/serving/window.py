@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import urllib.error
 import urllib.request
 from urllib.parse import parse_qs, urlsplit
@@ -56,19 +57,25 @@ class Window:
         self.frames.append((header, np.array(Image.open(io.BytesIO(jpeg)))))
         return self.frames[-1]
 
+    def until(self, wanted):
+        """The first thing that comes and is wanted. An error that is not wanted fails the test."""
+        end = time.monotonic() + HANG_SECONDS
+        while time.monotonic() < end:
+            found = self.receive()
+            if wanted(found):
+                return found
+            if isinstance(found, dict) and found["type"] == "error":
+                break
+        raise AssertionError(f"{found} came last, and not what was waited for")
+
     def hear(self, type, **values):
         """The next message of this type with these values."""
-        while True:
-            found = self.receive()
-            if isinstance(found, dict) and found["type"] == type and values.items() <= found.items():
-                return found
+        expected = {"type": type, **values}.items()
+        return self.until(lambda found: isinstance(found, dict) and expected <= found.items())
 
     def see(self, wanted=lambda header: True):
         """The next frame whose header is as wanted."""
-        while True:
-            found = self.receive()
-            if isinstance(found, tuple) and wanted(found[0]):
-                return found
+        return self.until(lambda found: isinstance(found, tuple) and wanted(found[0]))
 
     def see_from(self, block):
         """The first frame that comes of block number `block` or a later one."""
