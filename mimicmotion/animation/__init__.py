@@ -10,7 +10,7 @@ opened     what is open, for runs of different settings to share; how many netwo
 inputs     what is found out about a picture or a video, one method each; a cache may stand in
 clip       a job made ready: frames chosen, poses followed and fitted, pixels cropped
 memory     the plan for the card: what the jobs take of it, and how they take less
-ahead      the next clips, made ready by a thread while one is sampled and written
+ahead      what the next results need, clips or latents too, made ready by a thread meanwhile
 sampler    the call of the pipeline: clip -> latents
 kept_latents  sampled latents on disk until their result is whole
 writer     latents -> frames -> mp4 with sound, comparison; which rows the contact sheet has

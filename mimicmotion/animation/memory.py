@@ -1,12 +1,15 @@
 """The plan of a run for its card: what the jobs take and how they take it. Nothing here imports torch by itself."""
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from mimicmotion.acceleration import chosen_acceleration
 from mimicmotion.animation.models import Models
 from mimicmotion.config import Config, TestCase, vram_limit
+from mimicmotion.errors import InputError
+from mimicmotion.features import frame_geometry
 from mimicmotion.pipelines import (
     LEFT_FREE,
     Rung,
@@ -19,6 +22,7 @@ from mimicmotion.pipelines import (
     tile_windows,
     turbo_steps_and_guidance,
 )
+from mimicmotion.video import read_picture
 from mimicmotion.weights import FULL, config_file, read_json, resolve_base
 
 if TYPE_CHECKING:
@@ -114,6 +118,19 @@ def plan_frames(models: Models, case: TestCase, reference: "Reference", frames: 
         if models.rung and not outgrows_plan(models, case, reference, frames):
             return []
         return [*models.planned, _shape_of_frames(models, case, reference, frames)]
+
+    prepare_for_card(models, shapes)
+
+
+def plan_tile(models: Models, case: TestCase) -> None:
+    """As `prepare_for_card` for a whole tile, which is known before a video is opened."""
+
+    def shapes() -> Iterator[Shape]:
+        with contextlib.suppress(InputError):  # of the picture; it is told in its turn
+            size = read_picture(case.ref_image_path, models.config.reference).size
+            geometry = frame_geometry(*size, case.resolution, models.config.reference.aspect)
+            on_cpu = models.device.type == "cpu"
+            yield shape_of(models.config, case, geometry.height, geometry.width, case.num_frames - 1, on_cpu)
 
     prepare_for_card(models, shapes)
 

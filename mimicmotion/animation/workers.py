@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mimicmotion.animation.animator import Animator, Outcome
-from mimicmotion.animation.memory import prepare_for_card
+from mimicmotion.animation.memory import plan_tile
 from mimicmotion.animation.outcomes import Turns
-from mimicmotion.animation.planning import shapes
 from mimicmotion.config import Config
 from mimicmotion.errors import UsageError
 from mimicmotion.files import remove_stale_temporaries, sha256_json
@@ -56,12 +55,11 @@ class AnimatorWork:
 
     def load(self, outcome: Outcome) -> None:
         """Loads the outcome's networks. Raises: SetupError or UsageError where that cannot be done."""
-        animator = self._animator_of(outcome)
-        models = animator.models
+        models = self._animator_of(outcome).models
         models.resolve()
         # What is too large for the card fails in its turn.
         with contextlib.suppress(UsageError):
-            prepare_for_card(models, lambda: shapes(animator, [outcome.job], models.device.type == "cpu"))
+            plan_tile(models, outcome.job.case)
         self._loaded = models
         _ = models.pipeline
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mimicmotion.animation import Models, Opened, memory, plan_frames
+from mimicmotion.animation import AnimatorWork, Models, Opened, memory, plan_frames
 from mimicmotion.animation.opened import Networks
 from mimicmotion.config import load_config
 from mimicmotion.errors import UsageError
@@ -67,6 +67,14 @@ def test_a_larger_clip_is_planned_for_and_a_smaller_one_is_not(models):
     first.work_in_pieces(PIECE // 4)
     plan(models, 30, PIECES)
     assert models.pipeline is first and first.piece == PIECE // 4
+
+
+def test_a_worker_plans_for_a_tile_before_it_loads_networks(models):
+    models.rungs[4] = PIECES
+    animator = SimpleNamespace(models=models)
+    work = AnimatorWork([animator], None, lambda _: animator, None)
+    work.load(SimpleNamespace(job=SimpleNamespace(case=models.config.test_case[0])))
+    assert models.plans == [PIECES] and models.pipeline.piece == PIECE
 
 
 def test_networks_are_placed_anew_where_the_larger_clip_needs_that(models):
