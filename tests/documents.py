@@ -197,11 +197,11 @@ def make_environment(folder: Path, parse_only: bool) -> None:
     """A `.venv` in `folder` with this interpreter; with `parse_only` its programs read a command line and stop."""
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
-    python = f'"{sys.executable}"' + (f' "{ROOT / "tests" / "parse_only.py"}"' if parse_only else "")
+    reader = f' "{ROOT / "tests" / "parse_only.py"}"' if parse_only else ""
     for name, arguments in (("python", ""), ("mimicmotion", " -m mimicmotion"), ("pip", " -m pip")):
-        ready = f'[ -z "$READY_PYTHON" ] || exec "{sys.executable}" -I -S "{READY}" "$READY_PYTHON"{arguments} "$@"\n'
-        ready = "" if parse_only or name == "pip" else ready
-        (programs / name).write_text(f'#!/bin/sh\n{ready}exec {python}{arguments} "$@"\n')
+        words = f'{reader}{arguments} "$@"\n'
+        ready = f'[ -z "$READY_PYTHON" ] || exec "{sys.executable}" -I -S "{READY}" "$READY_PYTHON"{words}'
+        (programs / name).write_text(f'#!/bin/sh\n{ready}exec "{sys.executable}"{words}')
         (programs / name).chmod(0o755)
     # scripts/setup.sh takes an environment with this stamp as complete.
     stamp = "cat requirements.txt requirements-dev.txt requirements-cluster.txt requirements-web.txt | sha256sum"

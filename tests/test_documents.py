@@ -56,12 +56,12 @@ def test_a_page_works_as_typed(page, tmp_path, material, ready):
 
 
 @pytest.mark.parametrize("example", MARKED, ids=str)
-def test_what_cannot_be_run_here_is_read(example, parsing_root):
+def test_what_cannot_be_run_here_is_read(example, parsing_root, ready):
     assert example.needs in NEEDS, f"{example}: unknown mark '{example.needs}'"
     if example.is_python:
         check_snippet(example)
     else:
-        require_success(example, documents.run(example.text, parsing_root))
+        require_success(example, documents.run(example.text, parsing_root, ready=ready))
     if example.needs not in ("minutes", "fragment"):
         pytest.skip(f"needs {example.needs}; its command line was read")
 

@@ -368,8 +368,8 @@ def test_a_single_driving_video_needs_no_folder(project):
 
 
 def test_sound_is_kept_only_at_the_right_speed(project):
-    write_clip(project / "videos" / "a.mp4", count=60, audio=True)
-    write_pose_file(project / "poses" / "a.npz", dancing_poses(30), stride=2)
+    write_clip(project / "videos" / "a.mp4", count=12, audio=True)
+    write_pose_file(project / "poses" / "a.npz", dancing_poses(6), stride=2)
     run(project, "batch.videos=[a.mp4]")
     assert probe_video(project / "outputs" / "videos" / "a.mp4").has_audio
     run(project, "batch.videos=[a.mp4]", "test_case[0].fps=10", "output.overwrite=true")
