@@ -180,7 +180,11 @@ class Stage:
         due = 0.0
         while True:
             await self._until(lambda: self._made)
-            made, self._made, self._showing = self._made, None, True
+            made, self._made = self._made, None
+            if not self._is_wanted(made):
+                self._tell()
+                continue
+            self._showing = True
             interval = self._interval(len(made.jpegs))
             due = max(due, time.monotonic() - interval)
             self._shown_until = due + interval * len(made.jpegs)
@@ -198,10 +202,14 @@ class Stage:
             self._showing = False
             self._tell()
 
+    def _is_wanted(self, made: Made) -> bool:
+        """Whether a block is still of what the player does: he may have gone back, begun anew, or lost his turn."""
+        return made.visitor is self.visitors.player and made.epoch == made.visitor.epoch
+
     async def _wait_to_show(self, made: Made, due: float) -> bool:
         """Waits until a frame is due; False where nobody wants to see it any more."""
         visitor = made.visitor
-        while visitor is self.visitors.player and made.epoch == visitor.epoch:
+        while self._is_wanted(made):
             if visitor.paused and not made.free:
                 if visitor.steps:
                     visitor.steps, made.free = visitor.steps - 1, True
@@ -493,7 +501,8 @@ class Stage:
         """Until something happens, or so long."""
         self._news.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), seconds)
+            async with asyncio.timeout(seconds):  # not wait_for, whose task begins to wait too late to miss nothing
+                await self._news.wait()
 
     async def _until(self, holds: Callable[[], object]) -> None:
         while not holds():
