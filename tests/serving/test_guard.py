@@ -5,7 +5,7 @@ import pytest
 from mimicmotion.errors import InputError
 from mimicmotion.serving.guard import MOST_SOCKETS_OF_ADDRESS, Files, Guard, Rate, Sockets, is_loopback, new_token
 
-TOKEN = "tGuG9iQ2LMPmX4T0bD0w1V7q_kz8-eZr"  # as `new_token` gives them; a drawn one would name the tests otherwise each time
+TOKEN = "tGuG9iQ2LMPmX4T0bD0w1V7q_kz8-eZr"  # the same in each worker of the tests, whose names have it
 
 
 def refused(guard, host, origin=None, kind="http", method="GET", query="", public=False, **more):
