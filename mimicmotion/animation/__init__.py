@@ -31,6 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "planning": ["count_passes", "look_through", "planned", "uses_workers", "video_bytes"],
         "clip": ["Clip"],
         "inputs": ["InputFeatures"],
+        "kept_latents": ["OF_DECODING", "forget_latents", "keep_tensors", "kept_tensors", "sampling_sha256"],
         "memory": ["plan_frames"],
         "models": ["Models"],
         "opened": ["Opened"],

@@ -5,7 +5,7 @@ others that differ in decoding and writing only, decodes what it finds there ins
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +28,11 @@ OF_DECODING = {
 }
 
 
-def sampling_sha256(made_from: dict) -> str:
+def sampling_sha256(made_from: dict, of_decoding: dict[str, set[str] | None] = OF_DECODING) -> str:
     """A hash of what the latents of a result depend on, of all that the result does."""
     settings = {}
     for name, section in made_from["settings"].items():
-        left_out = OF_DECODING.get(name, set())
+        left_out = of_decoding.get(name, set())
         if left_out is not None:
             settings[name] = {key: value for key, value in section.items() if key not in left_out}
     return sha256_json(made_from | {"settings": settings})
@@ -40,11 +40,7 @@ def sampling_sha256(made_from: dict) -> str:
 
 def keep_latents(job: Job, made_from: dict, latents: "torch.Tensor") -> None:
     """Writes latents beside the result to come. Where the disk will not take them a warning says so."""
-    named = {"sampling_sha256": sampling_sha256(made_from), "latents_sha256": _sha256(latents)}
-    try:
-        write_tensors(_path(job), {"latents": latents.cpu().contiguous()}, named)
-    except SetupError as error:
-        logger.warning("The sampled latents are not kept: %s", error)
+    keep_tensors(job, sampling_sha256(made_from), {"latents": latents})
 
 
 def kept_latents(job: Job, made_from: Callable[[], dict]) -> "torch.Tensor | None":
@@ -52,6 +48,21 @@ def kept_latents(job: Job, made_from: Callable[[], dict]) -> "torch.Tensor | Non
 
     made_from: gives what the result is made from, which may wait for weights to be hashed.
     """
+    kept = kept_tensors(job, lambda: sampling_sha256(made_from()))
+    return kept[0].get("latents") if kept else None
+
+
+def keep_tensors(job: Job, identity: str, tensors: Mapping[str, "torch.Tensor"], facts: str = "") -> None:
+    """As `keep_latents`, of several tensors that are those of `identity`, with `facts` about them."""
+    named = {"sampling_sha256": identity, "latents_sha256": _sha256(tensors, facts), "facts": facts}
+    try:
+        write_tensors(_path(job), {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, named)
+    except SetupError as error:
+        logger.warning("The sampled latents are not kept: %s", error)
+
+
+def kept_tensors(job: Job, identity: Callable[[], str]) -> "tuple[dict[str, torch.Tensor], str] | None":
+    """What `keep_tensors` wrote, with its facts; None where there is nothing, or of another identity."""
     from safetensors import SafetensorError, safe_open
 
     path = _path(job)
@@ -60,17 +71,18 @@ def kept_latents(job: Job, made_from: Callable[[], dict]) -> "torch.Tensor | Non
     try:
         with safe_open(path, "pt") as file:
             named = file.metadata() or {}
-            latents = file.get_tensor("latents") if "latents" in file.keys() else None  # noqa: SIM118 - no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except (OSError, SafetensorError) as error:
         logger.warning("%s cannot be read (%s); the clip is sampled again", path, error)
         return None
-    if named.get("sampling_sha256") != sampling_sha256(made_from()):
+    if named.get("sampling_sha256") != identity():
         return None
-    if latents is None or named.get("latents_sha256") != _sha256(latents):
+    facts = named.get("facts", "")
+    if not tensors or named.get("latents_sha256") != _sha256(tensors, facts):
         logger.warning("%s is damaged; the clip is sampled again", path)
         return None
     logger.info("%s: sampled before and not brought to an end; its latents are decoded", path)
-    return latents
+    return tensors, facts
 
 
 def forget_latents(job: Job) -> None:
@@ -82,7 +94,11 @@ def _path(job: Job) -> Path:
     return job.beside(SUFFIX)
 
 
-def _sha256(latents: "torch.Tensor") -> str:
+def _sha256(tensors: Mapping[str, "torch.Tensor"], facts: str) -> str:
     import hashlib
 
-    return hashlib.sha256(latents.cpu().contiguous().numpy().tobytes()).hexdigest()
+    digest = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tuple(tensors[name].shape)} ".encode())
+        digest.update(tensors[name].cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

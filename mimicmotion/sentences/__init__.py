@@ -12,6 +12,7 @@ trim          rest pose and stillness at both ends of a word
 timeline      words one after the other: poses, where each word is, what lies between two
 join          the way between two words: how long, and where body, hands and face are
 ways          the latents of a sentence: sampled as one clip, or word by word and joined
+kept_parts    what was sampled, on disk until the sentence is whole
 comparer      all ways to join a sentence: are they compared; the tables of it
 judging       the ways judged join by join, in a picture and a video
 subtitles     words at their times, .srt and .vtt

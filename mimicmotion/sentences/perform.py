@@ -6,13 +6,14 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimicmotion.animation import Outcome, plan_frames
+from mimicmotion.animation import Outcome, forget_latents, plan_frames
 from mimicmotion.device import describe_device, peak_memory
 from mimicmotion.errors import InputError
 from mimicmotion.features import Reference
 from mimicmotion.files import printable, write_bytes
 from mimicmotion.pipelines import turbo_steps_and_guidance
 from mimicmotion.results import Job, add_to_sidecar, provenance, recipe_tag, write_sidecar
+from mimicmotion.sentences.kept_parts import keep_parts, kept_parts
 from mimicmotion.sentences.plan import SHEET, Plan
 from mimicmotion.sentences.subtitles import SUBTITLES
 from mimicmotion.sentences.timeline import Timeline, make_timeline
@@ -42,8 +43,12 @@ def perform(maker: "SentenceMaker", outcome: Outcome, plan: Plan, hashes: list[d
     plan_frames(models, job.case, reference, len(timeline.poses))
     with clock.stage("loading"):
         models.pipeline.vae_fallback_count = 0
+    # The weights may still be hashed, which a recipe waits for.
     with clock.stage("sampling"):
-        parts = sample_sentence(maker.animator, job, timeline, reference, maker.join)
+        parts = None if maker.config.output.overwrite else kept_parts(job, lambda: maker.recipe(plan, hashes))
+        if parts is None:
+            parts = sample_sentence(maker.animator, job, timeline, reference, maker.join)
+            keep_parts(job, maker.recipe(plan, hashes), parts)
     beside, made_from = maker.companions(job), maker.recipe(plan, hashes)
     with clock.stage("decoding"):
         frames = write_video(models, job, parts, _wanted(timeline, job, beside), made_from)
@@ -52,6 +57,7 @@ def perform(maker: "SentenceMaker", outcome: Outcome, plan: Plan, hashes: list[d
     outcome.stages = clock.rounded()
     facts = _facts(maker, plan, reference) | _timeline_facts(timeline) | {"stage_seconds": outcome.stages}
     write_sidecar(job.output, made_from, facts, beside)
+    forget_latents(job)
 
 
 def complete(

@@ -279,8 +279,6 @@ class Stage:
             visitor.paused, visitor.steps = values["on"], 0
             visitor.held.forget()
             self._tell_status(visitor)
-        elif message.type == "step":
-            visitor.steps = 1 if visitor.paused else 0
         else:
             return False
         self._tell_roles()
@@ -288,7 +286,10 @@ class Stage:
         return True
 
     async def act(self, visitor: Visitor, message: Message) -> None:
-        """Does what takes the model or the disk, to its end also where his line is lost. Raises: MimicMotionError."""
+        """Does what takes the model or the disk, or comes behind it, to its end also where his line is lost.
+
+        Raises: MimicMotionError.
+        """
         await asyncio.shield(self._start(self._act(visitor, message)))
 
     async def _act(self, visitor: Visitor, message: Message) -> None:
@@ -300,6 +301,9 @@ class Stage:
         elif message.type == "record":
             await (self._start_tape(visitor) if values["on"] else self._stop_tape(visitor))
             self._tell_status(visitor)
+        elif message.type == "step":  # in its turn: of the session that a start before it began
+            visitor.steps = 1 if visitor.paused else 0
+            self._tell()
 
     async def load(self, visitor: Visitor, make: Callable[[], Session]) -> None:
         """His session becomes that which `make` makes in the model's thread. Raises: MimicMotionError."""

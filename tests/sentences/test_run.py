@@ -12,6 +12,7 @@ from mimicmotion.animation.sampler import Sampler
 from mimicmotion.config import JOINS, load_config
 from mimicmotion.dwpose import load_poses
 from mimicmotion.errors import UsageError
+from mimicmotion.pipelines import MimicMotionPipeline
 from mimicmotion.sentences import make_sentences
 from mimicmotion.sentences.perform import read_timeline
 from mimicmotion.sentences.table import read_table
@@ -105,6 +106,32 @@ def test_sentences_are_made_told_and_kept(words, sampled, capsys):
     (words / "sentences.csv").write_text("sentence,words\ns1,a b a\n")
     assert run(words, "again") == 0
     assert (words / "again" / "s1.mp4").read_bytes() == before, "the same seed gives the same bytes"
+
+
+@pytest.mark.parametrize("join", ["poses", "slerp"])
+def test_what_was_sampled_is_decoded_by_the_next_run(words, sampled, monkeypatch, join):
+    (words / "sentences.csv").write_text("sentence,words\ns1,a b\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(MimicMotionPipeline, "decode_in_chunks", lambda *_: (_ for _ in ()).throw(RuntimeError("broken")))
+        assert run(words, sentences__join=join) == 1
+    count = len(sampled)
+    assert (words / "out" / "s1.safetensors").is_file() and count
+    assert run(words, sentences__join=join) == 0 and len(sampled) == count
+    assert not (words / "out" / "s1.safetensors").exists()
+    kept = (words / "out" / "s1.mp4").read_bytes()
+    assert run(words, "again", sentences__join=join) == 0 and len(sampled) == 2 * count
+    assert (words / "again" / "s1.mp4").read_bytes() == kept
+
+
+def test_latents_of_another_frame_rate_are_not_taken(words, sampled, monkeypatch):
+    (words / "sentences.csv").write_text("sentence,words\ns1,a b\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(MimicMotionPipeline, "decode_in_chunks", lambda *_: (_ for _ in ()).throw(RuntimeError("broken")))
+        assert run(words) == 1
+    count = len(sampled)
+    fps = load_config(str(words / "settings.yaml")).test_case[0].fps
+    assert run(words, **{"test_case[0].fps": 2 * fps}) == 0
+    assert len(sampled) == count + 1
 
 
 def test_cut_joins_without_a_transition(words, sampled):
