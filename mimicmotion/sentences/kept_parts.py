@@ -1,4 +1,4 @@
-"""What was sampled of a sentence, on disk until its files are whole: what failed behind sampling does not sample again."""
+"""What was sampled of a sentence, kept on disk until its files are whole, so that a failure behind it loses nothing."""
 
 import json
 from collections.abc import Callable
