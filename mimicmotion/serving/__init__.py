@@ -1,7 +1,9 @@
 """A world model played in a browser: keys are held as in a game, frames come by socket.
 
 run         what the command does: listen, load, warm up, print a link, end cleanly
-app         the routes: the page, files sent and fetched, the socket; page.html and its files are what it serves
+app         the application: the page, page.html and its files, and the routes of the rest
+transfers   files of a session, fetched and sent
+windows     one open socket: what is heard and obeyed
 guard       who may speak to the server, and how much: names, origins, the token, rates
 protocol    what page and server say to each other
 connection  one socket's way out: frames by credit

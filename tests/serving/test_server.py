@@ -191,6 +191,16 @@ def test_back_and_another_way_is_that_way_from_the_beginning(config, tmp_path, h
         assert shas(log_of(window, tmp_path)) == other and len(other) == 3
 
 
+def test_a_step_is_of_the_session_that_a_start_before_it_begins(server):
+    with Window(server) as window:
+        window.pause()
+        window.step("W")
+        window.say("start", seed=3, picture="default")
+        window.say("step")
+        window.hear("status", seed=3, block=0, history=[0, 0])
+        assert window.see(lambda header: header["frame"] == 8 and not header.get("still"))[0]["block"] == 0
+
+
 @pytest.mark.parametrize("block", [4, 100])
 def test_back_to_what_was_never_made_is_refused(server, block):
     with Window(server) as window:
