@@ -67,7 +67,7 @@ class WorldOptions(CourtyardOptions):
     context_noise: float = option(0.25, "highest noise on the clean blocks, in 70 % of the sessions", fixed=True)
     camera_weight: float = option(0.2, "weight of telling the camera from the hidden state", fixed=True)
     own_share: float = option(0.5, "share of steps whose clean blocks are the model's own guesses")
-    own_from: int = option(6000, "first step with own guesses")
+    own_from: int = option(5000, "first step with own guesses")
     init_from: Path | None = option(None, "folder of a world model whose transformer to start from")
 
     def __post_init__(self):
