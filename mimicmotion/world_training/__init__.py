@@ -5,6 +5,7 @@ stages           one stage run from its settings
 frames           rendered sessions on the disk
 vae_stage        stage: the Wan VAE
 carrying         its start, which carries colours and their differences
+widening         a wider decoder that begins as the narrower one
 coding           frames -> latents -> frames
 latents          sessions as the transformer sees them
 world_stage      stage: the causal transformer, its gate too

@@ -66,6 +66,10 @@ and leave the latents, and so the transformer, as they are:
 
     python scripts/train_world.py vae --part decoder --init_from assets/models/world --run decoder
 
+It may also become wider: with a `--world` file whose `decoder_base_dim` is a multiple of the present width the decoder
+begins as the narrow one, to rounding. The present one keeps a fifth of the truth's gradient energy in frames that are
+encoded and decoded, so no transformer can be sharper than that.
+
 A sheet of played keys and a line of `figures.jsonl` come every 25 minutes.
 
 ## The gate

@@ -10,10 +10,12 @@ from torch import nn
 from mimicmotion.results import contact_sheet
 from mimicmotion.streaming import WorldConfig, load_vae, to_uint8
 from mimicmotion.training import seeded
+from mimicmotion.weights import open_tensors
 from mimicmotion.world_training.carrying import carry_colours, carry_differences
 from mimicmotion.world_training.coding import decode, encode, psnr, to_pixels
 from mimicmotion.world_training.export import write_part, write_vae
 from mimicmotion.world_training.options import EVALUATION_SEED, VaeOptions
+from mimicmotion.world_training.widening import widen
 from mimicmotion.worlds import draw_session, render
 
 CHARBONNIER = 1e-2
@@ -31,7 +33,7 @@ class VaeStage:
         with seeded(options.step_seed(-1)):
             vae = AutoencoderKLWan(**world.vae)
         if options.init_from:
-            vae.load_state_dict(load_vae(options.init_from / world.vae_file, world.vae).state_dict())
+            start_from(vae, options.init_from / world.vae_file, world, options.step_seed(-1))
         else:
             carry_colours(vae)
             carry_differences(vae)
@@ -86,6 +88,19 @@ class VaeStage:
         stride = max(1, len(self.frames) // STATISTIC_CLIPS)
         pixels = to_pixels(np.stack([frames[:33] for frames in self.frames[::stride]][:STATISTIC_CLIPS]))
         write_vae(self.vae, pixels.to(self.device), self.options.out, self.world)
+
+
+def start_from(vae: AutoencoderKLWan, path: Path, world: WorldConfig, seed: int) -> None:
+    """Sets the weights of `vae` to those in `path`, whose decoder may be narrower by a whole factor."""
+    shapes = open_tensors(path).shapes
+    width = shapes["decoder.conv_in.weight"][0] // world.vae["dim_mult"][-1]
+    found = load_vae(path, {**world.vae, "decoder_base_dim": width})
+    if found.decoder.dim == vae.decoder.dim:
+        vae.load_state_dict(found.state_dict())
+        return
+    for name in ("encoder", "quant_conv", "post_quant_conv"):
+        getattr(vae, name).load_state_dict(getattr(found, name).state_dict())
+    widen(vae.decoder, found.decoder, torch.Generator().manual_seed(seed))
 
 
 def unseen_frames(clips: int, frames: int) -> np.ndarray:

@@ -1,9 +1,12 @@
 """The VAE's start, its coding, and what export does to it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
+from mimicmotion.errors import UsageError
 from mimicmotion.streaming import load_vae
 from mimicmotion.training import make_accelerator, train
 from mimicmotion.world_training.carrying import carry_colours, carry_differences
@@ -52,6 +55,23 @@ def test_differences_are_told_by_nine_more_latents():
         pair = torch.stack((told[:, colour].flatten(), across[:, colour].flatten()))
         assert torch.corrcoef(pair)[0, 1] > 0.9
     assert psnr(decode(vae, encode(vae, pixels)) - pixels) > 18
+
+
+def test_a_wider_decoder_begins_as_the_narrower_one_and_learns_otherwise_in_each_copy(tmp_path, clips, pixels):
+    stage = VaeStage(vae_options(tmp_path, columns=16), WORLD, clips, torch.device("cpu"))
+    stage.export()
+    wider = replace(WORLD, vae={**WORLD.vae, "decoder_base_dim": 2 * WORLD.vae["base_dim"]})
+    options = vae_options(tmp_path, columns=16, part="decoder", init_from=tmp_path / "out")
+    narrow = load_vae(tmp_path / "out" / "vae.safetensors", WORLD.vae)
+    vae = VaeStage(options, wider, clips, torch.device("cpu")).vae.requires_grad_(False)
+    latents = encode(narrow, pixels)
+    assert torch.equal(encode(vae, pixels), latents)
+    assert torch.allclose(decode(vae, latents), decode(narrow, latents), atol=0.02)  # attention is a little sharper
+    one, other = vae.decoder.conv_out.weight.chunk(2, dim=1)
+    assert not torch.allclose(one, other, atol=1e-3)
+    uneven = replace(WORLD, vae={**WORLD.vae, "decoder_base_dim": WORLD.vae["base_dim"] + 2})
+    with pytest.raises(UsageError, match="take a multiple"):
+        VaeStage(options, uneven, clips, torch.device("cpu"))
 
 
 def test_export_leaves_frames_as_they_were_and_makes_latents_white(tmp_path, clips):
