@@ -12,7 +12,7 @@ ROW_GROUPS = {"to_qkv": 3, "time_conv": 2}  # tensors whose first dimension is s
 
 @torch.no_grad()
 def widen(wide: nn.Module, narrow: nn.Module, generator: torch.Generator) -> None:
-    """Sets the weights of `wide`, a Wan decoder, so that it gives what `narrow` gives; only its attention becomes sharper.
+    """Sets the weights of `wide`, a Wan decoder, to give what `narrow` gives; its attention alone becomes sharper.
 
     Each width must be the same or a whole multiple. The shares are drawn, so that copies learn different things.
 
