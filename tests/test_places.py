@@ -38,7 +38,7 @@ def test_from_the_repository_settings_are_as_the_file_has_them(monkeypatch):
     assert config.base_model_path == "assets/models/tiny"
     assert config.turbo.lcm_lora_path == "assets/models/tiny/lcm_lora"
     assert (config.streaming.config_path, config.streaming.image) == (
-        "configs/streaming/tiny.yaml",
+        "configs/streaming/world.yaml",
         "assets/streaming/first_frame.png",
     )
 

@@ -191,7 +191,7 @@ class PoseSettings:
 class StreamingSettings:
     """The action-driven world model and what it is to do."""
 
-    config_path: str = setting("configs/streaming/tiny.yaml", file=True)  # sizes, mode and weight files of the model
+    config_path: str = setting("configs/streaming/world.yaml", file=True)  # sizes, mode and weight files of the model
     weights_folder: str | None = setting(None, file=True)  # null: as in that file, and so for checkpoint_path below
     checkpoint_path: str | None = setting(None, file=True)  # of the transformer
     image: str = setting("assets/streaming/first_frame.png", file=True)

@@ -25,10 +25,10 @@ action_runs    actions as records and logs have them
 sources        actions that lie ready: bench, a script, a file of one, a session or its record
 world          what a world model is: a file of configs/streaming
 loading        checkpoints -> generator; names of their tensors
-tiny           the embedded default with drawn weights
+tiny           a stand-in of the published layout with drawn weights
 benchmark      a session timed block by block
 
-In short: load_generator(read_world("configs/streaming/tiny.yaml")).stream(image, actions).
+In short: load_generator(read_world("configs/streaming/world.yaml")).stream(image, actions).
 """
 
 import lazy_loader
@@ -45,7 +45,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "recording": ["Recording"],
         "rope": ["action_rope", "rotate", "video_rope"],
         "run": ["create_generator", "run_benchmark", "run_causal", "run_streaming", "world_of"],
-        "schedule": ["make_scheduler"],
+        "schedule": ["denoise", "make_scheduler"],
         "session_log": [
             "LoggedBlock",
             "SessionHeader",

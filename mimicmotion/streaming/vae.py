@@ -105,7 +105,7 @@ class StreamingVAE:
         if self.tiny is not None:
             # (B, C, F, h, w) -> (B, F, C, h, w) and back
             frames, memory = self.tiny(latents.to(self.device, self.decode_dtype).movedim(1, 2), memory)
-            return frames.movedim(2, 1).clamp(-1, 1), memory
+            return frames.movedim(2, 1).clamp(-1, 1), _settled(memory)
         first = memory is None
         memory = new_memory(self.vae.decoder) if first else list(memory)
         z = (latents.to(self.device, torch.float32) * self.std + self.mean).to(self.decode_dtype)
@@ -116,12 +116,21 @@ class StreamingVAE:
         for index, part in enumerate(parts):
             starts = first and index == 0
             frames.append(self.vae.decoder(part, feat_cache=memory, feat_idx=[0], first_chunk=starts))
-        return torch.cat(frames, dim=2).clamp(-1, 1), memory
+        return torch.cat(frames, dim=2).clamp(-1, 1), _settled(memory)
 
 
 def new_memory(coder: nn.Module) -> list:
     """Empty feature memory of an encoder or decoder: one slot for each causal convolution."""
     return [None] * sum(isinstance(module, WanCausalConv3d) for module in coder.modules())
+
+
+def _settled(memory: DecoderMemory) -> DecoderMemory:
+    """The memory in the layout that it has when it was saved and loaded.
+
+    Convolutions round otherwise for another order of strides, and then a resumed session is not the same to the bit.
+    What is kept is also a slice of a whole block's features, which it would keep alive.
+    """
+    return [item.contiguous() if isinstance(item, torch.Tensor) else item for item in memory]
 
 
 def to_uint8(frames: torch.Tensor) -> torch.Tensor:

@@ -94,7 +94,9 @@ With all keys at that size, 400 steps of six sessions, on an earlier VAE, gave 0
   (`parallel.py`; equal to the cached runtime to 1e-5, a test). Half of the blocks start from noise alone. Errors of
   the channels are weighted as pixels feel them. The mouse is taken 15 times as large, and the factor goes into the
   weights at export. A head that is left behind at export tells the camera from the hidden state.
-- **Drift.** Clean blocks carry noise, and from step 5000 on half of the steps have the model's own guesses as context.
+- **Drift.** Clean blocks carry noise, and from step 5000 on half of the steps have as context a session that the
+  runtime makes with the model as it is. Blocks count less the further the one before them is from the true one: what
+  cannot be told any more would only teach blur.
 """
 
 

@@ -1,8 +1,8 @@
 """The transformer's stage: the flow of noisy blocks given clean ones before them, for whole sessions at once.
 
 Half of the blocks start from noise alone, where only the context and the actions can tell what comes. Clean blocks
-carry some noise, later they are often the model's own guesses (as in self-forcing, arXiv:2506.08009, here with the
-true frames as the target), so that a rollout finds its way back.
+carry some noise, later they are often what the runtime makes with the model as it is (as in self-forcing,
+arXiv:2506.08009, here with the true frames as the target), so that a rollout finds its way back.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mimicmotion.results import contact_sheet
-from mimicmotion.streaming import CausalWanModel, WorldConfig, load_model
+from mimicmotion.streaming import CausalWanModel, WorldConfig, denoise, load_model, make_scheduler
 from mimicmotion.training import seeded
 from mimicmotion.world_training.export import write_part
 from mimicmotion.world_training.latents import LatentPool
@@ -24,7 +24,7 @@ from mimicmotion.world_training.transformer import CameraHead, camera_numbers, p
 NOISY_SHARE = 0.7  # of sessions whose clean blocks carry noise
 FIGURES = "figures.jsonl"
 PURE_NOISE = 1000.0
-MOST_GUESSES = 2  # passes that a step's own context is made with: how many blocks in a row are guesses
+LOST = 0.25  # error of a context, as pixels feel it, whose followers count half
 
 
 class WorldStage:
@@ -51,7 +51,8 @@ class WorldStage:
             height, width = pool.latents.shape[-2:]
             camera = CameraHead(model.params.dim, height * width // 4)
         self.networks = nn.ModuleDict({"model": model, "camera": camera})
-        self.levels = torch.tensor(_levels(world))
+        self.scheduler = make_scheduler(world.denoising_steps, world.timestep_shift)
+        self.levels = self.scheduler.timesteps  # that sessions are made with
         self.tap = max(model.params.action_config.blocks)
         self.weights = (pool.weights / pool.weights.mean()).view(1, -1, 1, 1, 1)
 
@@ -68,7 +69,7 @@ class WorldStage:
         layout = Layout(options.batch, truth.shape[2] // self.world.frames_per_block, options.copies)
         clean = truth + self._context_noise(rows, generator) * _noise_like(truth, generator)
         if step >= options.own_from and torch.rand((), generator=generator) < options.own_share:
-            clean = self._own_guesses(rows, truth, clean, generator)
+            clean = self._own_rollout(rows, clean, generator)
         target = layout.noisy(truth)
         t = self._timesteps(len(target), generator)
         noise = _noise_like(target, generator)
@@ -76,9 +77,22 @@ class WorldStage:
         noised = (1 - sigma) * target + sigma * noise
         inputs = self._blocks(self.pool, rows, layout, clean, noised, t)
         flow, hidden = parallel_flow(self.model, inputs, self.pool.context[rows], self.tap)
-        error = ((flow - (noise - target)).square() * self.weights).mean()
+        errors = self._felt(flow, noise - target)
+        error = (errors * self._trust(clean, truth, layout)).mean()
         camera = (self.networks["camera"](hidden) - self._cameras(self.pool, rows, layout)).square().mean()
         return error + options.camera_weight * camera, {"loss_flow": error.item(), "loss_camera": camera.item()}
+
+    def _felt(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """(M,): mean squared difference of items (M, 16, F, h, w), as pixels feel it."""
+        return ((one - other).square() * self.weights).mean((1, 2, 3, 4))
+
+    def _trust(self, clean: torch.Tensor, truth: torch.Tensor, layout: "Layout") -> torch.Tensor:
+        """(M,): weight of each noisy item. After a block that shows another place, the truth cannot be told, and to
+        ask for it teaches blur.
+        """
+        trust = 1 / (1 + self._felt(layout.clean(clean), layout.clean(truth)) / LOST)
+        before = layout.before()[layout.clean_items :]
+        return torch.where(before == NO_BLOCK, 1.0, trust[before.clamp_min(0)])
 
     def _context_noise(self, rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         level = torch.rand((len(rows), 1, 1, 1, 1), generator=generator) * self.options.context_noise
@@ -94,35 +108,49 @@ class WorldStage:
         return torch.where(torch.rand(count, generator=generator) < self.options.noise_share, PURE_NOISE, t)
 
     @torch.no_grad()
-    def _own_guesses(self, rows, truth, clean, generator) -> torch.Tensor:
-        """Context that the model guessed itself, each block from guesses of those before it."""
-        layout = Layout(len(rows), truth.shape[2] // self.world.frames_per_block, 1)
-        passes = int(torch.randint(1, MOST_GUESSES + 1, (), generator=generator))
-        for _ in range(passes):
-            level = self.levels[torch.randint(len(self.levels), (), generator=generator)]
-            # Later levels start from what the level before would have guessed; the truth stands in for it.
-            sigma = level / 1000
-            noised = (1 - sigma) * layout.noisy(clean) + sigma * _noise_like(layout.noisy(truth), generator)
-            t = level.expand(len(noised))
-            inputs = self._blocks(self.pool, rows, layout, clean, noised, t)
-            flow, _ = parallel_flow(self.model, inputs, self.pool.context[rows])
-            clean = layout.joined(noised - sigma * flow)
-        return clean
+    def _own_rollout(self, rows: torch.Tensor, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """The sessions `clean` (B, 16, L, h, w) as the runtime goes on with them from a drawn block on.
+
+        Every block is made in all steps after those it made before, so what a rollout adds up is in the context. The
+        last block stays as it is: nothing comes after it.
+        """
+        size = self.world.frames_per_block
+        blocks = list(clean.split(size, dim=2))
+        first = int(torch.randint(len(blocks) - 1, (), generator=generator))
+        cache = self.model.new_cache(len(rows), *clean.shape[-2:])
+        self.model.store_context(self.pool.context[rows], cache)
+        for number in range(len(blocks) - 1):
+            inputs = self._block_inputs(self.pool, rows, number)
+
+            def flow(x: torch.Tensor, timestep: float, inputs=inputs, start=size * number) -> torch.Tensor:
+                t = torch.full((len(x), x.shape[2]), timestep)
+                return self.model(x, t, context=None, cache=cache, start=start, **inputs)
+
+            if number >= first:
+                noise = _noise_like(blocks[number], generator)
+                blocks[number] = denoise(flow, self.scheduler, noise, generator)
+            flow(blocks[number], self.world.context_noise)
+        return torch.cat(blocks, dim=2)
+
+    def _block_inputs(self, pool: LatentPool, rows: torch.Tensor, number: int) -> dict[str, torch.Tensor]:
+        """What the model is told of block `number` beside its latents, as `CausalWanModel.forward` takes it."""
+        size = self.world.frames_per_block
+        span = self.model.params.action_config.frames_for(size)
+        start = 4 * size * number
+        return {
+            "cond": pool.condition(rows, size * number, size),
+            "keyboard": pool.keyboard[rows, start : start + span],
+            "mouse": pool.mouse[rows, start : start + span] * self.options.mouse_scale,
+        }
 
     def _blocks(self, pool, rows, layout, clean, noised, t) -> Blocks:
         """The items of a step: clean blocks of `clean` (B, 16, L, h, w), then `noised` items."""
         size = self.world.frames_per_block
-        condition = [pool.condition(rows, size * number, size) for number in range(layout.blocks)]
-        span = self.model.params.action_config.frames_for(size)
-        starts = [4 * size * number for number in range(layout.blocks)]
-        keyboard = [pool.keyboard[rows, start : start + span] for start in starts]
-        mouse = [pool.mouse[rows, start : start + span] * self.options.mouse_scale for start in starts]
+        each = [self._block_inputs(pool, rows, number) for number in range(layout.blocks)]
         return Blocks(
             x=torch.cat((layout.clean(clean), noised)),
             t=torch.cat((torch.full((layout.clean_items,), self.world.context_noise), t)),
-            cond=layout.items(condition),
-            mouse=layout.items(mouse),
-            keyboard=layout.items(keyboard),
+            **{name: layout.items([inputs[name] for inputs in each]) for name in each[0]},
             start=[size * number for number in layout.numbers()],
             before=layout.before(),
             clip=layout.clips(),
@@ -200,10 +228,6 @@ class Layout:
         """(B, C, L, h, w) -> (copies * blocks * B, C, F, h, w)."""
         return torch.cat(latents.chunk(self.blocks, dim=2) * self.copies)
 
-    def joined(self, items: torch.Tensor) -> torch.Tensor:
-        """The inverse of `noisy` for one copy."""
-        return torch.cat(items.chunk(self.blocks), dim=2)
-
     def items(self, parts: list[torch.Tensor]) -> torch.Tensor:
         """One tensor (B, ...) for each block -> (M, ...) for all items."""
         return torch.cat(parts[:-1] + parts * self.copies)
@@ -233,13 +257,6 @@ def wrong_actions(pool: LatentPool) -> dict[str, LatentPool]:
         "mirrored": dataclasses.replace(pool, keyboard=mirrored, mouse=-pool.mouse),
         "none": dataclasses.replace(pool, keyboard=0 * pool.keyboard, mouse=0 * pool.mouse),
     }
-
-
-def _levels(world: WorldConfig) -> list[float]:
-    """Timesteps that sessions are made with."""
-    from mimicmotion.streaming import make_scheduler
-
-    return make_scheduler(world.denoising_steps, world.timestep_shift).timesteps.tolist()
 
 
 def _noise_like(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -16,7 +16,7 @@ from mimicmotion.world_training.frames import open_frames
 from mimicmotion.world_training.latents import open_latents
 from mimicmotion.world_training.stages import judge_gate
 from mimicmotion.world_training.vae_stage import VaeStage
-from mimicmotion.world_training.world_stage import WorldStage, wrong_actions
+from mimicmotion.world_training.world_stage import Layout, WorldStage, wrong_actions
 from mimicmotion.worlds import draw_session, render
 from scripts import train_world
 
@@ -109,6 +109,36 @@ class TestStages:
         run_to(stage, 40)
         after = np.mean([stage.loss(0, generator().manual_seed(n))[0].item() for n in range(4)])
         assert after < 0.8 * before
+
+    def test_an_own_session_is_the_one_that_the_runtime_makes(self, tmp_path, pool, vae_folder, clips, monkeypatch):
+        stage = WorldStage(world_options(tmp_path, out=vae_folder), WORLD, pool, pool, CPU)
+        stage.export()
+        runtime = load_generator(world_in(vae_folder))
+        row = torch.tensor([2])
+        draws = torch.Generator().manual_seed(5)
+        made = stage._own_rollout(row, pool.latents[row].float(), draws)
+        assert torch.equal(made[:, :, 3:], pool.latents[row, :, 3:].float())  # two blocks: the last is left as it is
+        draws.manual_seed(5)
+        torch.randint(1, (), generator=draws)
+        monkeypatch.setattr("mimicmotion.streaming.generator.block_generator", lambda seed, start: draws)
+        state = runtime.start(render(draw_session(2, 1).cameras, HEIGHT, WIDTH)[0], 0)
+        inputs = stage._block_inputs(pool, row, 0)
+        wanted = runtime.denoise_block(state, *(
+            torch.cat((part, part[:, -1:]), dim=1)  # the runtime drops the newest action frame
+            for part in (inputs["keyboard"], inputs["mouse"] / stage.options.mouse_scale)
+        ))  # fmt: skip
+        assert torch.allclose(made[:, :, :3], wanted, atol=0.03)  # weights and conditions are in half precision
+        assert not torch.allclose(made[:, :, :3], pool.latents[row, :, :3].float(), atol=0.3)
+
+    def test_what_follows_a_lost_context_counts_less(self, tmp_path, pool):
+        stage = WorldStage(world_options(tmp_path), WORLD, pool, pool, CPU)
+        truth = pool.latents[:2].float()
+        layout = Layout(2, 2, 1)
+        lost = truth.clone()
+        lost[1, :, :3] += 3
+        first, other, after_true, after_lost = stage._trust(lost, truth, layout).tolist()
+        assert first == other == after_true == 1
+        assert after_lost < 0.1
 
     def test_an_exported_model_plays_in_the_runtime(self, tmp_path, pool, vae_folder, clips):
         stage = WorldStage(world_options(tmp_path, out=vae_folder), WORLD, pool, pool, CPU)
