@@ -256,6 +256,14 @@ def test_every_layer_is_named(tmp_path):
     ]
 
 
+def test_a_command_tells_of_its_own_parts_of_the_packages_file_and_of_all_that_was_asked_for(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    origin = trace_config(None, None, ["turbo.guidance_scale=2.5", "streaming.fps=15"])
+    told = origin.differences({"streaming", "output"})
+    assert told == ["turbo.guidance_scale: 2.5 (turbo.guidance_scale=2.5)", "streaming.fps: 15.0 (streaming.fps=15)"]
+    assert "test_case[0].resolution: 128 (configs/test.yaml)" in origin.differences({"test_case"})
+
+
 def test_the_defaults_differ_from_nothing(tmp_path):
     (tmp_path / "empty.yaml").write_text("")
     assert trace_config(tmp_path / "empty.yaml").differences() == []

@@ -9,7 +9,7 @@ from mimicmotion.cli.interrupts import interrupts_raised
 from mimicmotion.cli.output import Console, LogFile, LogFormatter, guarded_console, say
 from mimicmotion.cli.parser import Groups, build_parser, parse_arguments, parse_config
 from mimicmotion.cli.typed import started_by
-from mimicmotion.config import Config, Origin, to_yaml
+from mimicmotion.config import Config, Origin, first_name, to_yaml
 from mimicmotion.errors import INTERRUPTED, MimicMotionError, SetupError, machine_message
 from mimicmotion.files import require_local
 
@@ -53,7 +53,8 @@ def run_traced(
             return 0 if say(to_yaml(origin.config), end="") else SetupError.exit_code
         if prepare:
             prepare(origin)
-        for line in origin.differences():
+        parts = {first_name(flag.path) for flags in groups.values() for flag in flags}
+        for line in origin.differences(parts):
             logger.info("%s", line)
         with started_by(prog, argv):
             return work(origin)

@@ -30,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Origin",
             "default_config",
             "different_settings",
+            "first_name",
             "load_config",
             "to_yaml",
             "trace_config",

@@ -33,12 +33,23 @@ class Origin:
     sources: dict[str, str]
     file: "str | Path | Config | None" = None
 
-    def differences(self) -> list[str]:
-        """One line for each setting that is not as its default: path, value and source."""
-        return [
-            f"{path}: {'null' if value is None else value} ({self.sources.get(path, 'set by the program')})"
-            for path, value in different_settings(self.config).items()
-        ]
+    def differences(self, parts: set[str] | None = None) -> list[str]:
+        """One line for each setting that is not as its default: path, value and source.
+
+        parts: the settings' first names that matter to a command; what the file that comes with the package says
+        of others is left out. None leaves out nothing.
+        """
+        found = []
+        for path, value in different_settings(self.config).items():
+            source = self.sources.get(path, "set by the program")
+            if parts is None or first_name(path) in parts or source != DEFAULT_CONFIG:
+                found.append(f"{path}: {'null' if value is None else value} ({source})")
+        return found
+
+
+def first_name(path: str) -> str:
+    """`test_case` of `test_case[0].seed`."""
+    return path.partition(".")[0].partition("[")[0]
 
 
 def different_settings(config: Config) -> dict[str, Any]:

@@ -40,6 +40,8 @@ TURN_BLOCKS = 5  # 90 degrees
 MANY_STEPS = 20
 PLAYED_SEED = EVALUATION_SEED + 500_000
 FIGURES = "world_figures.json"
+WALK_PLACE = EVALUATION_SEED + 5
+WALK = ("W", "W", "J", "W", "D", "L", "S")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Played:
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Measures, prints the figures and writes page, sheet and figures. The sheet has the page's name and ends in .jpg.
+    """Measures, prints the figures and writes page, sheets and figures. The sheets are named as the page is.
 
     Raises: SetupError when a part of the model is missing.
     """
@@ -76,6 +78,8 @@ def evaluate(options: EvaluateOptions) -> None:
     figures |= idle_drift(generator, min(2, options.long_sessions)) | turned_back(generator, min(4, options.sessions))
     write_json(options.page.with_name(FIGURES), figures)
     contact_sheet(options.page.with_suffix(".jpg"), list(held_keys(generator)), title="held keys, made and true")
+    walked = options.page.with_name(f"{options.page.stem}_walk.jpg")
+    contact_sheet(walked, walk_rows(generator), title="a walk by keys, and where they truly lead", tile_width=224)
     write_page(options.page, figures, options.run_dir)
     for name, value in figures.items():
         print(f"{name}: {value}")
@@ -296,6 +300,16 @@ def held_keys(generator: StreamingGenerator) -> Iterator[tuple[str, np.ndarray]]
         made = generator.generate(true[0], [encode(generator.mode, key)] * 5, 0)
         yield f"{key} made", made[8::6]
         yield f"{key} true", true[8::6]
+
+
+def walk_rows(generator: StreamingGenerator) -> list[tuple[str, np.ndarray, list[str]]]:
+    """Rows of a sheet: the first picture of a walk and the last frame of each block of it, made and true."""
+    cameras = walk(open_place(WALK_PLACE), *actions_of(list(WALK)))
+    true = render(cameras)
+    made = generator.generate(true[0], [encode(generator.mode, key) for key in WALK], 0)
+    shown = [0, *(block_slice(block).stop - 1 for block in range(len(WALK)))]
+    captions = ["first picture", *WALK]
+    return [("made", made[shown], captions), ("true", true[shown], captions)]
 
 
 def decibels(squared: float) -> float:

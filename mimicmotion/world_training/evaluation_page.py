@@ -25,8 +25,7 @@ be judged. This page is written by
 """
 STATE = """The training is work in progress: after {steps} steps of the transformer {misses} of {count} figures miss.
 A model that does not obey yet reaches some of the others for nothing: a picture that never turns is the first one
-again, and twenty steps are no better than three where neither shows anything. The default of the streaming scripts is
-another world as long as this one does not obey."""
+again, and twenty steps are no better than three where neither shows anything."""
 # Figure, how it reads, its bound and whether it must be at least that.
 WANTED = (
     ("vae_psnr", "VAE alone, dB", 27.0, True),
