@@ -12,7 +12,15 @@ import torch
 from mimicmotion.evaluation import colour_shift
 from mimicmotion.files import write_json
 from mimicmotion.results import contact_sheet
-from mimicmotion.streaming import StreamingGenerator, WorldConfig, encode, get_mode, load_generator, read_world
+from mimicmotion.streaming import (
+    StreamingGenerator,
+    WorldConfig,
+    encode,
+    get_mode,
+    load_generator,
+    read_world,
+    to_uint8,
+)
 from mimicmotion.world_training.coding import decode, psnr, to_pixels
 from mimicmotion.world_training.coding import encode as encode_pixels
 from mimicmotion.world_training.evaluation_page import read_lines, write_page
@@ -86,14 +94,17 @@ def evaluate(options: EvaluateOptions) -> None:
 
 
 def vae_loss(generator: StreamingGenerator, _world: WorldConfig, sessions: int) -> dict:
-    """PSNR of frames that the VAE alone encodes and decodes."""
-    errors = []
+    """PSNR of frames that the VAE alone encodes and decodes, and their gradient energy as a share of the truth's."""
+    errors, made, true = [], 0.0, 0.0
     for n in range(sessions):
-        pixels = to_pixels(render(open_walk(PLAYED_SEED + n, 3)[1])[None])
+        frames = render(open_walk(PLAYED_SEED + n, 3)[1])
+        pixels = to_pixels(frames[None])
         with torch.no_grad():
-            latents = encode_pixels(generator.vae.vae, pixels)
-            errors.append((decode(generator.vae.vae, latents).clamp(-1, 1) - pixels).square().mean())
-    return {"vae_psnr": psnr(torch.stack(errors).sqrt())}
+            decoded = decode(generator.vae.vae, encode_pixels(generator.vae.vae, pixels)).clamp(-1, 1)
+        errors.append((decoded - pixels).square().mean())
+        made += gradient_energy(to_uint8(decoded)[0].numpy())
+        true += gradient_energy(frames)
+    return {"vae_psnr": psnr(torch.stack(errors).sqrt()), "vae_gradient_energy": made / true}
 
 
 def teacher_forced(options: EvaluateOptions) -> dict:

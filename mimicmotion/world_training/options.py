@@ -66,6 +66,7 @@ class WorldOptions(CourtyardOptions):
     noise_share: float = option(0.5, "share of blocks that are learnt from noise alone", fixed=True)
     context_noise: float = option(0.25, "highest noise on the clean blocks, in 70 % of the sessions", fixed=True)
     camera_weight: float = option(0.2, "weight of telling the camera from the hidden state", fixed=True)
+    weight_power: float = option(0.7, "of the channels' weights in pixels: 1 weighs errors so, less favours detail")
     own_share: float = option(0.5, "share of steps whose clean blocks are a session of the model's own")
     own_from: int = option(5000, "first step with own sessions")
     init_from: Path | None = option(None, "folder of a world model whose transformer to start from")
@@ -89,6 +90,7 @@ class GateOptions(WorldOptions):
     batch: int = option(3, "sessions of a step", fixed=True)
     height: int | None = option(32, "of the frames in pixels", fixed=True)
     width: int | None = option(48, "of the frames in pixels", fixed=True)
+    weight_power: float = option(0.7, "of the channels' weights in pixels: 1 weighs errors so, less favours detail")
     own_share: float = option(0.0, "share of steps whose clean blocks are a session of the model's own")
     needed: float = option(1.0, "dB by which right actions must beat another session's")
 

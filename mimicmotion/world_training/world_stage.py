@@ -24,7 +24,7 @@ from mimicmotion.world_training.transformer import CameraHead, camera_numbers, p
 NOISY_SHARE = 0.7  # of sessions whose clean blocks carry noise
 FIGURES = "figures.jsonl"
 PURE_NOISE = 1000.0
-LOST = 0.25  # error of a context, as pixels feel it, whose followers count half
+LOST = 0.25  # error of a context whose followers count half
 
 
 class WorldStage:
@@ -54,7 +54,8 @@ class WorldStage:
         self.scheduler = make_scheduler(world.denoising_steps, world.timestep_shift)
         self.levels = self.scheduler.timesteps  # that sessions are made with
         self.tap = max(model.params.action_config.blocks)
-        self.weights = (pool.weights / pool.weights.mean()).view(1, -1, 1, 1, 1)
+        weights = pool.weights**options.weight_power
+        self.weights = (weights / weights.mean()).view(1, -1, 1, 1, 1)
 
     @property
     def model(self) -> CausalWanModel:
@@ -62,7 +63,7 @@ class WorldStage:
         return self.networks["model"]
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        """Error of the flow, channels weighted as pixels feel them, and of the camera."""
+        """Error of the flow, by the weights of the channels, and of the camera."""
         options = self.options
         rows = torch.randint(len(self.pool), (options.batch,), generator=generator)
         truth = self.pool.latents[rows].float()
@@ -83,7 +84,7 @@ class WorldStage:
         return error + options.camera_weight * camera, {"loss_flow": error.item(), "loss_camera": camera.item()}
 
     def _felt(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        """(M,): mean squared difference of items (M, 16, F, h, w), as pixels feel it."""
+        """(M,): mean squared difference of items (M, 16, F, h, w), by the weights of the channels."""
         return ((one - other).square() * self.weights).mean((1, 2, 3, 4))
 
     def _trust(self, clean: torch.Tensor, truth: torch.Tensor, layout: "Layout") -> torch.Tensor:
