@@ -77,13 +77,18 @@ def block_by_block(model, inputs, copy):
     return torch.cat(flows, 2)
 
 
+def joined(items):
+    """Sessions of items that lie block by block, the inverse of `Layout.noisy` for one copy."""
+    return torch.cat(items.chunk(BLOCKS), dim=2)
+
+
 @pytest.mark.parametrize("blocks", [[0, 1], [0, 1, 2]])
 def test_the_parallel_pass_equals_the_cached_runtime(inputs, blocks):
     model = make_model(action_config=WORLD.model["action_config"] | {"blocks": blocks})
     flow, _ = parallel_flow(model, together(inputs), inputs["context"])
     for copy, part in enumerate(flow.chunk(2)):
         runtime = block_by_block(model, inputs, copy)
-        assert torch.allclose(Layout(BATCH, BLOCKS, 1).joined(part), runtime, atol=1e-5)
+        assert torch.allclose(joined(part), runtime, atol=1e-5)
         assert runtime.abs().max() > 0.5
 
 
@@ -123,7 +128,7 @@ def test_a_scaled_mouse_and_folded_weights_are_the_same_model(inputs):
 def test_items_of_a_step_come_apart_as_they_were_put_together():
     layout = Layout(BATCH, BLOCKS, 2)
     latents = torch.arange(BATCH * LATENTS).view(BATCH, 1, LATENTS, 1, 1)
-    assert torch.equal(Layout(BATCH, BLOCKS, 1).joined(Layout(BATCH, BLOCKS, 1).noisy(latents)), latents)
+    assert torch.equal(joined(Layout(BATCH, BLOCKS, 1).noisy(latents)), latents)
     everything = torch.cat((layout.clean(latents), layout.noisy(latents)))
     for item, before in zip(everything[:, 0, 0, 0, 0].tolist(), layout.before().tolist(), strict=True):
         if before >= 0:
