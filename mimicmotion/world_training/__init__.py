@@ -15,6 +15,7 @@ export           finished parts as files that streaming loads
 play             sessions of the real generator while the training runs
 evaluation       what the world model can do, in figures
 evaluation_page  doc/world.md
+evaluation_curves  the course of the training, drawn
 
 vae -> world, with gate before the long run and evaluate after it; scripts/train_world.py is the way in.
 """

@@ -5,6 +5,7 @@ import textwrap
 from pathlib import Path
 
 from mimicmotion.files import write_bytes
+from mimicmotion.world_training.evaluation_curves import draw_curves
 
 WIDTH = 120
 START = """# The embedded world
@@ -103,7 +104,7 @@ With all keys at that size, 400 steps of six sessions, on an earlier VAE, gave 0
 
 
 def write_page(page: Path, figures: dict, run_dir: Path) -> None:
-    """Writes `page`; the curves are those that lie in `run_dir`. Raises: SetupError when it cannot be written."""
+    """Writes `page` and its curves, which are those that lie in `run_dir`. Raises: SetupError when it cannot be written."""
     figures = figures | {
         "gap": figures["forced_right"] - figures["forced_other"],
         "block_cpu_ms": figures["denoise_cpu_ms"] + figures["decode_cpu_ms"],
@@ -121,7 +122,10 @@ def write_page(page: Path, figures: dict, run_dir: Path) -> None:
     ]
     parts += [f"![A walk by keys, made and true]({page.stem}_walk.jpg)"]
     parts += [f"![Each key held for five blocks from one place, made and true]({page.stem}.jpg)"]
-    parts += [course(curve)] if curve else []
+    if curve:
+        picture = page.with_name(f"{page.stem}_curves.png")
+        draw_curves(picture, curve, read_lines(run_dir / "world" / "loss.jsonl"))
+        parts += [course(curve), f"![The same, and the losses]({picture.name})"]
     parts += [END]
     write_bytes(page, ("\n\n".join(part.strip("\n") for part in parts) + "\n").encode())
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mimicmotion.world_training import evaluation
 from mimicmotion.world_training.evaluation import Played, judged_blocks, obedience, open_walk, taken_for
@@ -79,7 +80,11 @@ def test_the_page_tells_figures_misses_and_the_course(tmp_path):
     (tmp_path / "world").mkdir()
     lines = [{"step": n, "right": 20, "other": 19, "mirrored": 18, "none": 17} for n in range(0, 4000, 100)]
     (tmp_path / "world" / "figures.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    losses = [{"step": n, "loss_flow": 1 / (1 + n), "loss_camera": 0.1} for n in range(450)]
+    (tmp_path / "world" / "loss.jsonl").write_text("".join(json.dumps(line) + "\n" for line in losses))
     write_page(tmp_path / "page.md", figures, tmp_path)
+    with Image.open(tmp_path / "page_curves.png") as curves:
+        assert curves.width > 1000
     text = (tmp_path / "page.md").read_text()
     assert "3900 steps" in text
     assert "work in progress" in text
