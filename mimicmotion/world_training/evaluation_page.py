@@ -104,7 +104,7 @@ With all keys at that size, 400 steps of six sessions, on an earlier VAE, gave 0
 
 
 def write_page(page: Path, figures: dict, run_dir: Path) -> None:
-    """Writes `page` and its curves, which are those that lie in `run_dir`. Raises: SetupError when it cannot be written."""
+    """Writes `page` and its curves, those of `run_dir`. Raises: SetupError when it cannot be written."""
     figures = figures | {
         "gap": figures["forced_right"] - figures["forced_other"],
         "block_cpu_ms": figures["denoise_cpu_ms"] + figures["decode_cpu_ms"],
