@@ -478,7 +478,8 @@ class Stage:
         if visitor is not self.visitors.player:
             return
         jpeg = await self.in_coder(encode, session.last_frame)
-        header = {"frame": max(0, session.state.frames_done - 1), "block": session.number, "seq": 0, "still": True}
+        frame = max(0, session.state.frames_done - 1)
+        header = {"frame": frame, "block": session.number, "seq": 0, "still": session.key}
         self._broadcast(Frame(header, jpeg, time.monotonic()))
         self._tell_status(visitor, block=session.number)
         self._tell()

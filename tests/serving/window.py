@@ -84,11 +84,13 @@ class Window:
     def pause(self, **start):
         """Pauses, and begins a session anew: with this seed and picture."""
         self.say("pause", on=True)
-        self.hear("status", paused=True)
+        before = self.hear("status", paused=True)["session"]
         start = {"seed": 0, "picture": "default"} | start
         self.say("start", **start)
-        self.hear("status", seed=start["seed"], history=None)
-        return self.see(lambda header: header.get("still"))[1]
+        # A session that was under way may still tell of itself, with an equal seed, and show where it stood.
+        session = self.until(lambda found: isinstance(found, dict) and found.get("session") not in (None, before))
+        stills = [picture for header, picture in self.frames if header.get("still") == session["session"]]
+        return stills[-1] if stills else self.see(lambda header: header.get("still") == session["session"])[1]
 
     def step(self, *letters):
         """While paused a block for each of `letters`, held; the last frames, which no window misses."""
