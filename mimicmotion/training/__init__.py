@@ -34,6 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "reader": ["train_reader"],
         "networks": ["seeded"],
         "stages": ["run_stage"],
+        "checkpoint": ["steps_done"],
         "loop": ["make_accelerator", "train"],
     },
 )

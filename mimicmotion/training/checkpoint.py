@@ -64,6 +64,11 @@ def load(folder: Path, stage: str, fixed: dict) -> Checkpoint | None:
     return Checkpoint(facts["step"], read_tensors(folder / facts["file"], facts["sha256"], folder), facts)
 
 
+def steps_done(folder: Path) -> int | None:
+    """How many steps the run in `folder` has taken, None where there is none. Raises: InputError when damaged."""
+    return _read_facts(folder / FACTS)["step"] if (folder / FACTS).is_file() else None
+
+
 def _read_facts(path: Path) -> dict:
     try:
         facts = read_record(path)

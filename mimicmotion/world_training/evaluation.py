@@ -21,9 +21,10 @@ from mimicmotion.streaming import (
     read_world,
     to_uint8,
 )
+from mimicmotion.training import steps_done
 from mimicmotion.world_training.coding import decode, psnr, to_pixels
 from mimicmotion.world_training.coding import encode as encode_pixels
-from mimicmotion.world_training.evaluation_page import read_lines, write_page
+from mimicmotion.world_training.evaluation_page import write_page
 from mimicmotion.world_training.options import EVALUATION_SEED, EvaluateOptions
 from mimicmotion.worlds import (
     JUDGED_KEYS,
@@ -72,8 +73,7 @@ def evaluate(options: EvaluateOptions) -> None:
     world = dataclasses.replace(read_world(options.world), weights_folder=str(options.out))
     generator = load_generator(world)
     figures = {"sessions": options.sessions, "long_sessions": options.long_sessions}
-    curve = read_lines(options.run_dir / "world" / "figures.jsonl")
-    figures |= {"step": curve[-1]["step"] if curve else None} | teacher_forced(options)
+    figures |= {"step": steps_done(options.run_dir / "world")} | teacher_forced(options)
     for measure in (vae_loss, steps_compared, times):
         figures |= measure(generator, world, options.sessions)
         log.info("%s", figures)

@@ -24,7 +24,7 @@ from mimicmotion.world_training.transformer import CameraHead, camera_numbers, p
 NOISY_SHARE = 0.7  # of sessions whose clean blocks carry noise
 FIGURES = "figures.jsonl"
 PURE_NOISE = 1000.0
-LOST = 0.25  # error of a context whose followers count half
+LOST = 1.0  # error of a context whose followers count half
 
 
 class WorldStage:

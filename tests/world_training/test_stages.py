@@ -9,7 +9,7 @@ import torch
 from mimicmotion.errors import InputError, MimicMotionError, UsageError
 from mimicmotion.streaming import get_mode, load_generator
 from mimicmotion.streaming.actions import idle
-from mimicmotion.training import make_accelerator
+from mimicmotion.training import make_accelerator, steps_done
 from mimicmotion.training.loop import TrainingRun
 from mimicmotion.world_training import GateOptions, VaeOptions, WorldOptions
 from mimicmotion.world_training.frames import open_frames
@@ -101,6 +101,8 @@ class TestStages:
 
         run_to(stage("cut"), 2)
         assert_same_bits(run_to(stage("cut"), 4), run_to(stage("whole"), 4))
+        assert steps_done(stage("cut").options.folder) == 4
+        assert steps_done(tmp_path / "none") is None
 
     def test_training_lowers_the_loss(self, tmp_path, pool):
         stage = WorldStage(world_options(tmp_path, steps=40, learning_rate=3e-3), WORLD, pool, pool, CPU)
@@ -138,7 +140,7 @@ class TestStages:
         lost[1, :, :3] += 3
         first, other, after_true, after_lost = stage._trust(lost, truth, layout).tolist()
         assert first == other == after_true == 1
-        assert after_lost < 0.1
+        assert after_lost < 0.2
 
     def test_an_exported_model_plays_in_the_runtime(self, tmp_path, pool, vae_folder, clips):
         stage = WorldStage(world_options(tmp_path, out=vae_folder), WORLD, pool, pool, CPU)
