@@ -1,7 +1,7 @@
 """Batch mode of the action-driven world model: a picture and prepared actions to demo.mp4 and demo_icon.mp4.
 
 examples:
-  {causal}   # bench actions, 597 frames, on the tiny model; needs minutes
+  {causal}   # bench actions, 597 frames, in the embedded world; needs minutes
   {causal} --img_path person.png --actions 'W*36 W+L*24 Q*12'
   {causal} --config_path configs/streaming/universal.yaml --seed 1   # needs weights
 

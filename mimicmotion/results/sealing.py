@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from mimicmotion.files import FINE_TICK_NS
 from mimicmotion.results.manifest import Manifest, Seal
 
 
-class Sealing:
+class Sealing(ABC):
     """Looks results up in `manifest` and notes those that were made. Each kind says how one is sealed and read.
 
     again: what is finished is made again, so that none is.
@@ -21,17 +22,17 @@ class Sealing:
         self.manifest, self._again = manifest, again
         self._made: list[Any] = []
 
+    @abstractmethod
     def output(self, item: Any) -> Path:
         """The result's own file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def seal(self, item: Any) -> Seal | None:
         """The seal of the result as its files are now, as `seal_result`. Raises: MimicMotionError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_whole(self, item: Any) -> bool:
         """Whether its content says that the result is finished. Raises: MimicMotionError."""
-        raise NotImplementedError
 
     def holds(self, item: Any) -> bool:
         """Whether the result is finished, by its seal alone."""

@@ -1,4 +1,4 @@
-"""The embedded default: the true classes at a small size, with weights drawn from a seed.
+"""A stand-in of the published layout: the true classes at a small size, with weights drawn from a seed.
 
 It makes everything run on a laptop in seconds; its pictures mean nothing. The files have the layout of published
 weights and are read by the same code.

@@ -38,8 +38,8 @@ class WorldConfig:
 
     height, width: of the video in pixels. model, vae, clip: sizes, as CausalWanModel.from_config, AutoencoderKLWan
     and CLIPVisionConfig take them. weights_folder and the three file names below it: the checkpoints. tiny_seed: if
-    not None, weights that are missing are drawn from it and written there. first_picture: one
-    that the world knows its way from, where nobody names another; None is the one of the settings.
+    not None, weights that are missing are drawn from it and written there. first_picture: one that the world knows its
+    way from, where nobody names another; None is the one of the settings.
     """
 
     mode: str
