@@ -27,25 +27,26 @@ from mimicmotion.world_training.coding import encode as encode_pixels
 from mimicmotion.world_training.evaluation_page import write_page
 from mimicmotion.world_training.options import EVALUATION_SEED, EvaluateOptions
 from mimicmotion.worlds import (
+    BLOCK,
+    FIRST_BLOCK,
     JUDGED_KEYS,
     LOCK,
+    Walk,
+    get_walk,
     hold,
+    leads_on,
     locate,
-    move,
     nearest_key,
     open_place,
     render,
     squared_error,
-    true_videos,
-    walk,
+    true_blocks,
     yaw_difference,
 )
 
 log = logging.getLogger(__name__)
 
 SHORT, LONG = 6, 21  # blocks of a session, the first of 9 frames
-FIRST_BLOCK, BLOCK = 9, 12
-TURN_BLOCKS = 5  # 90 degrees
 MANY_STEPS = 20
 PLAYED_SEED = EVALUATION_SEED + 500_000
 FIGURES = "world_figures.json"
@@ -61,6 +62,7 @@ class Played:
     made: np.ndarray
     true: np.ndarray
     cameras: np.ndarray
+    walk: Walk
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -71,33 +73,34 @@ def evaluate(options: EvaluateOptions) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     world = dataclasses.replace(read_world(options.world), weights_folder=str(options.out))
-    generator = load_generator(world)
+    generator, walk = load_generator(world), get_walk(options.walk)
     figures = {"sessions": options.sessions, "long_sessions": options.long_sessions}
     figures |= {"step": steps_done(options.run_dir / "world")} | teacher_forced(options)
     for measure in (vae_loss, steps_compared, times):
-        figures |= measure(generator, world, options.sessions)
+        figures |= measure(generator, world, walk, options.sessions)
         log.info("%s", figures)
-    short = [play(generator, PLAYED_SEED + n, SHORT) for n in range(options.sessions)]
-    long = [play(generator, PLAYED_SEED + 1000 + n, LONG) for n in range(options.long_sessions)]
+    short = [play(generator, walk, PLAYED_SEED + n, SHORT) for n in range(options.sessions)]
+    long = [play(generator, walk, PLAYED_SEED + 1000 + n, LONG) for n in range(options.long_sessions)]
     early = [entry for session in short for entry in judged_blocks(session)]
     late = [entry for session in long for entry in judged_blocks(session) if entry["block"] >= SHORT]
     figures |= obedience(early, "1-5") | obedience(late, "6-20") | {"taken_for": taken_for(early)}
     figures |= above_repeating(short) | sharpness(short)
-    figures |= idle_drift(generator, min(2, options.long_sessions)) | turned_back(generator, min(4, options.sessions))
+    figures |= idle_drift(generator, walk, min(2, options.long_sessions))
+    figures |= turned_back(generator, walk, min(4, options.sessions))
     write_json(options.page.with_name(FIGURES), figures)
-    contact_sheet(options.page.with_suffix(".jpg"), list(held_keys(generator)), title="held keys, made and true")
+    contact_sheet(options.page.with_suffix(".jpg"), list(held_keys(generator, walk)), title="held keys, made and true")
     walked = options.page.with_name(f"{options.page.stem}_walk.jpg")
-    contact_sheet(walked, walk_rows(generator), title="a walk by keys, and where they truly lead", tile_width=224)
+    contact_sheet(walked, walk_rows(generator, walk), title="a walk by keys, and where they truly lead", tile_width=224)
     write_page(options.page, figures, options.run_dir)
     for name, value in figures.items():
         print(f"{name}: {value}")
 
 
-def vae_loss(generator: StreamingGenerator, _world: WorldConfig, sessions: int) -> dict:
+def vae_loss(generator: StreamingGenerator, _world: WorldConfig, walk: Walk, sessions: int) -> dict:
     """PSNR of frames that the VAE alone encodes and decodes, and their gradient energy as a share of the truth's."""
     errors, made, true = [], 0.0, 0.0
     for n in range(sessions):
-        frames = render(open_walk(PLAYED_SEED + n, 3)[1])
+        frames = render(open_walk(walk, PLAYED_SEED + n, 3)[1])
         pixels = to_pixels(frames[None])
         with torch.no_grad():
             decoded = decode(generator.vae.vae, encode_pixels(generator.vae.vae, pixels)).clamp(-1, 1)
@@ -115,36 +118,40 @@ def teacher_forced(options: EvaluateOptions) -> dict:
     return {f"forced_{name}": value for name, value in stage.gaps(stage.unseen).items()}
 
 
-def open_walk(seed: int, blocks: int) -> tuple[list[str], np.ndarray]:
+def open_walk(walk: Walk, seed: int, blocks: int) -> tuple[list[str], np.ndarray]:
     """One key for each block, none of them blocked by a wall for most of it, and the cameras (N, 4) of all frames."""
     draws = np.random.default_rng(seed)
-    start = camera = open_place(seed)
+    start = camera = open_place(seed, walk)
     keys = []
     for block in range(blocks):
         frames = BLOCK if block else FIRST_BLOCK
         for key in draws.permutation(JUDGED_KEYS):
-            end = hold(camera, key, frames + 1).cameras[-1]
-            if key not in "WSAD" or np.hypot(*(end - camera)[:2]) > 0.06 * frames:
+            if leads_on(walk, camera, key, frames):
                 break
         keys.append(str(key))
-        camera = end
-    keyboard, mouse = actions_of(keys)
-    return keys, walk(start, keyboard, mouse)
+        camera = walk.end(camera, *actions_of_part(key, frames))
+    return keys, walk.follow_actions(start, *actions_of(keys))
 
 
 def actions_of(keys: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Keyboard (N, 4) and mouse (N, 2) of all frames of a session."""
-    mode, lengths = get_mode("universal"), [FIRST_BLOCK] + [BLOCK] * (len(keys) - 1)
-    held = [encode(mode, key).repeat(length) for key, length in zip(keys, lengths, strict=True)]
-    return np.concatenate([a.keyboard for a in held]), np.concatenate([a.mouse for a in held])
+    lengths = [FIRST_BLOCK] + [BLOCK] * (len(keys) - 1)
+    parts = [actions_of_part(key, frames) for key, frames in zip(keys, lengths, strict=True)]
+    return np.concatenate([keyboard for keyboard, _ in parts]), np.concatenate([mouse for _, mouse in parts])
 
 
-def play(generator: StreamingGenerator, seed: int, blocks: int) -> Played:
+def actions_of_part(key: str, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keyboard (frames, 4) and mouse (frames, 2) of a key that is held."""
+    held = encode(get_mode("universal"), key).repeat(frames)
+    return held.keyboard, held.mouse
+
+
+def play(generator: StreamingGenerator, walk: Walk, seed: int, blocks: int) -> Played:
     """The session of a seed, free-running from its first true frame."""
-    keys, cameras = open_walk(seed, blocks)
+    keys, cameras = open_walk(walk, seed, blocks)
     true = render(cameras)
     made = generator.generate(true[0], [encode(generator.mode, key) for key in keys], seed)
-    return Played(keys, made, true, cameras)
+    return Played(keys, made, true, cameras, walk)
 
 
 def block_slice(block: int) -> slice:
@@ -157,24 +164,23 @@ def judged_blocks(session: Played) -> Iterator[dict]:
 
     The videos that a block is compared with begin where the tracker sees the camera in the frame before it.
     """
+    walk = session.walk
     camera = session.cameras[FIRST_BLOCK - 1]
-    camera, _ = locate(session.made[FIRST_BLOCK - 1], camera, 2)
+    camera, _ = locate(session.made[FIRST_BLOCK - 1], walk.reachable(camera, 2))
     for block in range(1, len(session.keys)):
         key, before = session.keys[block], session.keys[block - 1]
         frames = session.made[block_slice(block)]
-        keyboard, mouse = (part[0] for part in actions_of([before]))
-        begin = move(camera, keyboard, mouse)
-        wanted = hold(begin, key, BLOCK).cameras[-1]
-        found, left = locate(frames[-1], camera, BLOCK, seed=block)
+        cameras = true_blocks(camera, before, walk)
+        found, left = locate(frames[-1], walk.reachable(camera, BLOCK), seed=block)
         still = np.repeat(session.made[block_slice(block - 1)][-1:], BLOCK, 0)
-        videos = true_videos(begin, BLOCK)
+        videos = {name: render(path) for name, path in cameras.items()}
         yield {
             "block": block,
             "key": key,
             "told": nearest_key(frames, videos),
             "still": nearest_key(still, videos),
             "locked": left < LOCK,
-            "moved_right": moved_right(camera, found, wanted),
+            "moved_right": moved_right(camera, found, cameras[key][-1]),
         }
         camera = found
 
@@ -235,25 +241,25 @@ def gradient_energy(frames: np.ndarray) -> float:
     return float(np.square(np.diff(frames, axis=2)).mean() + np.square(np.diff(frames, axis=1)).mean())
 
 
-def idle_drift(generator: StreamingGenerator, places: int) -> dict:
+def idle_drift(generator: StreamingGenerator, walk: Walk, places: int) -> dict:
     """How far the mean colour goes in 20 blocks without a key, of 255, at worst; and what PSNR is left."""
     drifts, errors = [], []
     for place in range(places):
-        image = render(open_place(PLAYED_SEED + place)[None])[0]
+        image = render(open_place(PLAYED_SEED + place, walk)[None])[0]
         made = generator.generate(image, [encode(generator.mode, "Q")] * LONG, place)
         drifts.append(colour_shift(made[-BLOCK:], image))
         errors.append(squared_error(made[-BLOCK:], np.repeat(image[None], BLOCK, 0)))
     return {"idle_drift": float(max(drifts)), "idle_psnr": decibels(np.mean(errors))}
 
 
-def turned_back(generator: StreamingGenerator, places: int) -> dict:
+def turned_back(generator: StreamingGenerator, walk: Walk, places: int) -> dict:
     """Turned 90 degrees to the left and back: is the picture nearer to the first one than to that at 90 degrees?"""
     again, errors = 0, []
     for place in range(places):
-        camera = open_place(PLAYED_SEED + place)
-        keys = ["J"] * TURN_BLOCKS + ["L"] * TURN_BLOCKS
-        cameras = walk(camera, *actions_of(keys))
-        true = render(cameras[[BLOCK * TURN_BLOCKS - 4, -1]])
+        camera = open_place(PLAYED_SEED + place, walk)
+        keys = ["J"] * walk.quarter_turn + ["L"] * walk.quarter_turn
+        cameras = walk.follow_actions(camera, *actions_of(keys))
+        true = render(cameras[[BLOCK * walk.quarter_turn - 4, -1]])
         image = render(camera[None])[0]
         last = generator.generate(image, [encode(generator.mode, key) for key in keys], place)[-1]
         again += squared_error(last, true[1]) < squared_error(last, true[0])
@@ -261,7 +267,7 @@ def turned_back(generator: StreamingGenerator, places: int) -> dict:
     return {"turned_back": again / places, "turned_back_psnr": decibels(np.mean(errors))}
 
 
-def steps_compared(generator: StreamingGenerator, world: WorldConfig, sessions: int) -> dict:
+def steps_compared(generator: StreamingGenerator, world: WorldConfig, walk: Walk, sessions: int) -> dict:
     """Mean squared error of block 1 with the published steps and with many, for a quarter of the sessions."""
     many = tuple(int(step) for step in np.linspace(1000, 1000 / MANY_STEPS, MANY_STEPS))
     patient = StreamingGenerator(
@@ -279,14 +285,16 @@ def steps_compared(generator: StreamingGenerator, world: WorldConfig, sessions: 
     errors = {"few": [], "many": []}
     for n in range(max(1, sessions // 4)):
         for name, one in (("few", generator), ("many", patient)):
-            session = play(one, PLAYED_SEED + n, 2)
+            session = play(one, walk, PLAYED_SEED + n, 2)
             errors[name].append(squared_error(session.made[FIRST_BLOCK:], session.true[FIRST_BLOCK:]))
     return {"mse_few_over_many_steps": float(np.mean(errors["few"]) / np.mean(errors["many"]))}
 
 
-def times(generator: StreamingGenerator, _world: WorldConfig, _sessions: int, blocks: int = 4) -> dict:
+def times(
+    generator: StreamingGenerator, _world: WorldConfig, walk: Walk, _sessions: int, blocks: int = 4
+) -> dict:
     """Milliseconds of a block after the first, least of a few, of this process's CPU time."""
-    state = generator.start(render(open_place(PLAYED_SEED)[None])[0], 0)
+    state = generator.start(render(open_place(PLAYED_SEED, walk)[None])[0], 0)
     action = encode(generator.mode, "W")
     generator.step(state, action)
     denoising, decoding = [], []
@@ -303,19 +311,19 @@ def times(generator: StreamingGenerator, _world: WorldConfig, _sessions: int, bl
     return {"denoise_cpu_ms": 1e3 * min(denoising), "decode_cpu_ms": 1e3 * min(decoding)}
 
 
-def held_keys(generator: StreamingGenerator) -> Iterator[tuple[str, np.ndarray]]:
+def held_keys(generator: StreamingGenerator, walk: Walk) -> Iterator[tuple[str, np.ndarray]]:
     """Rows of a sheet: each key held for five blocks from one place, made and true."""
-    camera = open_place(EVALUATION_SEED)
+    camera = open_place(EVALUATION_SEED, walk)
     for key in JUDGED_KEYS:
-        true = render(hold(camera, key, FIRST_BLOCK + 4 * BLOCK).cameras)
+        true = render(hold(camera, key, FIRST_BLOCK + 4 * BLOCK, walk).cameras)
         made = generator.generate(true[0], [encode(generator.mode, key)] * 5, 0)
         yield f"{key} made", made[8::6]
         yield f"{key} true", true[8::6]
 
 
-def walk_rows(generator: StreamingGenerator) -> list[tuple[str, np.ndarray, list[str]]]:
+def walk_rows(generator: StreamingGenerator, walk: Walk) -> list[tuple[str, np.ndarray, list[str]]]:
     """Rows of a sheet: the first picture of a walk and the last frame of each block of it, made and true."""
-    cameras = walk(open_place(WALK_PLACE), *actions_of(list(WALK)))
+    cameras = walk.follow_actions(open_place(WALK_PLACE, walk), *actions_of(list(WALK)))
     true = render(cameras)
     made = generator.generate(true[0], [encode(generator.mode, key) for key in WALK], 0)
     shown = [0, *(block_slice(block).stop - 1 for block in range(len(WALK)))]

@@ -13,34 +13,34 @@ import numpy as np
 from mimicmotion.errors import InputError
 from mimicmotion.files import atomic_path, require_writable, write_json
 from mimicmotion.progress import track
-from mimicmotion.worlds import HEIGHT, WIDTH, draw_session, render
+from mimicmotion.worlds import HEIGHT, WIDTH, Walk, draw_session, render
 
 FRAMES = 81  # seven blocks: 9 and six times 12
 CHUNK = 50
 MANIFEST = "frames.json"
 
 
-def open_frames(folder: Path, clips: int) -> np.ndarray | list[np.ndarray]:
+def open_frames(folder: Path, clips: int, walk: Walk) -> np.ndarray | list[np.ndarray]:
     """Memory-mapped frames uint8 (81, 64, 112, 3) of the sessions 0 .. clips - 1; what is missing is rendered.
 
     Raises: InputError when the folder holds another world or damaged files; SetupError when it cannot be written.
     """
-    check_folder(require_writable(folder), MANIFEST, {"world": world_digest()})
+    check_folder(require_writable(folder), MANIFEST, {"world": world_digest(walk)})
     frames: list[np.ndarray] = []
     starts = range(0, clips, CHUNK)
     for first in track(starts, "rendering", len(starts), "file"):
         path = folder / f"frames-{first:06d}.npy"
         if not path.is_file():
-            chunk = np.stack([render(draw_session(seed, FRAMES).cameras) for seed in range(first, first + CHUNK)])
+            chunk = np.stack([render(draw_session(seed, FRAMES, walk).cameras) for seed in range(first, first + CHUNK)])
             with atomic_path(path) as temporary:
                 np.save(temporary, chunk)
         frames.extend(_open(path))
     return frames[:clips]
 
 
-def world_digest() -> str:
+def world_digest(walk: Walk) -> str:
     """Hexadecimal digest of a session's actions and frames: it changes with anything that changes the world."""
-    session = draw_session(0, 12)
+    session = draw_session(0, 12, walk)
     parts = (session.keyboard, session.mouse, render(session.cameras))
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
 

@@ -18,7 +18,7 @@ from mimicmotion.streaming import ImageEncoder, StreamingVAE
 from mimicmotion.world_training.coding import decode, encode, to_pixels
 from mimicmotion.world_training.export import pixel_metric
 from mimicmotion.world_training.frames import CHUNK, FRAMES, check_folder, world_digest
-from mimicmotion.worlds import HELD, draw_session, render
+from mimicmotion.worlds import Session, Walk, draw_session, render
 
 MASK = 4
 WINDOW = 12  # action frames before a block's first latent
@@ -70,10 +70,12 @@ class SessionEncoder:
         image_encoder: ImageEncoder,
         height: int,
         width: int,
-        held: dict[str, float] = HELD,
+        walk: Walk,
+        held: dict[str, float] | None = None,
     ):
-        """held: the keys of the sessions, as `draw_session` takes them."""
-        self.vae, self.image_encoder, self.height, self.width, self.held = vae, image_encoder, height, width, held
+        """walk and held: of the sessions, as `draw_session` takes them."""
+        self.vae, self.image_encoder, self.height, self.width = vae, image_encoder, height, width
+        self.walk, self.held = walk, held
         self.reach, self.tail = self._reach()
 
     @torch.no_grad()
@@ -82,16 +84,20 @@ class SessionEncoder:
         parts = [self._encode(to_pixels(np.stack(frames[i : i + 2]))) for i in range(0, len(frames), 2)]
         names = ("latents", "conditions", "context")
         entries = {name: torch.cat([part[i] for part in parts]) for i, name in enumerate(names)}
-        sessions = [draw_session(seed, FRAMES, self.held) for seed in seeds]
+        sessions = [self.session(seed) for seed in seeds]
         for name in ("keyboard", "mouse", "cameras"):
             entries[name] = torch.from_numpy(np.stack([getattr(session, name) for session in sessions])).float()
         for name in ("keyboard", "mouse"):
             entries[name] = torch.cat((entries[name][:, :1].repeat(1, WINDOW, 1), entries[name]), dim=1)
         return entries
 
+    def session(self, seed: int) -> Session:
+        """The session of a seed."""
+        return draw_session(seed, FRAMES, self.walk, self.held)
+
     def render(self, seed: int) -> np.ndarray:
         """Frames uint8 (81, height, width, 3) of the session of a seed."""
-        return render(draw_session(seed, FRAMES, self.held).cameras, self.height, self.width)
+        return render(self.session(seed).cameras, self.height, self.width)
 
     def _encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         latents = (encode(self.vae.vae, pixels, 8) - self.vae.mean) / self.vae.std
@@ -125,8 +131,8 @@ def open_latents(
     Raises: InputError when the folder was made by another world or other networks, or holds a damaged file.
     """
     size = (encoder.height, encoder.width)
-    facts = {"world": world_digest(), "networks": _digest(encoder), "size": list(size)}
-    if encoder.held != HELD:
+    facts = {"world": world_digest(encoder.walk), "networks": _digest(encoder), "size": list(size)}
+    if encoder.held is not None:
         facts["held"] = encoder.held
     check_folder(require_writable(folder), "latents.json", facts)
     chunks = []

@@ -6,8 +6,10 @@ from typing import ClassVar
 
 from mimicmotion.errors import UsageError
 from mimicmotion.training import RunOptions, option
+from mimicmotion.worlds import DEFAULT_WALK, WALKS
 
 EVALUATION_SEED = 1_000_000  # sessions from here on are never trained on
+WALK_HELP = "what keys do: whole steps from tile to tile, or free walking"
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class CourtyardOptions(RunOptions):
     run_dir: Path = option(Path("runs/world"), "folder of frames, latents, checkpoints, curves and sheets")
     world: Path = option(Path("configs/streaming/world.yaml"), "sizes of the networks and names of their files")
     out: Path = option(Path("assets/models/world"), "folder that the finished part is written to")
+    walk: str = option(DEFAULT_WALK, WALK_HELP, fixed=True, choices=WALKS)
     threads: int | None = option(1, "threads of the CPU")
 
 
@@ -104,6 +107,7 @@ class EvaluateOptions:
     world: Path = option(Path("configs/streaming/world.yaml"), "the world model, as for the stages")
     out: Path = option(Path("assets/models/world"), "folder of the world model")
     run_dir: Path = option(Path("runs/world"), "folder of the training, whose curves go into the page")
+    walk: str = option(DEFAULT_WALK, WALK_HELP, choices=WALKS)
     page: Path = option(Path("doc/world.md"), "the page to write; pictures lie beside it")
     sessions: int = option(32, "sessions of six blocks, and of those that figures without a rollout are taken from")
     long_sessions: int = option(8, "sessions of 21 blocks")

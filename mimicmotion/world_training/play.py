@@ -15,13 +15,14 @@ from mimicmotion.streaming import (
     get_mode,
 )
 from mimicmotion.world_training.options import EVALUATION_SEED
-from mimicmotion.worlds import JUDGED_KEYS, nearest_key, open_place, true_videos
+from mimicmotion.worlds import BLOCK, FIRST_BLOCK, JUDGED_KEYS, Walk, nearest_key, open_place, true_videos
 
 BLOCKS = 4
-FIRST_BLOCK = 9
 
 
-def make_player(world: WorldConfig, vae: StreamingVAE, image_encoder: ImageEncoder, places: int = 1) -> Callable:
+def make_player(
+    world: WorldConfig, vae: StreamingVAE, image_encoder: ImageEncoder, walk: Walk, places: int = 1
+) -> Callable:
     """A function from weights to the rows of a sheet and {"obeyed": share of sessions that were taken for their key}.
 
     Every session holds one key for BLOCKS blocks; it counts by its frames after the first block.
@@ -33,9 +34,9 @@ def make_player(world: WorldConfig, vae: StreamingVAE, image_encoder: ImageEncod
         model.load_state_dict(state)
         rows, right = [], 0
         for place in range(places):
-            camera = open_place(EVALUATION_SEED + place)
-            frames = FIRST_BLOCK + 12 * (BLOCKS - 1)
-            true = true_videos(camera, frames)
+            camera = open_place(EVALUATION_SEED + place, walk)
+            frames = FIRST_BLOCK + BLOCK * (BLOCKS - 1)
+            true = true_videos(camera, frames, walk)
             for key in JUDGED_KEYS:
                 made = play_key(generator, true[key][0], key, BLOCKS)
                 told = nearest_key(made[FIRST_BLOCK:], {name: video[FIRST_BLOCK:] for name, video in true.items()})

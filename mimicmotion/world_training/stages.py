@@ -17,6 +17,7 @@ from mimicmotion.world_training.options import (
     VaeOptions,
     WorldOptions,
 )
+from mimicmotion.worlds import get_walk
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ def vae_stage(options: VaeOptions, world: WorldConfig, device):
     from mimicmotion.world_training.frames import open_frames
     from mimicmotion.world_training.vae_stage import VaeStage
 
-    return VaeStage(options, world, open_frames(options.run_dir / "frames", options.clips), device)
+    walk = get_walk(options.walk)
+    return VaeStage(options, world, open_frames(options.run_dir / "frames", options.clips, walk), walk, device)
 
 
 def world_stage(options: WorldOptions, world: WorldConfig, device):
@@ -57,17 +59,18 @@ def world_stage(options: WorldOptions, world: WorldConfig, device):
     from mimicmotion.world_training.latents import SessionEncoder, open_latents
     from mimicmotion.world_training.play import make_player
     from mimicmotion.world_training.world_stage import WorldStage
-    from mimicmotion.worlds import HELD, TURNING
+    from mimicmotion.worlds import TURNING
 
+    walk = get_walk(options.walk)
     vae, clip = load_coders(options.out, world)
     small = options.height is not None
     size = (options.height, options.width) if small else (world.height, world.width)
-    encoder = SessionEncoder(vae, clip, *size, TURNING if isinstance(options, GateOptions) else HELD)
+    encoder = SessionEncoder(vae, clip, *size, walk, TURNING if isinstance(options, GateOptions) else None)
     folder = options.run_dir / ("latents_{}_{}x{}".format(options.name, *size) if small else "latents")
-    frames = None if small else open_frames(options.run_dir / "frames", options.clips)
+    frames = None if small else open_frames(options.run_dir / "frames", options.clips, walk)
     pool = open_latents(folder, encoder, options.clips, frames)
     unseen = open_latents(folder, encoder, UNSEEN, None, EVALUATION_SEED)
-    return WorldStage(options, world, pool, unseen, device, None if small else make_player(world, vae, clip))
+    return WorldStage(options, world, pool, unseen, device, None if small else make_player(world, vae, clip, walk))
 
 
 def unseen_stage(options: EvaluateOptions):
@@ -79,7 +82,7 @@ def unseen_stage(options: EvaluateOptions):
 
     world = read_world(options.world)
     vae, clip = load_coders(options.out, world)
-    encoder = SessionEncoder(vae, clip, world.height, world.width)
+    encoder = SessionEncoder(vae, clip, world.height, world.width, get_walk(options.walk))
     with tempfile.TemporaryDirectory() as folder:
         unseen = open_latents(Path(folder), encoder, options.sessions, None, EVALUATION_SEED + UNSEEN)
     return WorldStage(WorldOptions(init_from=options.out), world, unseen, unseen, torch.device("cpu"))

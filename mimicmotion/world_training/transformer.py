@@ -41,6 +41,19 @@ def prepare_start(model: CausalWanModel) -> None:
     head.head.weight[:, :features] += torch.eye(features)
 
 
+@torch.no_grad()
+def start_from(model: CausalWanModel, state: dict[str, torch.Tensor]) -> None:
+    """Sets the weights of `model` to `state`, whose feed-forward layers may be narrower.
+
+    The neurons beyond keep the weights they were drawn with and add nothing yet, so the flow is that of `state`.
+    """
+    for name, value in model.state_dict().items():
+        given = state[name]
+        if given.shape != value.shape and name.endswith("ffn.2.weight"):
+            value.zero_()
+        value[tuple(slice(size) for size in given.shape)] = given
+
+
 def scale_mouse(state: dict[str, torch.Tensor], dim: int, factor: float) -> dict[str, torch.Tensor]:
     """The weights for a mouse that comes in 1 / `factor` times as large.
 

@@ -16,7 +16,7 @@ from mimicmotion.world_training.coding import decode, encode, psnr, to_pixels
 from mimicmotion.world_training.export import write_part, write_vae
 from mimicmotion.world_training.options import EVALUATION_SEED, VaeOptions
 from mimicmotion.world_training.widening import widen
-from mimicmotion.worlds import draw_session, render
+from mimicmotion.worlds import Walk, draw_session, render
 
 CHARBONNIER = 1e-2
 GRADIENT_WEIGHT = 0.5
@@ -28,8 +28,10 @@ STATISTIC_CLIPS = 32
 class VaeStage:
     """See `mimicmotion.training.loop.Stage`. frames: uint8 (81, height, width, 3) of each session."""
 
-    def __init__(self, options: VaeOptions, world: WorldConfig, frames: list[np.ndarray], device: torch.device):
-        self.options, self.world, self.frames, self.device = options, world, frames, device
+    def __init__(
+        self, options: VaeOptions, world: WorldConfig, frames: list[np.ndarray], walk: Walk, device: torch.device
+    ):
+        self.options, self.world, self.frames, self.walk, self.device = options, world, frames, walk, device
         with seeded(options.step_seed(-1)):
             vae = AutoencoderKLWan(**world.vae)
         if options.init_from:
@@ -72,7 +74,7 @@ class VaeStage:
     @torch.no_grad()
     def write_sheet(self, path: Path) -> None:
         """Sessions that are never trained on, as they are and as they come back, with their PSNR."""
-        pixels = to_pixels(unseen_frames(SHEET_CLIPS, SHEET_FRAMES)).to(self.device)
+        pixels = to_pixels(unseen_frames(SHEET_CLIPS, SHEET_FRAMES, self.walk)).to(self.device)
         decoded = decode(self.vae, encode(self.vae, pixels)).clamp(-1, 1)
         rows = []
         for true, back in zip(pixels, decoded, strict=True):
@@ -103,7 +105,7 @@ def start_from(vae: AutoencoderKLWan, path: Path, world: WorldConfig, seed: int)
     widen(vae.decoder, found.decoder, torch.Generator().manual_seed(seed))
 
 
-def unseen_frames(clips: int, frames: int) -> np.ndarray:
+def unseen_frames(clips: int, frames: int, walk: Walk) -> np.ndarray:
     """uint8 (clips, frames, height, width, 3) of sessions that no stage trains on."""
     seeds = range(EVALUATION_SEED, EVALUATION_SEED + clips)
-    return np.stack([render(draw_session(seed, frames).cameras) for seed in seeds])
+    return np.stack([render(draw_session(seed, frames, walk).cameras) for seed in seeds])

@@ -15,11 +15,12 @@ from torch import nn
 from mimicmotion.results import contact_sheet
 from mimicmotion.streaming import CausalWanModel, WorldConfig, denoise, load_model, make_scheduler
 from mimicmotion.training import seeded
+from mimicmotion.weights import open_tensors
 from mimicmotion.world_training.export import write_part
 from mimicmotion.world_training.latents import LatentPool
 from mimicmotion.world_training.options import WorldOptions
 from mimicmotion.world_training.parallel import NO_BLOCK, Blocks, parallel_flow
-from mimicmotion.world_training.transformer import CameraHead, camera_numbers, prepare_start, scale_mouse
+from mimicmotion.world_training.transformer import CameraHead, camera_numbers, prepare_start, scale_mouse, start_from
 
 NOISY_SHARE = 0.7  # of sessions whose clean blocks carry noise
 FIGURES = "figures.jsonl"
@@ -44,8 +45,10 @@ class WorldStage:
         with seeded(options.step_seed(-1)):
             model = CausalWanModel.from_config(world.model)
             if options.init_from:
-                state = load_model(options.init_from / world.model_file, world.model).state_dict()
-                model.load_state_dict(scale_mouse(state, model.params.dim, 1 / options.mouse_scale))
+                path = options.init_from / world.model_file
+                width = open_tensors(path).shapes["model.blocks.0.ffn.0.bias"][0]
+                state = load_model(path, {**world.model, "ffn_dim": width}).state_dict()
+                start_from(model, scale_mouse(state, model.params.dim, 1 / options.mouse_scale))
             else:
                 prepare_start(model)
             height, width = pool.latents.shape[-2:]

@@ -1,6 +1,9 @@
 """A procedural first-person world whose camera is known, so that what a world model shows can be judged.
 
-courtyard  walls and pillars, and how a camera moves between them
+courtyard  where walls and pillars stand
+walks      the ways to walk between them: what keys and mouse do to the camera
+tile_walk  from tile to tile, a block a step
+free_walk  to any place, frame by frame
 renderer   what a camera sees
 sessions   actions as a player would give them, and the path that follows
 tracker    where the camera of a picture is
@@ -14,10 +17,11 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "courtyard": ["Camera", "HIGHEST_PITCH", "SIDE", "WALL_MARGIN", "is_free", "move", "walk"],
-        "judge": ["JUDGED_KEYS", "nearest_key", "open_place", "squared_error", "true_videos"],
+        "courtyard": ["Camera", "HIGHEST_PITCH", "SIDE", "WALL_MARGIN", "is_free"],
+        "judge": ["JUDGED_KEYS", "nearest_key", "open_place", "squared_error", "true_blocks", "true_videos"],
         "renderer": ["HEIGHT", "WIDTH", "render"],
-        "sessions": ["HELD", "TURNING", "Session", "draw_session", "hold"],
+        "sessions": ["TURNING", "Session", "draw_session", "hold", "leads_on"],
         "tracker": ["LOCK", "follow", "locate", "yaw_difference"],
+        "walks": ["BLOCK", "DEFAULT_WALK", "FIRST_BLOCK", "WALKS", "Walk", "get_walk"],
     },
 )

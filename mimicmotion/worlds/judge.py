@@ -2,17 +2,30 @@
 
 import numpy as np
 
-from mimicmotion.worlds.courtyard import SPEED, Camera, draw_start
+from mimicmotion.streaming import encode, get_mode
+from mimicmotion.worlds.courtyard import Camera
 from mimicmotion.worlds.renderer import render
-from mimicmotion.worlds.sessions import hold
+from mimicmotion.worlds.sessions import MODE, hold, leads_on
+from mimicmotion.worlds.walks import BLOCK, Walk
 
 JUDGED_KEYS = ("Q", "W", "S", "A", "D", "J", "L")
 ROOM_FRAMES = 20  # that every walking key can go on for, at half its speed at least
 
 
-def true_videos(camera: Camera, frames: int, keys: tuple[str, ...] = JUDGED_KEYS) -> dict[str, np.ndarray]:
+def true_videos(
+    camera: Camera, frames: int, walk: Walk, keys: tuple[str, ...] = JUDGED_KEYS
+) -> dict[str, np.ndarray]:
     """Of each key held from `camera` on: uint8 (frames, H, W, 3), the first one as the camera sees it."""
-    return {key: render(hold(camera, key, frames).cameras) for key in keys}
+    return {key: render(hold(camera, key, frames, walk).cameras) for key in keys}
+
+
+def true_blocks(camera: Camera, before: str, walk: Walk) -> dict[str, np.ndarray]:
+    """Cameras (12, 4) of the next block by the key that is held; camera: of the frame before, under key `before`."""
+    mode = get_mode(MODE)
+    last = encode(mode, before)
+    held = {key: encode(mode, key).repeat(BLOCK) for key in JUDGED_KEYS}
+    row = (last.keyboard[0], last.mouse[0])
+    return {key: walk.block(camera, row, action.keyboard, action.mouse) for key, action in held.items()}
 
 
 def nearest_key(frames: np.ndarray, videos: dict[str, np.ndarray]) -> str:
@@ -25,11 +38,10 @@ def squared_error(frames: np.ndarray, others: np.ndarray) -> float:
     return float(np.square(frames.astype(np.float32) - others).mean())
 
 
-def open_place(seed: int) -> Camera:
+def open_place(seed: int, walk: Walk) -> Camera:
     """A drawn camera from which every walking key leads somewhere."""
     generator = np.random.default_rng(seed)
     while True:
-        camera = draw_start(generator)
-        ends = [hold(camera, key, ROOM_FRAMES + 1).cameras[-1] for key in "WSAD"]
-        if min(np.hypot(*(end - camera)[:2]) for end in ends) > ROOM_FRAMES * SPEED / 2:
+        camera = walk.draw_start(generator)
+        if all(leads_on(walk, camera, key, ROOM_FRAMES) for key in "WSAD"):
             return camera

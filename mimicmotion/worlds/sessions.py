@@ -1,22 +1,21 @@
 """Sessions in the courtyard: actions as a player would give them, and the camera's path that follows from them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from mimicmotion.streaming import Actions, encode, get_mode, join
-from mimicmotion.worlds.courtyard import SPEED, Camera, draw_start, move, walk
+from mimicmotion.worlds.courtyard import Camera
+from mimicmotion.worlds.walks import BLOCK, FIRST_BLOCK, Walk
 
 MODE = "universal"
-# Letters held together and how often they are drawn. Looking up and down is rare.
-HELD = {
-    "Q": 8, "W": 16, "S": 12, "A": 14, "D": 14, "J": 10, "L": 10, "WJ": 4, "WL": 4, "AL": 2, "DJ": 2, "I": 2, "K": 2,
-}  # fmt: skip
 TURNING = {"Q": 1, "J": 2, "L": 2}
-FIRST_BLOCK, BLOCK = 9, 12  # frames
-ALIGNED_SHARE = 0.7  # of sessions whose actions change with the blocks, as they do when played
-LENGTHS = (4, 8, 12, 12, 24)  # frames of one action in the others
+LENGTHS = (4, 8, 12, 12, 24)  # frames of one action where they do not change with the blocks
 TRIES = 3  # actions that a wall makes void are drawn again so often
+LATE_SHARE = 0.1  # of the blocks whose actions change within, where the first frame decides
+GENTLE_SHARE = 0.2  # of them whose mouse moves less than a whole step
+LEAST_MOUSE = 0.35
 
 
 @dataclass(frozen=True)
@@ -28,36 +27,60 @@ class Session:
     cameras: np.ndarray
 
 
-def draw_session(seed: int, frames: int, held: dict[str, float] = HELD) -> Session:
-    """The session of a seed, on any machine the same. held: letters held together and how often."""
+def draw_session(seed: int, frames: int, walk: Walk, held: Mapping[str, float] | None = None) -> Session:
+    """The session of a seed, on any machine the same. held: letters held together and how often, else the walk's."""
     generator = np.random.default_rng(seed)
-    start = draw_start(generator)
-    aligned = generator.random() < ALIGNED_SHARE
-    letters, weights = list(held), np.array(list(held.values()), float)
+    start = walk.draw_start(generator)
+    aligned = generator.random() < walk.aligned_share
+    held = walk.held if held is None else held
     parts, camera, done = [], start, 0
     while done < frames:
         length = (BLOCK if done else FIRST_BLOCK) if aligned else int(generator.choice(LENGTHS))
-        for _ in range(TRIES):
-            keys = letters[generator.choice(len(letters), p=weights / weights.sum())]
-            action = encode(get_mode(MODE), keys).repeat(length)
-            end = _end(camera, action)
-            moved = np.hypot(*(end - camera)[:2])
-            if not set(keys) & set("WSAD") or moved > 0.5 * SPEED * length:
-                break
+        action, camera = _draw_part(generator, walk, held, camera, length)
         parts.append(action)
-        camera, done = end, done + length
+        done += length
     actions = join(parts)
     keyboard, mouse = actions.keyboard[:frames], actions.mouse[:frames]
-    return Session(keyboard, mouse, walk(start, keyboard, mouse))
+    if walk.first_frame_decides:
+        keyboard, mouse = _vary(generator, keyboard, mouse, held)
+    return Session(keyboard, mouse, walk.follow_actions(start, keyboard, mouse))
 
 
-def hold(start: Camera, letters: str, frames: int) -> Session:
+def hold(start: Camera, letters: str, frames: int, walk: Walk) -> Session:
     """A session that holds the same keys through `frames` frames."""
     actions = encode(get_mode(MODE), letters).repeat(frames)
-    return Session(actions.keyboard, actions.mouse, walk(start, actions.keyboard, actions.mouse))
+    return Session(actions.keyboard, actions.mouse, walk.follow_actions(start, actions.keyboard, actions.mouse))
 
 
-def _end(camera: Camera, actions: Actions) -> Camera:
-    for keyboard, mouse in zip(actions.keyboard, actions.mouse, strict=True):
-        camera = move(camera, keyboard, mouse)
-    return camera
+def leads_on(walk: Walk, camera: Camera, letters: str, frames: int) -> bool:
+    """Whether keys lead at least half as far as in the open; those that do not walk always do."""
+    if not set(letters) & set("WSAD"):
+        return True
+    action = encode(get_mode(MODE), letters).repeat(frames)
+    moved = np.hypot(*(walk.end(camera, action.keyboard, action.mouse) - camera)[:2])
+    return bool(moved > 0.5 * walk.length(frames))
+
+
+def _draw_part(generator, walk: Walk, held, camera: Camera, length: int) -> tuple[Actions, Camera]:
+    """One action of a session and where it leads."""
+    letters, weights = list(held), np.array(list(held.values()), float)
+    for _ in range(TRIES):
+        keys = letters[generator.choice(len(letters), p=weights / weights.sum())]
+        if leads_on(walk, camera, keys, length):
+            break
+    action = encode(get_mode(MODE), keys).repeat(length)
+    return action, walk.end(camera, action.keyboard, action.mouse)
+
+
+def _vary(generator, keyboard: np.ndarray, mouse: np.ndarray, held) -> tuple[np.ndarray, np.ndarray]:
+    """The same session with other actions after the first frame of some blocks, and gentler moves of the mouse."""
+    keyboard, mouse, letters = keyboard.copy(), mouse.copy(), list(held)
+    for first in (0, *range(FIRST_BLOCK, len(keyboard), BLOCK)):
+        stop = first + (BLOCK if first else FIRST_BLOCK)
+        if generator.random() < GENTLE_SHARE:
+            mouse[first:stop] *= generator.uniform(LEAST_MOUSE, 1)
+        if generator.random() < LATE_SHARE:
+            late = encode(get_mode(MODE), letters[generator.integers(len(letters))])
+            since = first + int(generator.integers(1, BLOCK))
+            keyboard[since:stop], mouse[since:stop] = late.keyboard, late.mouse
+    return keyboard, mouse

@@ -4,15 +4,13 @@ The picture may be blurred: what counts is which camera's view differs least fro
 that is, in grey levels, so that a caller can tell a lock from a guess.
 """
 
-import itertools
-
 import numpy as np
 
-from mimicmotion.worlds.courtyard import HIGHEST_PITCH, SIDE, WALL_MARGIN, Camera, is_free, move
+from mimicmotion.worlds.courtyard import HIGHEST_PITCH, SIDE, WALL_MARGIN, Camera, is_free
 from mimicmotion.worlds.renderer import HEIGHT, WIDTH, paint
+from mimicmotion.worlds.walks import Walk
 
 SHRINK = 4
-STEPS = tuple(itertools.product((-1, 0, 1), (-1, 0, 1), (-1, 0, 1)))  # forward, right, mouse
 GRID, TURNS = 9, 24  # places along a side and directions that a search everywhere starts from
 BEST = 16  # of them that are refined
 AT_ONCE = 64
@@ -22,27 +20,27 @@ VARIATIONS = 36
 LOCK = 12.0  # grey levels: the remaining difference below which a camera counts as found
 
 
-def locate(frame: np.ndarray, near: Camera | None = None, frames: int = 1, seed: int = 0) -> tuple[Camera, float]:
+def locate(frame: np.ndarray, candidates: np.ndarray | None = None, seed: int = 0) -> tuple[Camera, float]:
     """The camera that sees `frame` uint8 (64, 112, 3), and the root mean square difference in grey levels.
 
-    near: a camera `frames` frames before, whose every possible move is tried; None searches the whole courtyard.
+    candidates: cameras (n, 4) of which the best two are refined; None searches the whole courtyard.
     """
     target = shrink(frame)
-    candidates = everywhere() if near is None else reachable(near, frames)
-    errors = differences(candidates, target)
+    best = BEST if candidates is None else 2
+    candidates = everywhere() if candidates is None else candidates
     generator = np.random.default_rng(seed)
-    starts = candidates[np.argsort(errors)[: BEST if near is None else 2]]
+    starts = candidates[np.argsort(differences(candidates, target))[:best]]
     return min((refine(start, target, generator) for start in starts), key=lambda found: found[1])
 
 
-def follow(frames: np.ndarray, camera: Camera, every: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def follow(frames: np.ndarray, camera: Camera, walk: Walk, every: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """Cameras (n, 4) of every `every`-th of consecutive frames, and the differences that remain (n,).
 
     camera: of the frame before the first one.
     """
     found, left = [], []
     for index in range(every - 1, len(frames), every):
-        camera, error = locate(frames[index], camera, every, seed=index)
+        camera, error = locate(frames[index], walk.reachable(camera, every), seed=index)
         found.append(camera)
         left.append(error)
     return np.array(found), np.array(left)
@@ -60,20 +58,6 @@ def refine(start: Camera, target: np.ndarray, generator: np.random.Generator) ->
         errors = differences(varied, target)
         best, error = varied[errors.argmin()], float(errors.min())
     return best, error
-
-
-def reachable(camera: Camera, frames: int) -> np.ndarray:
-    """Cameras after `frames` frames of each combination of keys and mouse, and half as far."""
-    ends = []
-    for forward, right, turn in STEPS:
-        keys = np.array([forward > 0, forward < 0, right < 0, right > 0], float)
-        end = camera
-        for frame in range(frames):
-            end = move(end, keys, np.array([0, 0.1 * turn]))
-            if frame == frames // 2 - 1:
-                ends.append(end)
-        ends.append(end)
-    return np.array(ends)
 
 
 def everywhere() -> np.ndarray:

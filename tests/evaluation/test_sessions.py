@@ -15,8 +15,9 @@ from mimicmotion.evaluation import evaluate_sessions
 from mimicmotion.files import sealed, sha256_file
 from mimicmotion.streaming import get_mode, parse_script
 from mimicmotion.video import VideoWriter
-from mimicmotion.worlds import open_place, render, walk
+from mimicmotion.worlds import get_walk, open_place, render
 
+FREE = get_walk("free")
 SCRIPT = "J*36 L*36 Q*25"
 
 
@@ -24,7 +25,7 @@ SCRIPT = "J*36 L*36 Q*25"
 def true_session():
     """(actions, frames) of the script in the courtyard."""
     actions = parse_script(get_mode("universal"), SCRIPT)
-    return actions, render(walk(open_place(0), actions.keyboard, actions.mouse))
+    return actions, render(FREE.follow_actions(open_place(0, FREE), actions.keyboard, actions.mouse))
 
 
 def write_session(folder, name, change=lambda frames: frames, **values):

@@ -7,9 +7,10 @@ import pytest
 
 from mimicmotion.evaluation.worlds import SessionMeter, actions_of, find_turns, idle_runs, implied
 from mimicmotion.streaming import encode, get_mode, parse_script
-from mimicmotion.worlds import open_place, render, walk
+from mimicmotion.worlds import get_walk, open_place, render
 
 MODE = "universal"
+FREE = get_walk("free")
 WALK = "W*10 S*10 A*10 D*10 J*10 L*10 I*5 K*5 Q*26"
 TURN = "J*60 L*60 Q*2"
 
@@ -22,7 +23,7 @@ def actions(script):
 def session(script, seed=0):
     """The true video of a script in the courtyard."""
     held = actions(script)
-    return render(walk(open_place(seed), held.keyboard, held.mouse))
+    return render(FREE.follow_actions(open_place(seed, FREE), held.keyboard, held.mouse))
 
 
 def measured(frames, script):

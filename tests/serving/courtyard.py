@@ -16,9 +16,10 @@ from PIL import Image
 
 from mimicmotion.errors import InputError, UsageError
 from mimicmotion.streaming import Actions, frame_count, get_mode
-from mimicmotion.worlds import HEIGHT, WIDTH, move, open_place, render
+from mimicmotion.worlds import HEIGHT, WIDTH, get_walk, open_place, render
 
 VERSION = 1
+FREE = get_walk("free")
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Courtyard:
 
     def start(self, image, seed):
         """The brightness of a picture moves the beginning, so that another one is another place."""
-        return CourtyardState(seed, 0, open_place(seed + int(np.asarray(image).mean())))
+        return CourtyardState(seed, 0, open_place(seed + int(np.asarray(image).mean()), FREE))
 
     def block_frames(self, state):
         return frame_count(state.start + self.frames_per_block) - state.frames_done
@@ -74,7 +75,7 @@ class Courtyard:
         keyboard, mouse = state.keyboard, state.mouse
         for index in range(frames):
             if keyboard is not None:
-                camera = move(camera, keyboard, mouse)
+                camera = FREE.end(camera, keyboard[None], mouse[None])
             cameras.append(camera)
             keyboard, mouse = action.keyboard[index], action.mouse[index]
         return cameras, replace(

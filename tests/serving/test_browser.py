@@ -13,10 +13,11 @@ from PIL import Image
 from mimicmotion.serving import read_frame_message
 from mimicmotion.streaming import frame_count
 from mimicmotion.streaming.texts import CHINESE
-from mimicmotion.worlds import open_place, render, walk
+from mimicmotion.worlds import open_place, render
 from tests.chromium import NEEDED, open_browser, wait
 from tests.conftest import HANG_SECONDS
 from tests.serving.conftest import served
+from tests.serving.courtyard import FREE
 
 pytestmark = NEEDED
 
@@ -183,7 +184,7 @@ def test_W_held_for_two_seconds_walks_on_and_stops_when_it_is_let_go(page, serve
     assert page.execute_script("return [...document.querySelectorAll('.key.held')].map(key => key.textContent)")
     keys(page).key_up("w").perform()
     stopped = felt(page)
-    blocks = walked(page, walk(start, np.array([FORWARD] * 80), np.zeros((80, 2))))
+    blocks = walked(page, FREE.follow_actions(start, np.array([FORWARD] * 80), np.zeros((80, 2))))
     for number in blocks:
         for frame, step in blocks[number].items():
             # The first frame of a block is moved by the action before.
@@ -386,7 +387,7 @@ def test_a_dropped_picture_is_begun_from_and_what_is_none_is_named(page, server)
     wait(page, f"received.length > {count + 3}")
     _, pictures = frames(page)
     assert np.abs(pictures[count].astype(int) - 90).max() <= 2
-    assert nearest(pictures[count + 1 :], open_place(95)[None])[1].max() < JPEG_LOSS
+    assert nearest(pictures[count + 1 :], open_place(95, FREE)[None])[1].max() < JPEG_LOSS
     wait(page, "document.getElementById('figure-seed').textContent === '5'")
     assert said(page, "start") == [{"type": "start", "seed": 5, "picture": "uploaded"}]
 
@@ -409,7 +410,7 @@ def test_one_goes_back_to_a_block_and_takes_another_way(page, server):
     find(page, "step").click()
     wait(page, f"received.slice(count).some(frame => frame.frame === {begin(first + 1) - 1})")
     _, pictures = frames(page)
-    left = walk(start, np.array([(0, 0, 1, 0)] * 12), np.zeros((12, 2)))
+    left = FREE.follow_actions(start, np.array([(0, 0, 1, 0)] * 12), np.zeros((12, 2)))
     steps, errors = nearest(pictures[-1:], left)
     assert (steps[0], errors[0] < JPEG_LOSS) == (11, True)
     assert said(page, "back") == [{"type": "back", "block": first}]

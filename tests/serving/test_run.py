@@ -19,7 +19,7 @@ from mimicmotion.serving import Server, listening, serve_world
 from mimicmotion.serving.run import speed_line
 from mimicmotion.streaming import actions_of, create_generator, read_log, world_of
 from mimicmotion.video import probe_video
-from mimicmotion.worlds import open_place, render
+from mimicmotion.worlds import get_walk, open_place, render
 from tests.serving.window import Window
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +93,7 @@ def test_the_offered_pictures_are_places_of_the_courtyard(number, seed):
     from PIL import Image
 
     pixels = np.array(Image.open(ROOT / f"assets/streaming/courtyard_{number}.png"))
-    assert np.array_equal(pixels, render(open_place(seed)[None])[0])
+    assert np.array_equal(pixels, render(open_place(seed, get_walk())[None])[0])
 
 
 def test_the_embedded_world_is_played_recorded_and_played_again(tmp_path):

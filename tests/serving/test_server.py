@@ -18,7 +18,7 @@ from mimicmotion.streaming import actions_of, read_log
 from mimicmotion.worlds import hold, render
 from tests.conftest import HANG_SECONDS
 from tests.serving.conftest import served
-from tests.serving.courtyard import Courtyard
+from tests.serving.courtyard import FREE, Courtyard
 from tests.serving.window import Window, png, request
 
 LOSSY = 12.0  # grey levels that a JPEG may be off, root mean square
@@ -31,7 +31,7 @@ def difference(one, other):
 def courtyard_from(server, letters, frames):
     """True frames of keys held from the beginning of a session on."""
     picture = server.stage.pictures("default")
-    return render(hold(server.stage.generator.start(picture, 0).camera, letters, frames).cameras)
+    return render(hold(server.stage.generator.start(picture, 0).camera, letters, frames, FREE).cameras)
 
 
 def close_code(window):

@@ -22,14 +22,15 @@ def few_frames(monkeypatch):
 def clips():
     """Four sessions at micro size, one pixel in four of the true ones' rows and columns."""
     size = (standins.HEIGHT, standins.WIDTH)
-    return [render(draw_session(seed, standins.FRAMES).cameras, *size) for seed in range(4)]
+    return [render(draw_session(seed, standins.FRAMES, standins.WALK).cameras, *size) for seed in range(4)]
 
 
 @pytest.fixture(scope="session")
 def vae_folder(tmp_path_factory, clips):
     """A folder with the VAE as it is at the start, exported."""
     folder = tmp_path_factory.mktemp("world")
-    VaeStage(standins.vae_options(folder, columns=16), standins.WORLD, clips, torch.device("cpu")).export()
+    options = standins.vae_options(folder, columns=16)
+    VaeStage(options, standins.WORLD, clips, standins.WALK, torch.device("cpu")).export()
     return folder / "out"
 
 

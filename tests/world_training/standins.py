@@ -5,8 +5,10 @@ import dataclasses
 from mimicmotion.streaming import WorldConfig
 from mimicmotion.world_training import VaeOptions, WorldOptions
 from mimicmotion.world_training.stages import load_coders
+from mimicmotion.worlds import get_walk
 
 HEIGHT, WIDTH, FRAMES, CHUNK = 16, 32, 21, 2
+WALK = get_walk()
 
 WORLD = WorldConfig(
     mode="universal",
@@ -55,4 +57,4 @@ def world_in(folder):
 def encoder_in(folder):
     from mimicmotion.world_training.latents import SessionEncoder
 
-    return SessionEncoder(*load_coders(folder, WORLD), HEIGHT, WIDTH)
+    return SessionEncoder(*load_coders(folder, WORLD), HEIGHT, WIDTH, WALK)

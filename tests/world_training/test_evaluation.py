@@ -1,6 +1,7 @@
 """The figures: what a perfect session and a still one get, and how the page tells misses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,16 +10,17 @@ from PIL import Image
 from mimicmotion.world_training import evaluation
 from mimicmotion.world_training.evaluation import Played, judged_blocks, obedience, open_walk, taken_for
 from mimicmotion.world_training.evaluation_page import WANTED, table_row, write_page
-from mimicmotion.worlds import JUDGED_KEYS, render
+from mimicmotion.worlds import JUDGED_KEYS, WALKS, get_walk, render
 
 BLOCKS = 4
 
 
-@pytest.fixture(scope="module")
-def perfect():
-    keys, cameras = open_walk(5, BLOCKS)
+@pytest.fixture(scope="module", params=WALKS)
+def perfect(request):
+    walk = get_walk(request.param)
+    keys, cameras = open_walk(walk, 5, BLOCKS)
     frames = render(cameras)
-    return Played(keys, frames, frames, cameras)
+    return Played(keys, frames, frames, cameras, walk)
 
 
 def test_blocks_of_a_session_are_consecutive():
@@ -37,7 +39,7 @@ def test_a_perfect_session_obeys_every_key(perfect):
 
 def test_a_still_session_does_not(perfect):
     still = np.repeat(perfect.true[:1], len(perfect.true), 0)
-    judged = list(judged_blocks(Played(perfect.keys, still, perfect.true, perfect.cameras)))
+    judged = list(judged_blocks(replace(perfect, made=still)))
     moving = [entry for entry in judged if entry["key"] != "Q"]
     assert moving
     assert all(entry["told"] != entry["key"] and not entry["moved_right"] for entry in moving)
@@ -50,9 +52,10 @@ def test_gradient_energy_falls_with_blur(perfect):
     assert evaluation.gradient_energy(blurred[inside]) < 0.5 * evaluation.gradient_energy(frames[inside])
 
 
-def test_an_open_walk_really_walks():
+@pytest.mark.parametrize("name", WALKS)
+def test_an_open_walk_really_walks(name):
     for seed in range(3):
-        keys, cameras = open_walk(seed, 6)
+        keys, cameras = open_walk(get_walk(name), seed, 6)
         for block, key in enumerate(keys):
             part = cameras[evaluation.block_slice(block)]
             if key in "WSAD":

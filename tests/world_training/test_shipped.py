@@ -9,6 +9,7 @@ from mimicmotion.streaming import encode, load_generator, read_world
 from mimicmotion.world_training.coding import decode, psnr, to_pixels
 from mimicmotion.world_training.coding import encode as encode_pixels
 from mimicmotion.world_training.vae_stage import unseen_frames
+from mimicmotion.worlds import get_walk
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 15 * 2**20
@@ -28,14 +29,14 @@ def test_it_is_small():
 
 
 def test_its_vae_brings_unseen_frames_back(generator):
-    pixels = to_pixels(unseen_frames(4, 17))
+    pixels = to_pixels(unseen_frames(4, 17, get_walk()))
     with torch.no_grad():
         latents = encode_pixels(generator.vae.vae, pixels)
         assert psnr(decode(generator.vae.vae, latents).clamp(-1, 1) - pixels) > 27
 
 
 def test_it_plays(generator):
-    image = unseen_frames(1, 1)[0, 0]
+    image = unseen_frames(1, 1, get_walk())[0, 0]
     frames = generator.generate(image, [encode(generator.mode, "W")] * 2)
     assert frames.shape == (21, 64, 112, 3)
     # The first frame is the picture that the session began with, as far as the VAE can show it.

@@ -20,7 +20,7 @@ from mimicmotion.world_training.world_stage import Layout, WorldStage, wrong_act
 from mimicmotion.worlds import draw_session, render
 from scripts import train_world
 
-from .standins import FRAMES, HEIGHT, WIDTH, WORLD, encoder_in, vae_options, world_in, world_options
+from .standins import FRAMES, HEIGHT, WALK, WIDTH, WORLD, encoder_in, vae_options, world_in, world_options
 
 CPU = torch.device("cpu")
 
@@ -40,25 +40,25 @@ def assert_same_bits(one, other):
 
 class TestPools:
     def test_frames_are_those_of_the_seeds_and_stay(self, tmp_path):
-        frames = open_frames(tmp_path, 3)
+        frames = open_frames(tmp_path, 3, WALK)
         assert len(frames) == 3
-        assert np.array_equal(frames[2], render(draw_session(2, FRAMES).cameras))
+        assert np.array_equal(frames[2], render(draw_session(2, FRAMES, WALK).cameras))
         path = tmp_path / "frames-000000.npy"
         written = path.stat().st_mtime_ns
-        assert len(open_frames(tmp_path, 2)) == 2
+        assert len(open_frames(tmp_path, 2, WALK)) == 2
         assert path.stat().st_mtime_ns == written
 
     def test_frames_of_another_world_are_refused(self, tmp_path):
-        open_frames(tmp_path, 1)
+        open_frames(tmp_path, 1, WALK)
         (tmp_path / "frames.json").write_text(json.dumps({"world": "another"}))
         with pytest.raises(InputError, match="another world"):
-            open_frames(tmp_path, 1)
+            open_frames(tmp_path, 1, WALK)
 
     def test_a_damaged_file_is_named(self, tmp_path):
-        open_frames(tmp_path, 1)
+        open_frames(tmp_path, 1, WALK)
         (tmp_path / "frames-000000.npy").write_bytes(b"nothing")
         with pytest.raises(InputError, match="frames-000000"):
-            open_frames(tmp_path, 1)
+            open_frames(tmp_path, 1, WALK)
 
     def test_latents_are_kept_and_more_can_be_added(self, pool, vae_folder, tmp_path):
         again = open_latents(tmp_path / "latents", encoder_in(vae_folder), 3, None)
@@ -75,7 +75,8 @@ class TestPools:
 
     def test_conditions_are_those_of_a_session(self, pool, vae_folder):
         encoder = encoder_in(vae_folder)
-        first = torch.from_numpy(render(draw_session(1, 1).cameras, HEIGHT, WIDTH)).permute(0, 3, 1, 2) / 127.5 - 1
+        frames = render(draw_session(1, 1, WALK).cameras, HEIGHT, WIDTH)
+        first = torch.from_numpy(frames).permute(0, 3, 1, 2) / 127.5 - 1
         wanted = encoder.vae.encode_condition(first)
         for start in (0, 3, 6, 27):
             condition = pool.condition(torch.tensor([1]), start, 3)
@@ -88,7 +89,7 @@ class TestPools:
 class TestStages:
     def test_a_cut_vae_run_goes_on_with_the_same_bits(self, tmp_path, clips):
         def stage(name):
-            return VaeStage(vae_options(tmp_path / name, columns=16, steps=4), WORLD, clips, CPU)
+            return VaeStage(vae_options(tmp_path / name, columns=16, steps=4), WORLD, clips, WALK, CPU)
 
         run_to(stage("cut"), 1)
         assert_same_bits(run_to(stage("cut"), 2), run_to(stage("whole"), 2))
@@ -123,7 +124,7 @@ class TestStages:
         draws.manual_seed(5)
         torch.randint(1, (), generator=draws)
         monkeypatch.setattr("mimicmotion.streaming.generator.block_generator", lambda seed, start: draws)
-        state = runtime.start(render(draw_session(2, 1).cameras, HEIGHT, WIDTH)[0], 0)
+        state = runtime.start(render(draw_session(2, 1, WALK).cameras, HEIGHT, WIDTH)[0], 0)
         inputs = stage._block_inputs(pool, row, 0)
         wanted = runtime.denoise_block(state, *(
             torch.cat((part, part[:, -1:]), dim=1)  # the runtime drops the newest action frame

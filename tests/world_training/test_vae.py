@@ -12,8 +12,9 @@ from mimicmotion.training import make_accelerator, train
 from mimicmotion.world_training.carrying import carry_colours, carry_differences
 from mimicmotion.world_training.coding import decode, encode, psnr, to_pixels
 from mimicmotion.world_training.vae_stage import VaeStage, unseen_frames
+from mimicmotion.worlds import get_walk
 
-from .standins import WORLD, vae_options
+from .standins import WALK, WORLD, vae_options
 
 
 def make_vae():
@@ -23,7 +24,7 @@ def make_vae():
 
 @pytest.fixture(scope="module")
 def pixels():
-    return to_pixels(unseen_frames(1, 9))
+    return to_pixels(unseen_frames(1, 9, get_walk("free")))
 
 
 def test_coding_is_that_of_the_vae(pixels):
@@ -46,7 +47,7 @@ def test_the_start_carries_mean_colours(pixels):
 
 
 def test_differences_are_told_by_nine_more_latents():
-    vae, pixels = make_vae(), to_pixels(unseen_frames(2, 9))
+    vae, pixels = make_vae(), to_pixels(unseen_frames(2, 9, WALK))
     carry_colours(vae)
     carry_differences(vae)
     halves = pixels[:, :, 5:].unflatten(2, (1, 4)).unflatten(4, (-1, 8)).unflatten(6, (-1, 2, 4)).mean((3, 5, 8))
@@ -58,12 +59,12 @@ def test_differences_are_told_by_nine_more_latents():
 
 
 def test_a_wider_decoder_begins_as_the_narrower_one_and_learns_otherwise_in_each_copy(tmp_path, clips, pixels):
-    stage = VaeStage(vae_options(tmp_path, columns=16), WORLD, clips, torch.device("cpu"))
+    stage = VaeStage(vae_options(tmp_path, columns=16), WORLD, clips, WALK, torch.device("cpu"))
     stage.export()
     wider = replace(WORLD, vae={**WORLD.vae, "decoder_base_dim": 2 * WORLD.vae["base_dim"]})
     options = vae_options(tmp_path, columns=16, part="decoder", init_from=tmp_path / "out")
     narrow = load_vae(tmp_path / "out" / "vae.safetensors", WORLD.vae)
-    vae = VaeStage(options, wider, clips, torch.device("cpu")).vae.requires_grad_(False)
+    vae = VaeStage(options, wider, clips, WALK, torch.device("cpu")).vae.requires_grad_(False)
     latents = encode(narrow, pixels)
     assert torch.equal(encode(vae, pixels), latents)
     assert torch.allclose(decode(vae, latents), decode(narrow, latents), atol=0.02)  # attention is a little sharper
@@ -71,11 +72,11 @@ def test_a_wider_decoder_begins_as_the_narrower_one_and_learns_otherwise_in_each
     assert not torch.allclose(one, other, atol=1e-3)
     uneven = replace(WORLD, vae={**WORLD.vae, "decoder_base_dim": WORLD.vae["base_dim"] + 2})
     with pytest.raises(UsageError, match="take a multiple"):
-        VaeStage(options, uneven, clips, torch.device("cpu"))
+        VaeStage(options, uneven, clips, WALK, torch.device("cpu"))
 
 
 def test_export_leaves_frames_as_they_were_and_makes_latents_white(tmp_path, clips):
-    stage = VaeStage(vae_options(tmp_path, columns=16), WORLD, clips, torch.device("cpu"))
+    stage = VaeStage(vae_options(tmp_path, columns=16), WORLD, clips, WALK, torch.device("cpu"))
     stage.export()
     exported = load_vae(tmp_path / "out" / "vae.safetensors", WORLD.vae)
     pixels = torch.cat([to_pixels(clip[None]) for clip in clips])
@@ -92,14 +93,14 @@ def test_export_leaves_frames_as_they_were_and_makes_latents_white(tmp_path, cli
 
 def test_another_run_can_start_from_an_exported_vae(tmp_path, clips, vae_folder):
     options = vae_options(tmp_path, columns=16, init_from=vae_folder)
-    stage = VaeStage(options, WORLD, clips, torch.device("cpu"))
+    stage = VaeStage(options, WORLD, clips, WALK, torch.device("cpu"))
     exported = load_vae(vae_folder / "vae.safetensors", WORLD.vae).state_dict()
     assert all(torch.equal(value, exported[name]) for name, value in stage.vae.state_dict().items())
 
 
 def test_the_decoder_alone_leaves_the_latents_as_they_are(tmp_path, clips, vae_folder):
     options = vae_options(tmp_path, columns=16, init_from=vae_folder, part="decoder", steps=2)
-    stage = VaeStage(options, WORLD, clips, torch.device("cpu"))
+    stage = VaeStage(options, WORLD, clips, WALK, torch.device("cpu"))
     train(stage, make_accelerator(options))
     before = load_vae(vae_folder / "vae.safetensors", WORLD.vae).state_dict()
     after = load_vae(tmp_path / "out" / "vae.safetensors", WORLD.vae).state_dict()

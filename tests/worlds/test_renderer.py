@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mimicmotion.worlds import HEIGHT, WIDTH, draw_session, render
+from mimicmotion.worlds import HEIGHT, WIDTH, draw_session, get_walk, render
 from mimicmotion.worlds import renderer as fast
 from mimicmotion.worlds.courtyard import PILLARS, SIDE
 
@@ -58,7 +58,7 @@ def test_walls_and_pillars_are_where_a_plain_ray_caster_sees_them():
 
 
 def test_a_frame_depends_on_its_own_camera_alone():
-    cameras = draw_session(1, 7).cameras
+    cameras = draw_session(1, 7, get_walk("free")).cameras
     together = render(cameras)
     assert together.shape == (7, HEIGHT, WIDTH, 3)
     assert together.dtype == np.uint8
