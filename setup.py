@@ -17,6 +17,7 @@ setup(
             "models/puppet_pose_reader.*",
             "models/tiny/**/*",
             "models/world/*",
+            "models/world_free/*",
             "streaming/*.png",
         ],
     },

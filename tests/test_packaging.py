@@ -57,7 +57,8 @@ def installed(tmp_path_factory):
 def test_the_wheel_holds_the_package_with_the_files_it_needs(installed):
     _, names = installed
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "mimicmotion").rglob("*.py")}
-    for folder in ("configs", "assets/models/tiny", "assets/models/world", "assets/streaming"):
+    models = (f"assets/models/{name}" for name in ("tiny", "world", "world_free"))
+    for folder in ("configs", *models, "assets/streaming"):
         files = (path for path in (ROOT / folder).rglob("*") if path.is_file())
         expected |= {f"mimicmotion/{path.relative_to(ROOT).as_posix()}" for path in files}
     expected |= {f"mimicmotion/assets/models/puppet_pose_reader.{end}" for end in ("json", "safetensors")}

@@ -49,7 +49,6 @@ log = logging.getLogger(__name__)
 SHORT, LONG = 6, 21  # blocks of a session, the first of 9 frames
 MANY_STEPS = 20
 PLAYED_SEED = EVALUATION_SEED + 500_000
-FIGURES = "world_figures.json"
 WALK_PLACE = EVALUATION_SEED + 5
 WALK = ("W", "W", "J", "W", "D", "L", "S")
 
@@ -87,11 +86,11 @@ def evaluate(options: EvaluateOptions) -> None:
     figures |= above_repeating(short) | sharpness(short)
     figures |= idle_drift(generator, walk, min(2, options.long_sessions))
     figures |= turned_back(generator, walk, min(4, options.sessions))
-    write_json(options.page.with_name(FIGURES), figures)
+    write_json(options.page.with_name(f"{options.page.stem}_figures.json"), figures)
     contact_sheet(options.page.with_suffix(".jpg"), list(held_keys(generator, walk)), title="held keys, made and true")
     walked = options.page.with_name(f"{options.page.stem}_walk.jpg")
     contact_sheet(walked, walk_rows(generator, walk), title="a walk by keys, and where they truly lead", tile_width=224)
-    write_page(options.page, figures, options.run_dir)
+    write_page(options.page, figures, options.run_dir, options.walk)
     for name, value in figures.items():
         print(f"{name}: {value}")
 

@@ -8,25 +8,42 @@ from mimicmotion.files import write_bytes
 from mimicmotion.world_training.evaluation_curves import draw_curves
 
 WIDTH = 120
-START = """# The embedded world
+INTRODUCTIONS = {
+    "tiles": """# The embedded world
 
 `configs/streaming/world.yaml` is a world model of the published classes at a small size, trained on a courtyard that
-`mimicmotion/worlds` draws: four walls, five pillars, a checker floor, one fixed world. W, A, S, D walk 1.44 m in a
-block of 12 frames, the mouse turns 18 degrees. The true camera is known at every frame, so what the model shows can
-be judged. This page is written by
+`mimicmotion/worlds` draws: four walls, five pillars, a checker floor, one fixed world. It is walked as old dungeon
+games are: a block of 12 frames is one step. W, A, S, D lead 2 m to the next of 16 tiles, the mouse turns by 90 degrees;
+what is held at a block's first frame counts, and turning goes before walking. So the whole world is 64 views and some
+400 ways between them, and the training has seen each of them; what no stage has seen are the sessions below, their
+order of keys, and the model's own pictures that it goes on from. The true camera is known at every frame, so what the
+model shows can be judged. [Free walking](world_free.md) is much more to learn and is work in progress. How both were
+trained, and how to go on, says [world_training.md](world_training.md). This page is written by
 
 <!-- needs: minutes -->
 
     python scripts/train_world.py evaluate
+""",
+    "free": """# Free walking in the courtyard: work in progress
 
+`configs/streaming/world_free.yaml` is a world model as [the embedded one](world.md), in the same courtyard, but it may
+be walked to any place: W, A, S, D lead 1.44 m in a block of 12 frames, the mouse turns by 18 degrees. How it was
+trained, why it is not finished and how to go on says [world_training.md](world_training.md). A model that does not obey
+yet reaches some of the figures for nothing: a picture that never turns is the first one again, and twenty steps are no
+better than three where neither shows anything. This page is written by
+
+<!-- needs: minutes -->
+
+    python scripts/train_world.py evaluate --walk free
+""",
+}  # fmt: skip
+TABLE = """
 {state}
 
 | figure | measured | wanted |
 |---|---|---|
 """
-STATE = """The training is work in progress: after {steps} steps of the transformer {misses} of {count} figures miss.
-A model that does not obey yet reaches some of the others for nothing: a picture that never turns is the first one
-again, and twenty steps are no better than three where neither shows anything."""
+STATE = "After {steps} steps of the transformer {misses} of {count} figures miss."
 # Figure, how it reads, its bound and whether it must be at least that.
 WANTED = (
     ("vae_psnr", "VAE alone, dB", 27.0, True),
@@ -43,68 +60,9 @@ WANTED = (
     ("block_cpu_ms", "denoise and decode of a block, ms of CPU time on one thread", 1000.0, False),
 )
 
-END = """
-## Going on with the training
 
-<!-- needs: minutes -->
-
-    python scripts/train_world.py world --clips 2400
-
-goes on from `runs/world/world` where that folder exists, bit by bit as if it had never stopped; frames and latents of
-the sessions are made first where they are missing (about half an hour on one core for 2400). On another machine the
-published half-precision weights are the start:
-
-<!-- needs: minutes -->
-
-    python scripts/train_world.py world --init_from assets/models/world --run_dir runs/more
-
-Both write `assets/models/world/model.safetensors` when they end or are stopped. `vae` trains the VAE anew; the
-transformer then has to be trained anew too, since it knows that VAE's latents. The decoder alone can become sharper
-and leave the latents, and so the transformer, as they are:
-
-<!-- needs: minutes -->
-
-    python scripts/train_world.py vae --part decoder --init_from assets/models/world --run decoder
-
-It may also become wider: with a `--world` file whose `decoder_base_dim` is a multiple of the present width the decoder
-begins as the narrow one, to rounding. So it went from 16 to 32 channels: on 16 unseen walks of 33 frames the narrow one
-gives 26.2 dB and 0.23 of the truth's gradient energy, the wide one after 2,500 steps at a learning rate of 2.5e-4 27.3
-dB and 0.40 (at 1e-3 it broke: 21.4 dB after 160 steps).
-
-A sheet of played keys and a line of `figures.jsonl` come every 25 minutes.
-
-## The gate
-
-<!-- needs: minutes -->
-
-    python scripts/train_world.py gate --clips 200 --steps 400
-
-trains the same stage on 32 x 48 frames of sessions that only turn. It passed with 22.77 dB for right actions, 1.65
-above another session's, 2.29 above mirrored and 1.24 above none, in 228 s of CPU time, rendering and export included.
-With all keys at that size, 400 steps of six sessions, on an earlier VAE, gave 0.34 dB in 590 s.
-
-## How it is trained
-
-- **VAE.** Wan's classes at 16 channels on every level and no further residual blocks. It starts as a carrier: seven
-  channels pass the mean colours of 8 x 8 x 4 pixels through every layer as pairs +c and -c with a constant that keeps
-  the norms linear, nine more pass how each colour differs across, down and in time. The start has 20.5 dB, and 24.8
-  after 40 steps; with mean colours alone it was 22.2 and 23.3. At export the latents are made white, and sorted by how
-  much pixels feel them, within the two 1 x 1 x 1 convolutions beside them, so the published latents_mean and
-  latents_std hold. After step 6457 of the transformer the decoder learnt alone at twice its width: what the course
-  above says of earlier steps was measured with the narrow one.
-- **Transformer.** All blocks of a session in one pass: clean blocks are context, noisy ones are learnt from
-  (`parallel.py`; equal to the cached runtime to 1e-5, a test). Half of the blocks start from noise alone. Errors of
-  the channels are weighted by what pixels feel of them, to the power of 0.7 (of 1 before step 8646): three channels of
-  mean colours would have four fifths of the loss, and no edge be learnt. The mouse is taken 15 times as large, and the
-  factor goes into the weights at export. A head that is left behind at export tells the camera from the hidden state.
-- **Drift.** Clean blocks carry noise, and from step 5000 on half of the steps have as context a session that the
-  runtime makes with the model as it is. Blocks count less the further the one before them is from the true one: what
-  cannot be told any more would only teach blur.
-"""
-
-
-def write_page(page: Path, figures: dict, run_dir: Path) -> None:
-    """Writes `page` and its curves, those of `run_dir`. Raises: SetupError when it cannot be written."""
+def write_page(page: Path, figures: dict, run_dir: Path, walk: str) -> None:
+    """Writes `page` about a walk and its curves, those of `run_dir`. Raises: SetupError when it cannot be written."""
     figures = figures | {
         "gap": figures["forced_right"] - figures["forced_other"],
         "block_cpu_ms": figures["denoise_cpu_ms"] + figures["decode_cpu_ms"],
@@ -116,7 +74,8 @@ def write_page(page: Path, figures: dict, run_dir: Path) -> None:
     if not misses:
         state = "All figures are reached."
     parts = [
-        START.format(state=textwrap.fill(state, WIDTH)) + "\n".join(lines),
+        INTRODUCTIONS[walk],
+        TABLE.format(state=state) + "\n".join(lines),
         beside(figures),
         keys_table(figures["taken_for"]),
     ]
@@ -126,7 +85,6 @@ def write_page(page: Path, figures: dict, run_dir: Path) -> None:
         picture = page.with_name(f"{page.stem}_curves.png")
         draw_curves(picture, curve, read_lines(run_dir / "world" / "loss.jsonl"))
         parts += [course(curve), f"![The same, and the losses]({picture.name})"]
-    parts += [END]
     write_bytes(page, ("\n\n".join(part.strip("\n") for part in parts) + "\n").encode())
 
 

@@ -10,17 +10,38 @@ from mimicmotion.worlds import DEFAULT_WALK, WALKS
 
 EVALUATION_SEED = 1_000_000  # sessions from here on are never trained on
 WALK_HELP = "what keys do: whole steps from tile to tile, or free walking"
+# What a walk's files are called where nothing else is said, so that one walk never overwrites the other's.
+FILES = {
+    walk: {
+        "world": Path(f"configs/streaming/{name}.yaml"),
+        "out": Path(f"assets/models/{name}"),
+        "run_dir": Path(f"runs/{name}"),
+        "page": Path(f"doc/{name}.md"),
+    }
+    for walk, name in (("tiles", "world"), ("free", "world_free"))
+}
+
+
+def name_files(options) -> None:
+    """Sets the files of a frozen dataclass that nothing was said of to those of its walk."""
+    for name, path in FILES[options.walk].items():
+        if getattr(options, name, path) is None:
+            object.__setattr__(options, name, path)
 
 
 @dataclass(frozen=True)
 class CourtyardOptions(RunOptions):
     """What the stages share: they learn from sessions of the courtyard and write a part of the world model."""
 
-    run_dir: Path = option(Path("runs/world"), "folder of frames, latents, checkpoints, curves and sheets")
-    world: Path = option(Path("configs/streaming/world.yaml"), "sizes of the networks and names of their files")
-    out: Path = option(Path("assets/models/world"), "folder that the finished part is written to")
     walk: str = option(DEFAULT_WALK, WALK_HELP, fixed=True, choices=WALKS)
+    run_dir: Path | None = option(None, "folder of frames, latents, checkpoints, curves and sheets (default: its own)")
+    world: Path | None = option(None, "sizes of the networks and names of their files (default: the walk's)")
+    out: Path | None = option(None, "folder that the finished part is written to (default: the walk's)")
     threads: int | None = option(1, "threads of the CPU")
+
+    def __post_init__(self):
+        name_files(self)
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -104,15 +125,16 @@ class EvaluateOptions:
 
     name: ClassVar[str] = "evaluate"
 
-    world: Path = option(Path("configs/streaming/world.yaml"), "the world model, as for the stages")
-    out: Path = option(Path("assets/models/world"), "folder of the world model")
-    run_dir: Path = option(Path("runs/world"), "folder of the training, whose curves go into the page")
     walk: str = option(DEFAULT_WALK, WALK_HELP, choices=WALKS)
-    page: Path = option(Path("doc/world.md"), "the page to write; pictures lie beside it")
+    world: Path | None = option(None, "the world model, as for the stages (default: the walk's)")
+    out: Path | None = option(None, "folder of the world model (default: the walk's)")
+    run_dir: Path | None = option(None, "folder of the training, whose curves go into the page (default: the walk's)")
+    page: Path | None = option(None, "the page to write; pictures lie beside it (default: doc/, named as the world is)")
     sessions: int = option(32, "sessions of six blocks, and of those that figures without a rollout are taken from")
     long_sessions: int = option(8, "sessions of 21 blocks")
     threads: int | None = option(1, "threads of the CPU")
 
     def __post_init__(self):
+        name_files(self)
         if min(self.sessions, self.long_sessions) < 1:
             raise UsageError("--sessions and --long_sessions must be at least 1")

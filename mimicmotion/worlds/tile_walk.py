@@ -1,9 +1,9 @@
-"""Walking from tile to tile, as in an old dungeon game: every block of frames is one whole step.
+"""Walking from tile to tile of the checker floor, as in an old dungeon game: every block of frames is one whole step.
 
-The camera stands on a tile of one metre and looks in one of eight directions. What is held at a block's first frame
-counts for the whole block: a key leads to the next tile in its direction or, where a wall or a pillar is in the way,
-nowhere; the mouse turns by 45 degrees. It is evenly on its way through the block, and there at its last frame. So a
-world that is only nearly right is drawn back to a tile, and errors do not add up.
+The camera stands in the middle of one of the 16 tiles and looks along a wall. What is held at a block's first frame
+counts for the whole block: the mouse turns by 90 degrees, else a key leads to the next tile or, at a wall, nowhere. It
+is evenly on its way through the block, and there at the last frame. So a world that is nearly right is drawn back to a
+tile, and errors do not add up.
 """
 
 from functools import cache
@@ -13,39 +13,42 @@ import numpy as np
 from mimicmotion.worlds.courtyard import SIDE, WALL_MARGIN, Camera, is_free
 from mimicmotion.worlds.walks import BLOCK, FIRST_BLOCK, Walk
 
-TILE = 1.0
-TURN = np.radians(45)
+TILE = 2.0
+TURN = np.radians(90)
 TURNS_AT = 0.025  # mouse value from which on a block turns, a quarter of a step
-# Two keys at once and late changes are rarer than they are easy to play.
 HELD = {
-    "Q": 8, "W": 16, "S": 12, "A": 13, "D": 13, "J": 12, "L": 12, "WJ": 3, "WL": 3, "WA": 2, "WD": 2, "SA": 1, "SD": 1,
-    "AJ": 1, "AL": 1, "DJ": 1, "DL": 1, "SJ": 1, "SL": 1, "I": 0.5, "K": 0.5,
+    "Q": 10, "W": 16, "S": 12, "A": 12, "D": 12, "J": 14, "L": 14, "WJ": 1, "WL": 1, "SJ": 0.5, "SL": 0.5, "AJ": 0.5,
+    "AL": 0.5, "DJ": 0.5, "DL": 0.5, "WA": 1, "WD": 1, "SA": 1, "SD": 1, "WS": 0.5, "AD": 0.5, "I": 0.5, "K": 0.5,
 }  # fmt: skip
 
 
 def draw_start(generator: np.random.Generator) -> Camera:
-    """A free tile and one of the eight directions."""
+    """A tile and one of the four directions."""
     return states()[generator.integers(len(states()))].copy()
 
 
 @cache
 def states() -> np.ndarray:
-    """All cameras (n, 4) that stand on a free tile."""
+    """All cameras (64, 4) that stand on a tile."""
     places = np.arange(WALL_MARGIN, SIDE - WALL_MARGIN + TILE / 2, TILE)
-    return np.array([(x, y, turn * TURN, 0.0) for x in places for y in places if is_free(x, y) for turn in range(8)])
+    return np.array([(x, y, turn * TURN, 0.0) for x in places for y in places for turn in range(4)])
 
 
 def step(camera: Camera, keyboard: np.ndarray, mouse: np.ndarray) -> Camera:
-    """The camera one block later; camera: on a tile; keyboard (4,), mouse (2,)."""
+    """The camera one block later; camera: on a tile; keyboard (4,), mouse (2,).
+
+    Turning comes before walking, forward and back before left and right.
+    """
     x, y, yaw, _ = camera
+    if abs(mouse[1]) >= TURNS_AT:
+        return np.array([x, y, yaw - np.sign(mouse[1]) * TURN, 0.0])
     forward, right = float(keyboard[0] - keyboard[1]), float(keyboard[3] - keyboard[2])
     if forward or right:
-        direction = yaw - np.arctan2(right, forward)
-        there = np.array([x, y]) + TILE * np.round([np.cos(direction), np.sin(direction)])
-        if all(is_free(*place) for place in np.linspace([x, y], there, BLOCK)):
-            x, y = there
-    turn = -np.sign(mouse[1]) if abs(mouse[1]) >= TURNS_AT else 0
-    return np.array([x, y, yaw + turn * TURN, 0.0])
+        direction = yaw if forward else yaw - np.pi / 2
+        way = TILE * (forward or right) * np.round([np.cos(direction), np.sin(direction)])
+        if is_free(x + way[0], y + way[1]):
+            x, y = x + way[0], y + way[1]
+    return np.array([x, y, yaw, 0.0])
 
 
 def follow_actions(start: Camera, keyboard: np.ndarray, mouse: np.ndarray) -> np.ndarray:
@@ -71,7 +74,7 @@ def block(camera: Camera, _before: tuple, keyboard: np.ndarray, mouse: np.ndarra
 
 
 def nearest_state(camera: Camera) -> Camera:
-    """The camera on a free tile that is nearest; a turn of 45 degrees counts like the way to the next tile."""
+    """The camera on a tile that is nearest; a turn of 90 degrees counts like the way to the next tile."""
     away = np.hypot(*(states() - camera)[:, :2].T) / TILE
     turned = np.abs(np.angle(np.exp(1j * (states()[:, 2] - camera[2])))) / TURN
     return states()[np.argmin(np.hypot(away, turned))].copy()
@@ -92,7 +95,7 @@ TILE_WALK = Walk(
     held=HELD,
     aligned_share=1.0,
     first_frame_decides=True,
-    quarter_turn=2,
+    quarter_turn=1,
     draw_start=draw_start,
     follow_actions=follow_actions,
     end=end,

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mimicmotion.world_training import evaluation
 from mimicmotion.world_training.evaluation import Played, judged_blocks, obedience, open_walk, taken_for
-from mimicmotion.world_training.evaluation_page import WANTED, table_row, write_page
+from mimicmotion.world_training.evaluation_page import INTRODUCTIONS, WANTED, table_row, write_page
 from mimicmotion.worlds import JUDGED_KEYS, WALKS, get_walk, render
 
 BLOCKS = 4
@@ -72,7 +72,8 @@ def test_a_figure_beyond_its_bound_is_called_missed(value, at_least, missed):
     assert ("missed" in table_row({"figure": value}, "figure", "text", 0.9, at_least)) is missed
 
 
-def test_the_page_tells_figures_misses_and_the_course(tmp_path):
+@pytest.mark.parametrize("walk", WALKS)
+def test_the_page_tells_figures_misses_and_the_course(tmp_path, walk):
     names = {name for name, *_ in WANTED} - {"gap", "block_cpu_ms"}
     figures = dict.fromkeys(names, 0.5) | {f"forced_{n}": 20.0 for n in ("right", "other", "mirrored", "none")}
     others = (
@@ -85,12 +86,12 @@ def test_the_page_tells_figures_misses_and_the_course(tmp_path):
     (tmp_path / "world" / "figures.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     losses = [{"step": n, "loss_flow": 1 / (1 + n), "loss_camera": 0.1} for n in range(450)]
     (tmp_path / "world" / "loss.jsonl").write_text("".join(json.dumps(line) + "\n" for line in losses))
-    write_page(tmp_path / "page.md", figures, tmp_path)
+    write_page(tmp_path / "page.md", figures, tmp_path, walk)
     with Image.open(tmp_path / "page_curves.png") as curves:
         assert curves.width > 1000
     text = (tmp_path / "page.md").read_text()
     assert "3900 steps" in text
-    assert "work in progress" in text
+    assert text.startswith(INTRODUCTIONS[walk])
     assert "| 3900 | 20.00 | 1.00 | 2.00 | 3.00 |" in text
     assert text.count("missed") == sum("missed" in line for line in text.splitlines())
     assert f"| VAE alone, dB | 0.50, missed | at least {27.0:g} |" in text

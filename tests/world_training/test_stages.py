@@ -1,6 +1,7 @@
 """Frames and latents on the disk, the two stages on the loop, the gate and the script."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,6 +214,15 @@ class TestSettings:
     def test_settings_that_cannot_be_are_told_at_once(self, flags, capsys):
         assert train_world.main(flags) == 2
         assert "error: " in capsys.readouterr().err
+
+    @pytest.mark.parametrize("stage", ["vae", "gate", "world", "evaluate"])
+    def test_walks_share_no_file(self, stage):
+        free = train_world.parse([stage, "--walk", "free"])
+        named = [name for name in ("world", "out", "run_dir", "page") if hasattr(free, name)]
+        assert len(named) >= 3
+        tiles = train_world.parse([stage])
+        assert not {getattr(free, name) for name in named} & {getattr(tiles, name) for name in named}
+        assert train_world.parse([stage, "--walk", "free", "--out", "there"]).out == Path("there")
 
     def test_flags_reach_their_settings(self):
         options = train_world.parse(["vae", "--steps", "7", "--init_from", "somewhere"])
