@@ -1,5 +1,6 @@
 """Frames and latents on the disk, the two stages on the loop, the gate and the script."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -153,6 +154,16 @@ class TestStages:
         again = WorldStage(world_options(tmp_path, init_from=vae_folder), WORLD, pool, pool, CPU)
         for name, value in stage.model.state_dict().items():
             assert torch.allclose(again.model.state_dict()[name], value, atol=2e-3), name
+
+    def test_a_wider_model_begins_as_the_narrower_one(self, tmp_path, pool, vae_folder):
+        WorldStage(world_options(tmp_path, out=vae_folder), WORLD, pool, pool, CPU).export()
+        wider = dataclasses.replace(WORLD, model={**WORLD.model, "ffn_dim": 96})
+        options = world_options(tmp_path, init_from=vae_folder)
+        same, wide = (WorldStage(options, world, pool, pool, CPU) for world in (WORLD, wider))
+        assert wide.model.blocks[0].ffn[0].weight.shape == (96, 64)
+        assert wide.model.blocks[0].ffn[0].weight[64:].abs().min() > 0
+        for name, value in same.gaps(pool).items():
+            assert wide.gaps(pool)[name] == pytest.approx(value, abs=1e-3)
 
     def test_a_trial_does_not_overwrite_the_model(self, tmp_path, pool, vae_folder):
         options = GateOptions(run_dir=tmp_path, out=tmp_path / "out", height=HEIGHT, width=WIDTH, device="cpu")
