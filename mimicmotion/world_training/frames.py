@@ -39,9 +39,10 @@ def open_frames(folder: Path, clips: int, walk: Walk) -> np.ndarray | list[np.nd
 
 
 def world_digest(walk: Walk) -> str:
-    """Hexadecimal digest of a session's actions and frames: it changes with anything that changes the world."""
-    session = draw_session(0, 12, walk)
-    parts = (session.keyboard, session.mouse, render(session.cameras))
+    """Hexadecimal digest of some sessions and frames: it changes with anything that changes the world."""
+    sessions = [draw_session(seed, FRAMES, walk) for seed in range(8)]
+    parts = [part for session in sessions for part in (session.keyboard, session.mouse, session.cameras)]
+    parts.append(render(sessions[0].cameras[:12]))
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
 
 

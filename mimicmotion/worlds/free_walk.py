@@ -82,6 +82,7 @@ def reachable(camera: Camera, frames: int) -> np.ndarray:
 FREE_WALK = Walk(
     "free",
     held=HELD,
+    tries=3,
     aligned_share=0.7,
     first_frame_decides=False,
     quarter_turn=5,

@@ -12,7 +12,6 @@ from mimicmotion.worlds.walks import BLOCK, FIRST_BLOCK, Walk
 MODE = "universal"
 TURNING = {"Q": 1, "J": 2, "L": 2}
 LENGTHS = (4, 8, 12, 12, 24)  # frames of one action where they do not change with the blocks
-TRIES = 3  # actions that a wall makes void are drawn again so often
 LATE_SHARE = 0.1  # of the blocks whose actions change within, where the first frame decides
 GENTLE_SHARE = 0.2  # of them whose mouse moves less than a whole step
 LEAST_MOUSE = 0.35
@@ -64,7 +63,7 @@ def leads_on(walk: Walk, camera: Camera, letters: str, frames: int) -> bool:
 def _draw_part(generator, walk: Walk, held, camera: Camera, length: int) -> tuple[Actions, Camera]:
     """One action of a session and where it leads."""
     letters, weights = list(held), np.array(list(held.values()), float)
-    for _ in range(TRIES):
+    for _ in range(walk.tries):
         keys = letters[generator.choice(len(letters), p=weights / weights.sum())]
         if leads_on(walk, camera, keys, length):
             break

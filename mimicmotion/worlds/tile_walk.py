@@ -93,6 +93,7 @@ def _between(one: Camera, other: Camera, frames: int) -> np.ndarray:
 TILE_WALK = Walk(
     "tiles",
     held=HELD,
+    tries=1,  # who plays walks into walls, and must find that they stand
     aligned_share=1.0,
     first_frame_decides=True,
     quarter_turn=1,

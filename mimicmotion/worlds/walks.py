@@ -17,6 +17,7 @@ class Walk:
     """One way. Actions are keyboard (N, 4) and mouse (N, 2) of N frames, as in mode `universal`.
 
     held: letters held together and how often sessions draw them
+    tries: actions that a wall makes void are drawn anew until there were so many
     aligned_share: share of sessions whose actions change with the blocks only, as they do when played
     first_frame_decides: whether a block's other actions are not felt
     quarter_turn: blocks of J that turn by 90 degrees
@@ -31,6 +32,7 @@ class Walk:
 
     name: str
     held: Mapping[str, float]
+    tries: int
     aligned_share: float
     first_frame_decides: bool
     quarter_turn: int
