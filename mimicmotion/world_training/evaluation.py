@@ -179,18 +179,18 @@ def judged_blocks(session: Played) -> Iterator[dict]:
             "told": nearest_key(frames, videos),
             "still": nearest_key(still, videos),
             "locked": left < LOCK,
-            "moved_right": moved_right(camera, found, cameras[key][-1]),
+            "moved_right": moved_right(camera, found, cameras[key][-1], walk.still_error),
         }
         camera = found
 
 
-def moved_right(start: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> bool:
-    """Whether the camera went where it should, within half of its true move."""
+def moved_right(start: np.ndarray, found: np.ndarray, wanted: np.ndarray, still: tuple[float, float]) -> bool:
+    """Whether the camera went where it should, within half of its true move; still: metres and degrees at rest."""
     distance = np.hypot(*(wanted - start)[:2])
     turn = abs(yaw_difference(wanted[2], start[2]))
     return bool(
-        np.hypot(*(found - wanted)[:2]) <= max(distance / 2, 0.2)
-        and abs(yaw_difference(found[2], wanted[2])) <= max(turn / 2, 4.0)
+        np.hypot(*(found - wanted)[:2]) <= max(distance / 2, still[0])
+        and abs(yaw_difference(found[2], wanted[2])) <= max(turn / 2, still[1])
     )
 
 

@@ -85,6 +85,7 @@ FREE_WALK = Walk(
     tries=3,
     aligned_share=0.7,
     first_frame_decides=False,
+    still_error=(0.2, 4.0),
     quarter_turn=5,
     draw_start=draw_start,
     follow_actions=follow_actions,

@@ -96,6 +96,7 @@ TILE_WALK = Walk(
     tries=1,  # who plays walks into walls, and must find that they stand
     aligned_share=1.0,
     first_frame_decides=True,
+    still_error=(TILE / 2, np.degrees(TURN) / 2),  # nearer to its own tile and direction than to others
     quarter_turn=1,
     draw_start=draw_start,
     follow_actions=follow_actions,

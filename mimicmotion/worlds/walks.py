@@ -20,6 +20,7 @@ class Walk:
     tries: actions that a wall makes void are drawn anew until there were so many
     aligned_share: share of sessions whose actions change with the blocks only, as they do when played
     first_frame_decides: whether a block's other actions are not felt
+    still_error: metres and degrees by which a camera that should stand may be off
     quarter_turn: blocks of J that turn by 90 degrees
     draw_start(generator): a camera to begin from
     follow_actions(start, keyboard, mouse): cameras (N, 4) of a session from its first frame on
@@ -35,6 +36,7 @@ class Walk:
     tries: int
     aligned_share: float
     first_frame_decides: bool
+    still_error: tuple[float, float]
     quarter_turn: int
     draw_start: Callable[[np.random.Generator], Camera]
     follow_actions: Callable[[Camera, np.ndarray, np.ndarray], np.ndarray]

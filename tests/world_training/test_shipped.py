@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from mimicmotion.streaming import encode, load_generator, read_world
 from mimicmotion.world_training.coding import decode, psnr, to_pixels
 from mimicmotion.world_training.coding import encode as encode_pixels
+from mimicmotion.world_training.evaluation import judged_blocks, play
 from mimicmotion.world_training.vae_stage import unseen_frames
 from mimicmotion.worlds import get_walk
 
@@ -33,6 +35,15 @@ def test_its_vae_brings_unseen_frames_back(generator):
     with torch.no_grad():
         latents = encode_pixels(generator.vae.vae, pixels)
         assert psnr(decode(generator.vae.vae, latents).clamp(-1, 1) - pixels) > 27
+
+
+def test_its_keys_are_obeyed(generator):
+    """Two sessions of its own: every block is nearest to the true video of the key that was held."""
+    judged = []
+    for seed in (7_000_000, 7_000_001):
+        judged += judged_blocks(play(generator, get_walk(), seed, 5))
+    assert np.mean([entry["told"] == entry["key"] for entry in judged]) >= 0.75
+    assert np.mean([entry["still"] == entry["key"] for entry in judged]) < 0.5
 
 
 def test_it_plays(generator):
