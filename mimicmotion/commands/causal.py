@@ -2,7 +2,7 @@
 
 examples:
   {causal}   # bench actions, 597 frames, in the embedded world; needs minutes
-  {causal} --img_path person.png --actions 'W*36 W+L*24 Q*12'
+  {causal} --img_path person.png --actions 'W*33 W+L*24 Q*12'
   {causal} --config_path configs/streaming/universal.yaml --seed 1   # needs weights
 
 The frames are those that {stream} makes with the same picture, actions and seed.

@@ -31,16 +31,22 @@ FORMAT_VERSION = 1
 BLOCK = 16  # frames that are held at once
 DIGITS = 6
 PICTURED = 24  # turns on the sheet
-# What --play plays in each mode; 60 frames of a look key turn by 90 degrees.
+# What --play plays in each mode; 60 frames of a look key turn by 90 degrees. The first block has 9 frames: after them
+# keys change with the blocks, so that a world that takes them block by block plays the same.
 STANDARD = {
     "universal": {
-        "walk": "W*24 S*24 A*24 D*24",
-        "turn_left": "J*60 L*60 Q*9",
-        "turn_right": "L*60 J*60 Q*9",
+        "walk": "Q*9 W*24 S*24 A*24 D*24",
+        "turn_left": "Q*9 J*60 L*60 Q*12",
+        "turn_right": "Q*9 L*60 J*60 Q*12",
         "idle": "Q*129",
     },
-    "gta_drive": {"drive": "W*48 S*48", "turn_left": "A*60 D*60 Q*9", "turn_right": "D*60 A*60 Q*9", "idle": "Q*129"},
-    "templerun": {"sides": "A*24 D*24 Z*24 C*24"},
+    "gta_drive": {
+        "drive": "Q*9 W*48 S*48",
+        "turn_left": "Q*9 A*60 D*60 Q*12",
+        "turn_right": "Q*9 D*60 A*60 Q*12",
+        "idle": "Q*129",
+    },
+    "templerun": {"sides": "Q*9 A*24 D*24 Z*24 C*24"},
 }
 MEASURES = {
     "agreement": ("flow agrees with keys", "mean of the keys' shares of frames", "high"),

@@ -14,8 +14,8 @@ INTRODUCTIONS = {
 `configs/streaming/world.yaml` is a world model of the published classes at a small size, trained on a courtyard that
 `mimicmotion/worlds` draws: four walls, five pillars, a checker floor, one fixed world. It is walked as old dungeon
 games are: a block of 12 frames is one step. W, A, S, D lead 2 m to the next of 16 tiles, the mouse turns by 90 degrees;
-what is held at a block's first frame counts, and turning goes before walking. So the whole world is 64 views and some
-400 ways between them, and the training has seen each of them; what no stage has seen are the sessions below, their
+what is held at a block's first frame counts, and turning goes before walking. So the whole world is 64 views and 384
+ways between them, and the training has seen each of them; what no stage has seen are the sessions below, their
 order of keys, and the model's own pictures that it goes on from. The true camera is known at every frame, so what the
 model shows can be judged. [Free walking](world_free.md) is much more to learn and is work in progress. How both were
 trained, and how to go on, says [world_training.md](world_training.md). This page is written by

@@ -96,7 +96,7 @@ def test_standard_sessions_are_played_and_measured(tmp_path, monkeypatch):
         evaluate_sessions(config)
     config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, results=None))
     assert evaluate_sessions(config) == 0
-    assert "J*60 L*60 Q*9" in scripts and len(scripts) == 4
+    assert "Q*9 J*60 L*60 Q*12" in scripts and len(scripts) == 4
     found = json.loads((tmp_path / "out" / "worlds.json").read_text())
     assert len(found["sessions"]) == 4 and found["obeyed"] == {"look left": 1}
 

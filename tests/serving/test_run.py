@@ -88,7 +88,7 @@ def test_the_speed_is_told():
     assert speed_line(3, 12, 12).endswith("4.0 frames a second, 3.0 times slower than live")
 
 
-@pytest.mark.parametrize(("number", "seed"), [(1, 6), (2, 11), (3, 7)])
+@pytest.mark.parametrize(("number", "seed"), [(1, 8), (2, 5), (3, 3)])
 def test_the_offered_pictures_are_places_of_the_courtyard(number, seed):
     from PIL import Image
 
