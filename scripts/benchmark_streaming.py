@@ -1,7 +1,7 @@
 """Times the action-driven world model: first frame, milliseconds per block by stage, frames per second, memory.
 
 examples:
-  python scripts/benchmark_streaming.py   # the tiny model; needs minutes
+  python scripts/benchmark_streaming.py   # the embedded world; needs minutes
   python scripts/benchmark_streaming.py --config_path configs/streaming/universal.yaml --random_weights   # needs gpu
 
 Blocks are made one after the other, then, unless --overlap is off, each is decoded while the next one is denoised.
