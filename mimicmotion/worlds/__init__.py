@@ -1,7 +1,8 @@
 """A procedural first-person world whose camera is known, so that what a world model shows can be judged.
 
 courtyard  where walls and pillars stand
-walks      the ways to walk between them: what keys and mouse do to the camera
+walk       what a way to walk between them is: what keys and mouse do to the camera
+walks      the ways to walk, by their names
 tile_walk  from tile to tile, a block a step
 free_walk  to any place, frame by frame
 renderer   what a camera sees
@@ -22,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "renderer": ["HEIGHT", "WIDTH", "render"],
         "sessions": ["TURNING", "Session", "draw_session", "hold", "leads_on"],
         "tracker": ["LOCK", "follow", "locate", "yaw_difference"],
-        "walks": ["BLOCK", "DEFAULT_WALK", "FIRST_BLOCK", "WALKS", "Walk", "get_walk"],
+        "walk": ["BLOCK", "FIRST_BLOCK", "Walk"],
+        "walks": ["DEFAULT_WALK", "WALKS", "get_walk"],
     },
 )

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from mimicmotion.worlds.courtyard import HIGHEST_PITCH, SIDE, WALL_MARGIN, Camera, is_free
-from mimicmotion.worlds.walks import Walk
+from mimicmotion.worlds.walk import Walk
 
 SPEED = 0.12  # a frame: 1.44 in a block of 12, which shifts near things more than turning does
 TURN = np.radians(1.5)  # a frame, for a mouse value of MOUSE_STEP

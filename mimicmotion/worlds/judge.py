@@ -6,7 +6,7 @@ from mimicmotion.streaming import encode, get_mode
 from mimicmotion.worlds.courtyard import Camera
 from mimicmotion.worlds.renderer import render
 from mimicmotion.worlds.sessions import MODE, hold, leads_on
-from mimicmotion.worlds.walks import BLOCK, Walk
+from mimicmotion.worlds.walk import BLOCK, Walk
 
 JUDGED_KEYS = ("Q", "W", "S", "A", "D", "J", "L")
 ROOM_FRAMES = 20  # that every walking key can go on for, at half its speed at least

@@ -7,7 +7,7 @@ import numpy as np
 
 from mimicmotion.streaming import Actions, encode, get_mode, join
 from mimicmotion.worlds.courtyard import Camera
-from mimicmotion.worlds.walks import BLOCK, FIRST_BLOCK, Walk
+from mimicmotion.worlds.walk import BLOCK, FIRST_BLOCK, Walk
 
 MODE = "universal"
 TURNING = {"Q": 1, "J": 2, "L": 2}

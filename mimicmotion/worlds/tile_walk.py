@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from mimicmotion.worlds.courtyard import SIDE, WALL_MARGIN, Camera, is_free
-from mimicmotion.worlds.walks import BLOCK, FIRST_BLOCK, Walk
+from mimicmotion.worlds.walk import BLOCK, FIRST_BLOCK, Walk
 
 TILE = 2.0
 TURN = np.radians(90)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mimicmotion.worlds.courtyard import HIGHEST_PITCH, SIDE, WALL_MARGIN, Camera, is_free
 from mimicmotion.worlds.renderer import HEIGHT, WIDTH, paint
-from mimicmotion.worlds.walks import Walk
+from mimicmotion.worlds.walk import Walk
 
 SHRINK = 4
 GRID, TURNS = 9, 24  # places along a side and directions that a search everywhere starts from

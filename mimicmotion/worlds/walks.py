@@ -1,54 +1,14 @@
-"""The ways to walk through the courtyard: what keys and mouse do to the camera."""
+"""The ways to walk, by their names."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from mimicmotion.worlds.free_walk import FREE_WALK
+from mimicmotion.worlds.tile_walk import TILE_WALK
+from mimicmotion.worlds.walk import Walk
 
-import numpy as np
-
-from mimicmotion.worlds.courtyard import Camera
-
-FIRST_BLOCK, BLOCK = 9, 12  # frames
-WALKS = ("tiles", "free")
-DEFAULT_WALK = "tiles"
-
-
-@dataclass(frozen=True)
-class Walk:
-    """One way. Actions are keyboard (N, 4) and mouse (N, 2) of N frames, as in mode `universal`.
-
-    held: letters held together and how often sessions draw them
-    tries: actions that a wall makes void are drawn anew until there were so many
-    aligned_share: share of sessions whose actions change with the blocks only, as they do when played
-    first_frame_decides: whether a block's other actions are not felt
-    still_error: metres and degrees by which a camera that should stand may be off
-    quarter_turn: blocks of J that turn by 90 degrees
-    draw_start(generator): a camera to begin from
-    follow_actions(start, keyboard, mouse): cameras (N, 4) of a session from its first frame on
-    end(camera, keyboard, mouse): the camera when all of a part's actions are felt
-    block(camera, before, keyboard, mouse): cameras of the frames of a block after the first one; camera: of the frame
-        before it; before: keyboard (4,) and mouse (2,) of that frame
-    reachable(camera, frames): cameras (n, 4) where one may be after so many frames
-    length(frames): metres that a walking key leads in a part of so many frames
-    """
-
-    name: str
-    held: Mapping[str, float]
-    tries: int
-    aligned_share: float
-    first_frame_decides: bool
-    still_error: tuple[float, float]
-    quarter_turn: int
-    draw_start: Callable[[np.random.Generator], Camera]
-    follow_actions: Callable[[Camera, np.ndarray, np.ndarray], np.ndarray]
-    end: Callable[[Camera, np.ndarray, np.ndarray], Camera]
-    block: Callable[[Camera, tuple, np.ndarray, np.ndarray], np.ndarray]
-    reachable: Callable[[Camera, int], np.ndarray]
-    length: Callable[[int], float]
+BY_NAME = {walk.name: walk for walk in (TILE_WALK, FREE_WALK)}
+WALKS = tuple(BY_NAME)
+DEFAULT_WALK = TILE_WALK.name
 
 
 def get_walk(name: str = DEFAULT_WALK) -> Walk:
     """The walk of a name, one of WALKS. Raises: KeyError."""
-    from mimicmotion.worlds.free_walk import FREE_WALK
-    from mimicmotion.worlds.tile_walk import TILE_WALK
-
-    return {walk.name: walk for walk in (TILE_WALK, FREE_WALK)}[name]
+    return BY_NAME[name]

@@ -49,7 +49,8 @@ def flip(path, place=-1, keep_dates=False):
 
 def test_every_weight_file_of_the_package_is_noted_with_its_hash():
     noted = json.loads((SHIPPED / "weights.json").read_text())
-    patterns = ("*.safetensors", "tiny/**/*.safetensors", "world/*.safetensors")  # what is drawn lies elsewhere
+    # What is drawn lies elsewhere.
+    patterns = ("*.safetensors", "tiny/**/*.safetensors", "world/*.safetensors", "world_free/*.safetensors")
     files = [path for pattern in patterns for path in SHIPPED.glob(pattern)]
     found = {
         path.relative_to(SHIPPED).as_posix(): {"size": path.stat().st_size, "sha256": sha256_file(path)}
