@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mimicmotion.errors import UsageError
 from mimicmotion.results import contact_sheet
 from mimicmotion.streaming import CausalWanModel, WorldConfig, denoise, load_model, make_scheduler
 from mimicmotion.training import seeded
@@ -45,9 +46,7 @@ class WorldStage:
         with seeded(options.step_seed(-1)):
             model = CausalWanModel.from_config(world.model)
             if options.init_from:
-                path = options.init_from / world.model_file
-                width = open_tensors(path).shapes["model.blocks.0.ffn.0.bias"][0]
-                state = load_model(path, {**world.model, "ffn_dim": width}).state_dict()
+                state = load_start(options.init_from / world.model_file, world)
                 start_from(model, scale_mouse(state, model.params.dim, 1 / options.mouse_scale))
             else:
                 prepare_start(model)
@@ -250,6 +249,18 @@ class Layout:
         """The clean item before each item."""
         numbers = torch.tensor(self.numbers())
         return torch.where(numbers > 0, (numbers - 1) * self.batch + self.clips(), NO_BLOCK)
+
+
+def load_start(path: Path, world: WorldConfig) -> dict[str, torch.Tensor]:
+    """The weights of a model of `world`, whose feed-forward layers may be narrower.
+
+    Raises: UsageError when they are wider; SetupError as `load_model`.
+    """
+    shapes, wanted = open_tensors(path).shapes, world.model["ffn_dim"]
+    width = next((shape[0] for name, shape in shapes.items() if name.endswith("blocks.0.ffn.0.bias")), wanted)
+    if width > wanted:
+        raise UsageError(f"{path} has feed-forward layers of {width}, --world of {wanted}: take {width} or more")
+    return load_model(path, {**world.model, "ffn_dim": width}).state_dict()
 
 
 def wrong_actions(pool: LatentPool) -> dict[str, LatentPool]:

@@ -164,6 +164,9 @@ class TestStages:
         assert wide.model.blocks[0].ffn[0].weight[64:].abs().min() > 0
         for name, value in same.gaps(pool).items():
             assert wide.gaps(pool)[name] == pytest.approx(value, abs=1e-3)
+        narrower = dataclasses.replace(WORLD, model={**WORLD.model, "ffn_dim": 32})
+        with pytest.raises(UsageError, match="take 64 or more"):
+            WorldStage(options, narrower, pool, pool, CPU)
 
     def test_a_trial_does_not_overwrite_the_model(self, tmp_path, pool, vae_folder):
         options = GateOptions(run_dir=tmp_path, out=tmp_path / "out", height=HEIGHT, width=WIDTH, device="cpu")
