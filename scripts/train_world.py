@@ -3,6 +3,7 @@
 python scripts/train_world.py vae        # the autoencoder, on cut-outs of rendered sessions; needs minutes
 python scripts/train_world.py gate       # right actions must soon predict better than wrong ones; needs minutes
 python scripts/train_world.py world      # the causal transformer, on latents of whole sessions; needs minutes
+python scripts/train_world.py decoder    # its frames from the latents that the transformer plays; needs minutes
 python scripts/train_world.py evaluate   # figures on sessions not trained on; writes doc/world.md; needs minutes
 
 A run that was stopped (Ctrl-C, --stop_after_minutes, a crash) goes on from its last checkpoint when it is called
@@ -19,10 +20,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mimicmotion.cli import guarded_console
 from mimicmotion.errors import MimicMotionError
-from mimicmotion.world_training import CourtyardOptions, EvaluateOptions, GateOptions, VaeOptions, WorldOptions
+from mimicmotion.world_training import (
+    CourtyardOptions,
+    DecoderOptions,
+    EvaluateOptions,
+    GateOptions,
+    VaeOptions,
+    WorldOptions,
+)
 from scripts.train_tiny import add_flags
 
-COMMANDS = {options.name: options for options in (VaeOptions, GateOptions, WorldOptions, EvaluateOptions)}
+STAGES = (VaeOptions, GateOptions, WorldOptions, DecoderOptions, EvaluateOptions)
+COMMANDS = {options.name: options for options in STAGES}
 Options = CourtyardOptions | EvaluateOptions
 
 

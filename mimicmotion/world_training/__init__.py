@@ -5,9 +5,12 @@ stages           one stage run from its settings
 frames           rendered sessions on the disk
 vae_stage        stage: the Wan VAE
 carrying         its start, which carries colours and their differences
+reconstruction   what its frames are wrong by
 widening         a wider decoder that begins as the narrower one
 coding           frames -> latents -> frames
 latents          sessions as the transformer sees them
+decoder_stage    stage: the VAE's decoder alone, on true latents and played ones
+played           sessions as the transformer plays them, for the decoder
 world_stage      stage: the causal transformer, its gate too
 parallel         all blocks of a step in one pass, equal to the cached runtime
 transformer      its start, the mouse's scale, the head that tells the camera
@@ -17,7 +20,7 @@ evaluation       what the world model can do, in figures
 evaluation_page  doc/world.md
 evaluation_curves  the course of the training, drawn
 
-vae -> world, with gate before the long run and evaluate after it; scripts/train_world.py is the way in.
+vae -> world -> decoder, with gate before the long run and evaluate at the end; scripts/train_world.py is the way in.
 """
 
 import lazy_loader
@@ -26,7 +29,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "evaluation": ["evaluate"],
-        "options": ["CourtyardOptions", "EvaluateOptions", "GateOptions", "VaeOptions", "WorldOptions"],
+        "options": [
+            "CourtyardOptions", "DecoderOptions", "EvaluateOptions", "GateOptions", "VaeOptions", "WorldOptions",
+        ],
         "stages": ["run_stage"],
     },
-)
+)  # fmt: skip

@@ -18,9 +18,14 @@ def encode(vae: AutoencoderKLWan, pixels: torch.Tensor, chunk: int | None = None
     return vae.quant_conv(torch.cat(features, dim=2)).chunk(2, dim=1)[0]
 
 
-def decode(vae: AutoencoderKLWan, latents: torch.Tensor) -> torch.Tensor:
-    """Pixels (B, 3, 4 F - 3, H, W) of latents (B, 16, F, h, w), not clamped."""
-    memory, z = new_memory(vae.decoder), vae.post_quant_conv(latents)
+def decode(vae: AutoencoderKLWan, latents: torch.Tensor, memory: list | None = None) -> torch.Tensor:
+    """Pixels (B, 3, 4 F - 3, H, W) of latents (B, 16, F, h, w), not clamped.
+
+    memory: of the decoder, written to; one that has seen latents goes on after them, with 4 F frames.
+    """
+    memory, z = new_memory(vae.decoder) if memory is None else memory, vae.post_quant_conv(latents)
+    if memory[0] is not None:
+        return vae.decoder(z, feat_cache=memory, feat_idx=[0])
     first = vae.decoder(z[:, :, :1], feat_cache=memory, feat_idx=[0], first_chunk=True)
     return torch.cat((first, vae.decoder(z[:, :, 1:], feat_cache=memory, feat_idx=[0])), dim=2)
 

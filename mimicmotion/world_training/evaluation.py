@@ -32,6 +32,7 @@ from mimicmotion.worlds import (
     JUDGED_KEYS,
     LOCK,
     Walk,
+    block_slice,
     get_walk,
     hold,
     leads_on,
@@ -151,11 +152,6 @@ def play(generator: StreamingGenerator, walk: Walk, seed: int, blocks: int) -> P
     true = render(cameras)
     made = generator.generate(true[0], [encode(generator.mode, key) for key in keys], seed)
     return Played(keys, made, true, cameras, walk)
-
-
-def block_slice(block: int) -> slice:
-    """The frames of a block."""
-    return slice(0, FIRST_BLOCK) if block == 0 else slice(BLOCK * block - 3, BLOCK * block + 9)
 
 
 def judged_blocks(session: Played) -> Iterator[dict]:

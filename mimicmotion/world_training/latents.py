@@ -5,6 +5,7 @@ latents.json                 digests of the world and of the networks that made 
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -130,12 +131,9 @@ def open_latents(
 
     Raises: InputError when the folder was made by another world or other networks, or holds a damaged file.
     """
-    size = (encoder.height, encoder.width)
-    facts = {"world": world_digest(encoder.walk), "networks": _digest(encoder), "size": list(size)}
-    if encoder.held is not None:
-        facts["held"] = encoder.held
-    check_folder(require_writable(folder), "latents.json", facts)
+    check_folder(require_writable(folder), "latents.json", made_by(encoder))
     chunks = []
+    entries = {field.name for field in fields(LatentPool)} - {"tail", "weights", "loss"}
     starts = range(0, clips, CHUNK)
     for start in track(starts, "encoding", len(starts), "file"):
         seeds = range(first + start, first + min(start + CHUNK, clips))
@@ -143,10 +141,18 @@ def open_latents(
         if not path.is_file():
             some = frames[start : start + CHUNK] if frames else [encoder.render(seed) for seed in seeds]
             _write(path, encoder(some, seeds))
-        chunks.append(_read(path, len(seeds)))
+        chunks.append(read_chunk(path, entries, len(seeds)))
     joined = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
     weights, loss = encoder.measure([encoder.render(seed) for seed in range(first, first + 4)])
     return LatentPool(**joined, tail=encoder.tail, weights=weights, loss=loss)
+
+
+def made_by(encoder: SessionEncoder) -> dict:
+    """Which world and networks the entries are of."""
+    facts = {
+        "world": world_digest(encoder.walk), "networks": _digest(encoder), "size": [encoder.height, encoder.width]
+    }  # fmt: skip
+    return facts if encoder.held is None else facts | {"held": encoder.held}
 
 
 def _digest(encoder: SessionEncoder) -> str:
@@ -161,15 +167,15 @@ def _write(path: Path, entries: dict[str, torch.Tensor]) -> None:
     write_tensors(path, {name: tensor.contiguous() for name, tensor in entries.items()})
 
 
-def _read(path: Path, clips: int) -> dict[str, torch.Tensor]:
+def read_chunk(path: Path, names: Collection[str], clips: int) -> dict[str, torch.Tensor]:
+    """The first `clips` rows of each tensor. Raises: InputError unless the file holds so many of all `names`."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    names = {field.name for field in fields(LatentPool)} - {"tail", "weights", "loss"}
     try:
         entries = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({error}); delete it") from error
-    if set(entries) != names or any(len(entries[name]) < clips for name in names):
+    if set(entries) != set(names) or any(len(entries[name]) < clips for name in names):
         raise InputError(f"{path} does not hold {clips} sessions; delete it")
     return {name: entries[name][:clips] for name in names}

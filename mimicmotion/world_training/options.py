@@ -58,16 +58,36 @@ class VaeOptions(CourtyardOptions):
     columns: int = option(56, "width of a cut-out in pixels, a multiple of 8", fixed=True)
     latent_noise: float = option(0.05, "noise added to the latents, in their standard deviations", fixed=True)
     init_from: Path | None = option(None, "folder of a world model whose VAE to start from")
-    part: str = option(
-        "all", "the decoder alone leaves the latents as they are", fixed=True, choices=("all", "decoder")
-    )
 
     def __post_init__(self):
         super().__post_init__()
-        if self.part == "decoder" and self.init_from is None:
-            raise UsageError("--part decoder goes on from a finished VAE; name its folder with --init_from")
         if self.batch < 1 or self.frames < 5 or self.frames % 4 != 1 or self.columns % 8 or not self.columns >= 8:
             raise UsageError("--batch must be above 0, --frames 5, 9, 13 ..., --columns a multiple of 8")
+
+
+@dataclass(frozen=True)
+class DecoderOptions(CourtyardOptions):
+    """The VAE's decoder alone: true latents and those that the transformer plays, toward the true frames."""
+
+    name: ClassVar[str] = "decoder"
+
+    steps: int = option(2000, "steps of the whole run")
+    learning_rate: float = option(2.5e-4, "highest learning rate; four times as much destroys what it knows")
+    sheet_every_s: float = option(600, "seconds between sheets of decoded sessions")
+    clips: int = option(600, "sessions of 81 frames to learn from, of the seeds 0, 1, 2 ...", fixed=True)
+    batch: int = option(2, "blocks of a step, all of one number", fixed=True)
+    columns: int = option(112, "width of a cut-out in pixels, a multiple of 8", fixed=True)
+    latent_noise: float = option(0.05, "noise added to true latents, in their standard deviations", fixed=True)
+    played_share: float = option(0.5, "share of steps that decode latents which the transformer played", fixed=True)
+    sharpness: float = option(0.5, "weight of edges being as strong as the true ones, wherever they are", fixed=True)
+    init_from: Path | None = option(None, "folder of the world model to start from (default: OUT)")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.init_from is None:
+            object.__setattr__(self, "init_from", self.out)
+        if self.batch < 1 or self.columns % 8 or not self.columns >= 8:
+            raise UsageError("--batch must be above 0, --columns a multiple of 8")
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ from pathlib import Path
 import torch
 
 from mimicmotion.errors import MimicMotionError
+from mimicmotion.files import sha256_file
 from mimicmotion.streaming import WorldConfig, load_clip, load_vae, read_world
 from mimicmotion.training import make_accelerator, train
 from mimicmotion.weights import note_weights
 from mimicmotion.world_training.options import (
     EVALUATION_SEED,
     CourtyardOptions,
+    DecoderOptions,
     EvaluateOptions,
     GateOptions,
     VaeOptions,
@@ -31,7 +33,7 @@ def run_stage(options: CourtyardOptions) -> bool:
     """
     world = read_world(options.world)
     accelerator = make_accelerator(options)
-    make_stage = {"vae": vae_stage, "world": world_stage, "gate": world_stage}[options.name]
+    make_stage = {"vae": vae_stage, "world": world_stage, "gate": world_stage, "decoder": decoder_stage}[options.name]
     stage = make_stage(options, world, accelerator.device)
     try:
         finished = train(stage, accelerator)
@@ -51,6 +53,35 @@ def vae_stage(options: VaeOptions, world: WorldConfig, device):
 
     walk = get_walk(options.walk)
     return VaeStage(options, world, open_frames(options.run_dir / "frames", options.clips, walk), walk, device)
+
+
+def decoder_stage(options: DecoderOptions, world: WorldConfig, device):
+    """The stage of the decoder with its sessions, true and as the transformer of `init_from` plays them."""
+    import copy
+
+    from diffusers import AutoencoderKLWan
+
+    from mimicmotion.streaming import ImageEncoder, StreamingVAE
+    from mimicmotion.training import seeded
+    from mimicmotion.world_training.decoder_stage import DecoderStage
+    from mimicmotion.world_training.frames import open_frames
+    from mimicmotion.world_training.latents import SessionEncoder, made_by, open_latents
+    from mimicmotion.world_training.played import open_played
+    from mimicmotion.world_training.vae_stage import start_from
+    from mimicmotion.world_training.world_stage import WorldStage
+
+    walk, start = get_walk(options.walk), options.init_from
+    with seeded(options.step_seed(-1)):
+        vae = AutoencoderKLWan(**world.vae)
+    start_from(vae, start / world.vae_file, world, options.step_seed(-1))
+    clip = ImageEncoder(load_clip(ensure_clip(start / world.clip_file, world), world.clip))
+    encoder = SessionEncoder(StreamingVAE(copy.deepcopy(vae)), clip, world.height, world.width, walk)
+    frames = open_frames(options.run_dir / "frames", options.clips, walk)
+    pool = open_latents(options.run_dir / "latents", encoder, options.clips, frames)
+    player = WorldStage(WorldOptions(init_from=start), world, pool, pool, torch.device("cpu"))
+    facts = made_by(encoder) | {"transformer": sha256_file(start / world.model_file)}
+    played = open_played(options.run_dir / "played", player, facts)
+    return DecoderStage(options, world, vae, frames, pool, played, walk, device)
 
 
 def world_stage(options: WorldOptions, world: WorldConfig, device):

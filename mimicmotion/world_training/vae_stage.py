@@ -13,13 +13,12 @@ from mimicmotion.training import seeded
 from mimicmotion.weights import open_tensors
 from mimicmotion.world_training.carrying import carry_colours, carry_differences
 from mimicmotion.world_training.coding import decode, encode, psnr, to_pixels
-from mimicmotion.world_training.export import write_part, write_vae
+from mimicmotion.world_training.export import write_vae
 from mimicmotion.world_training.options import EVALUATION_SEED, VaeOptions
+from mimicmotion.world_training.reconstruction import reconstruction_loss
 from mimicmotion.world_training.widening import widen
 from mimicmotion.worlds import Walk, draw_session, render
 
-CHARBONNIER = 1e-2
-GRADIENT_WEIGHT = 0.5
 LATENT_WEIGHT = 1e-4
 SHEET_CLIPS, SHEET_FRAMES = 4, 33
 STATISTIC_CLIPS = 32
@@ -39,9 +38,6 @@ class VaeStage:
         else:
             carry_colours(vae)
             carry_differences(vae)
-        if options.part == "decoder":
-            vae.encoder.requires_grad_(False)
-            vae.quant_conv.requires_grad_(False)
         self.networks = nn.ModuleDict({"vae": vae})
 
     @property
@@ -55,10 +51,9 @@ class VaeStage:
         latents = encode(self.vae, pixels)
         size = latents.detach().std((0, 2, 3, 4), keepdim=True)
         noise = torch.randn(latents.shape, generator=generator).to(latents) * size
-        error = decode(self.vae, latents + self.options.latent_noise * noise) - pixels
-        gradients = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-        loss = (error.square() + CHARBONNIER**2).sqrt().mean() + GRADIENT_WEIGHT * gradients
-        return loss + LATENT_WEIGHT * latents.square().mean(), {"psnr": psnr(error.detach())}
+        decoded = decode(self.vae, latents + self.options.latent_noise * noise)
+        loss = reconstruction_loss(decoded, pixels).mean() + LATENT_WEIGHT * latents.square().mean()
+        return loss, {"psnr": psnr((decoded - pixels).detach())}
 
     def _cut_outs(self, generator: torch.Generator) -> torch.Tensor:
         """(batch, 3, frames, height, columns) in -1..1."""
@@ -71,29 +66,22 @@ class VaeStage:
             found.append(frames[first : first + length, :, left : left + width])
         return to_pixels(np.stack(found))
 
-    @torch.no_grad()
     def write_sheet(self, path: Path) -> None:
         """Sessions that are never trained on, as they are and as they come back, with their PSNR."""
-        pixels = to_pixels(unseen_frames(SHEET_CLIPS, SHEET_FRAMES, self.walk)).to(self.device)
-        decoded = decode(self.vae, encode(self.vae, pixels)).clamp(-1, 1)
-        rows = []
-        for true, back in zip(pixels, decoded, strict=True):
-            rows += [("as it is", to_uint8(true)[::4].numpy())]
-            rows += [(f"encoded and decoded, {psnr(back - true):.2f} dB", to_uint8(back)[::4].numpy())]
-        contact_sheet(path, rows, title=f"vae, {path.stem}, {psnr(decoded - pixels):.2f} dB")
+        write_coding_sheet(path, self.vae, self.walk, self.device)
 
     def export(self) -> None:
-        """Writes the VAE with white latents, see `export.write_vae`; with those it has if only its decoder learns."""
-        if self.options.part == "decoder":
-            write_part(self.vae.state_dict(), self.options.out / self.world.vae_file)
-            return
+        """Writes the VAE with white latents, see `export.write_vae`."""
         stride = max(1, len(self.frames) // STATISTIC_CLIPS)
         pixels = to_pixels(np.stack([frames[:33] for frames in self.frames[::stride]][:STATISTIC_CLIPS]))
         write_vae(self.vae, pixels.to(self.device), self.options.out, self.world)
 
 
 def start_from(vae: AutoencoderKLWan, path: Path, world: WorldConfig, seed: int) -> None:
-    """Sets the weights of `vae` to those in `path`, whose decoder may be narrower by a whole factor."""
+    """Sets the weights of `vae` to those in `path`, whose decoder may be narrower by a whole factor.
+
+    Raises: SetupError as `load_vae`; UsageError for another width.
+    """
     shapes = open_tensors(path).shapes
     width = shapes["decoder.conv_in.weight"][0] // world.vae["dim_mult"][-1]
     found = load_vae(path, {**world.vae, "decoder_base_dim": width})
@@ -103,6 +91,18 @@ def start_from(vae: AutoencoderKLWan, path: Path, world: WorldConfig, seed: int)
     for name in ("encoder", "quant_conv", "post_quant_conv"):
         getattr(vae, name).load_state_dict(getattr(found, name).state_dict())
     widen(vae.decoder, found.decoder, torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def write_coding_sheet(path: Path, vae: AutoencoderKLWan, walk: Walk, device: torch.device) -> None:
+    """Sessions that no stage trains on, as they are and as `vae` brings them back, with their PSNR."""
+    pixels = to_pixels(unseen_frames(SHEET_CLIPS, SHEET_FRAMES, walk)).to(device)
+    decoded = decode(vae, encode(vae, pixels)).clamp(-1, 1)
+    rows = []
+    for true, back in zip(pixels, decoded, strict=True):
+        rows += [("as it is", to_uint8(true)[::4].numpy())]
+        rows += [(f"encoded and decoded, {psnr(back - true):.2f} dB", to_uint8(back)[::4].numpy())]
+    contact_sheet(path, rows, title=f"vae, {path.stem}, {psnr(decoded - pixels):.2f} dB")
 
 
 def unseen_frames(clips: int, frames: int, walk: Walk) -> np.ndarray:

@@ -72,7 +72,8 @@ class WorldStage:
         layout = Layout(options.batch, truth.shape[2] // self.world.frames_per_block, options.copies)
         clean = truth + self._context_noise(rows, generator) * _noise_like(truth, generator)
         if step >= options.own_from and torch.rand((), generator=generator) < options.own_share:
-            clean = self._own_rollout(rows, clean, generator)
+            first = int(torch.randint(layout.blocks - 1, (), generator=generator))
+            clean = self.own_rollout(rows, clean, first, generator)
         target = layout.noisy(truth)
         t = self._timesteps(len(target), generator)
         noise = _noise_like(target, generator)
@@ -111,15 +112,16 @@ class WorldStage:
         return torch.where(torch.rand(count, generator=generator) < self.options.noise_share, PURE_NOISE, t)
 
     @torch.no_grad()
-    def _own_rollout(self, rows: torch.Tensor, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """The sessions `clean` (B, 16, L, h, w) as the runtime goes on with them from a drawn block on.
+    def own_rollout(
+        self, rows: torch.Tensor, clean: torch.Tensor, first: int, generator: torch.Generator
+    ) -> torch.Tensor:
+        """The sessions `clean` (B, 16, L, h, w) as the runtime goes on with them from block `first` on.
 
         Every block is made in all steps after those it made before, so what a rollout adds up is in the context. The
         last block stays as it is: nothing comes after it.
         """
         size = self.world.frames_per_block
         blocks = list(clean.split(size, dim=2))
-        first = int(torch.randint(len(blocks) - 1, (), generator=generator))
         cache = self.model.new_cache(len(rows), *clean.shape[-2:])
         self.model.store_context(self.pool.context[rows], cache)
         for number in range(len(blocks) - 1):

@@ -23,7 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "renderer": ["HEIGHT", "WIDTH", "render"],
         "sessions": ["TURNING", "Session", "draw_session", "hold", "leads_on"],
         "tracker": ["LOCK", "follow", "locate", "yaw_difference"],
-        "walk": ["BLOCK", "FIRST_BLOCK", "Walk"],
+        "walk": ["BLOCK", "FIRST_BLOCK", "Walk", "block_slice"],
         "walks": ["DEFAULT_WALK", "WALKS", "get_walk"],
     },
 )

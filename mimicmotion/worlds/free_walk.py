@@ -83,6 +83,7 @@ FREE_WALK = Walk(
     "free",
     held=HELD,
     tries=3,
+    rest_share=0.0,
     aligned_share=0.7,
     first_frame_decides=False,
     still_error=(0.2, 4.0),

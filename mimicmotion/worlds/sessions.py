@@ -11,6 +11,7 @@ from mimicmotion.worlds.walk import BLOCK, FIRST_BLOCK, Walk
 
 MODE = "universal"
 TURNING = {"Q": 1, "J": 2, "L": 2}
+REST = {"Q": 1}
 LENGTHS = (4, 8, 12, 12, 24)  # frames of one action where they do not change with the blocks
 LATE_SHARE = 0.1  # of the blocks whose actions change within, where the first frame decides
 GENTLE_SHARE = 0.2  # of them whose mouse moves less than a whole step
@@ -32,10 +33,12 @@ def draw_session(seed: int, frames: int, walk: Walk, held: Mapping[str, float] |
     start = walk.draw_start(generator)
     aligned = generator.random() < walk.aligned_share
     held = walk.held if held is None else held
+    rests = walk.rest_share and generator.random() < walk.rest_share
+    resting = generator.integers(frames) if rests else frames
     parts, camera, done = [], start, 0
     while done < frames:
         length = (BLOCK if done else FIRST_BLOCK) if aligned else int(generator.choice(LENGTHS))
-        action, camera = _draw_part(generator, walk, held, camera, length)
+        action, camera = _draw_part(generator, walk, held if done < resting else REST, camera, length)
         parts.append(action)
         done += length
     actions = join(parts)

@@ -94,6 +94,7 @@ TILE_WALK = Walk(
     "tiles",
     held=HELD,
     tries=1,  # who plays walks into walls, and must find that they stand
+    rest_share=0.25,  # who plays also looks on, for longer than keys that are drawn anew would
     aligned_share=1.0,
     first_frame_decides=True,
     still_error=(TILE / 2, np.degrees(TURN) / 2),  # nearer to its own tile and direction than to others

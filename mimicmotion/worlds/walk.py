@@ -16,6 +16,7 @@ class Walk:
 
     held: letters held together and how often sessions draw them
     tries: actions that a wall makes void are drawn anew until there were so many
+    rest_share: share of sessions that stand still from some part on
     aligned_share: share of sessions whose actions change with the blocks only, as they do when played
     first_frame_decides: whether a block's other actions are not felt
     still_error: metres and degrees by which a camera that should stand may be off
@@ -32,6 +33,7 @@ class Walk:
     name: str
     held: Mapping[str, float]
     tries: int
+    rest_share: float
     aligned_share: float
     first_frame_decides: bool
     still_error: tuple[float, float]
@@ -42,3 +44,8 @@ class Walk:
     block: Callable[[Camera, tuple, np.ndarray, np.ndarray], np.ndarray]
     reachable: Callable[[Camera, int], np.ndarray]
     length: Callable[[int], float]
+
+
+def block_slice(block: int) -> slice:
+    """The frames of a block of a session."""
+    return slice(0, FIRST_BLOCK) if block == 0 else slice(BLOCK * block - 3, BLOCK * block + 9)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from mimicmotion.streaming import WorldConfig
-from mimicmotion.world_training import VaeOptions, WorldOptions
+from mimicmotion.world_training import DecoderOptions, VaeOptions, WorldOptions
 from mimicmotion.world_training.stages import load_coders
 from mimicmotion.worlds import get_walk
 
@@ -47,6 +47,12 @@ def vae_options(folder, **settings):
 
 def world_options(folder, **settings):
     return WorldOptions(**{"run_dir": folder / "run", "out": folder / "out", "device": "cpu", "clips": 4} | settings)
+
+
+def decoder_options(folder, **settings):
+    return DecoderOptions(
+        **{"run_dir": folder / "run", "out": folder / "out", "device": "cpu", "clips": 4, "columns": 16} | settings
+    )
 
 
 def world_in(folder):

@@ -121,10 +121,9 @@ class TestStages:
         runtime = load_generator(world_in(vae_folder))
         row = torch.tensor([2])
         draws = torch.Generator().manual_seed(5)
-        made = stage._own_rollout(row, pool.latents[row].float(), draws)
+        made = stage.own_rollout(row, pool.latents[row].float(), 0, draws)
         assert torch.equal(made[:, :, 3:], pool.latents[row, :, 3:].float())  # two blocks: the last is left as it is
         draws.manual_seed(5)
-        torch.randint(1, (), generator=draws)
         monkeypatch.setattr("mimicmotion.streaming.generator.block_generator", lambda seed, start: draws)
         state = runtime.start(render(draw_session(2, 1, WALK).cameras, HEIGHT, WIDTH)[0], 0)
         inputs = stage._block_inputs(pool, row, 0)
@@ -219,7 +218,7 @@ class TestSettings:
         "flags",
         [
             ["vae", "--frames", "12"],
-            ["vae", "--part", "decoder"],
+            ["decoder", "--columns", "9"],
             ["world", "--batch", "1"],
             ["world", "--height", "32"],
             ["evaluate", "--sessions", "0"],
@@ -229,7 +228,7 @@ class TestSettings:
         assert train_world.main(flags) == 2
         assert "error: " in capsys.readouterr().err
 
-    @pytest.mark.parametrize("stage", ["vae", "gate", "world", "evaluate"])
+    @pytest.mark.parametrize("stage", list(train_world.COMMANDS))
     def test_walks_share_no_file(self, stage):
         free = train_world.parse([stage, "--walk", "free"])
         named = [name for name in ("world", "out", "run_dir", "page") if hasattr(free, name)]
