@@ -79,7 +79,7 @@ class DecoderOptions(CourtyardOptions):
     columns: int = option(112, "width of a cut-out in pixels, a multiple of 8", fixed=True)
     latent_noise: float = option(0.05, "noise added to true latents, in their standard deviations", fixed=True)
     played_share: float = option(0.5, "share of steps that decode latents which the transformer played", fixed=True)
-    sharpness: float = option(0.5, "weight of edges being as strong as the true ones, wherever they are", fixed=True)
+    sharpness: float = option(3.0, "weight of edges that are as strong as the true ones, wherever they are", fixed=True)
     init_from: Path | None = option(None, "folder of the world model to start from (default: OUT)")
 
     def __post_init__(self):

@@ -6,6 +6,8 @@ from torch.nn import functional as F
 CHARBONNIER = 1e-2
 GRADIENT_WEIGHT = 0.5
 WINDOW = 8  # pixels, in which it does not matter where an edge is
+POOL = (1, WINDOW, WINDOW), (1, WINDOW // 2, WINDOW // 2)
+HEIGHT_WEIGHT = 1.0
 
 
 def reconstruction_loss(decoded: torch.Tensor, pixels: torch.Tensor, sharpness: float = 0.0) -> torch.Tensor:
@@ -21,16 +23,22 @@ def reconstruction_loss(decoded: torch.Tensor, pixels: torch.Tensor, sharpness: 
 
 
 def edge_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """(B,): by how much the contrast of edges is off, window by window.
+    """(B,): by how much edges are off in strength and in height, window by window.
 
     Of an edge that may lie here or there the best mean is a blur. A window only asks for an edge as strong as the true
-    one, wherever in it.
+    one, wherever in it, and as high: a blur with bright and dark seams is strong too.
     """
-    return (contrast(decoded) - contrast(pixels)).abs().mean((1, 2, 3, 4))
+    loss = 0
+    for made, true in zip(edges(decoded), edges(pixels), strict=True):
+        loss = loss + (made - true).abs().mean((1, 2, 3, 4))
+    return loss
 
 
-def contrast(frames: torch.Tensor) -> torch.Tensor:
-    """(B, 3, N, h, w): root mean square of the differences between neighbouring pixels in windows."""
-    across, down = frames.diff(dim=-1)[..., :-1, :].square(), frames.diff(dim=-2)[..., :-1].square()
-    energy = F.avg_pool3d(across + down, (1, WINDOW, WINDOW), stride=(1, WINDOW // 2, WINDOW // 2))
-    return (energy + CHARBONNIER**2).sqrt()
+def edges(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of windows of frames, each (B, 3, N, h, w): root mean square of the differences between neighbouring pixels,
+    and HEIGHT_WEIGHT times the mean of their sizes, which a blur does not change.
+    """
+    differences = frames.diff(dim=-1)[..., :-1, :], frames.diff(dim=-2)[..., :-1]
+    strength = F.avg_pool3d(sum(part.square() for part in differences), *POOL)
+    height = F.avg_pool3d(sum(part.abs() for part in differences), *POOL)
+    return (strength + CHARBONNIER**2).sqrt(), HEIGHT_WEIGHT * height
