@@ -78,7 +78,8 @@ def test_the_page_tells_figures_misses_and_the_course(tmp_path, walk):
     figures = dict.fromkeys(names, 0.5) | {f"forced_{n}": 20.0 for n in ("right", "other", "mirrored", "none")}
     others = (
         "obeyed_still_1-5", "obeyed_still_6-20", "locked_1-5", "psnr_block_1", "psnr_block_5", "idle_psnr",
-        "idle_drift_mean", "turned_back_psnr", "denoise_cpu_ms", "decode_cpu_ms", "sessions", "long_sessions", "vae_gradient_energy",
+        "idle_drift_mean", "turned_back_psnr", "denoise_cpu_ms", "decode_cpu_ms", "sessions", "long_sessions",
+        "vae_gradient_energy",
     )  # fmt: skip
     figures |= dict.fromkeys(others, 3) | {"taken_for": taken_for([]), "step": 3900}
     (tmp_path / "world").mkdir()
