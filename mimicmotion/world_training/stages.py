@@ -59,23 +59,18 @@ def decoder_stage(options: DecoderOptions, world: WorldConfig, device):
     """The stage of the decoder with its sessions, true and as the transformer of `init_from` plays them."""
     import copy
 
-    from diffusers import AutoencoderKLWan
-
-    from mimicmotion.streaming import ImageEncoder, StreamingVAE
-    from mimicmotion.training import seeded
+    from mimicmotion.streaming import StreamingVAE
     from mimicmotion.world_training.decoder_stage import DecoderStage
     from mimicmotion.world_training.frames import open_frames
     from mimicmotion.world_training.latents import SessionEncoder, made_by, open_latents
     from mimicmotion.world_training.played import open_played
-    from mimicmotion.world_training.vae_stage import start_from
+    from mimicmotion.world_training.vae_stage import make_vae
     from mimicmotion.world_training.world_stage import WorldStage
 
     walk, start = get_walk(options.walk), options.init_from
-    with seeded(options.step_seed(-1)):
-        vae = AutoencoderKLWan(**world.vae)
-    start_from(vae, start / world.vae_file, world, options.step_seed(-1))
-    clip = ImageEncoder(load_clip(ensure_clip(start / world.clip_file, world), world.clip))
-    encoder = SessionEncoder(StreamingVAE(copy.deepcopy(vae)), clip, world.height, world.width, walk)
+    vae = make_vae(world, start, options.step_seed(-1))
+    coders = StreamingVAE(copy.deepcopy(vae)), load_image_encoder(start, world)
+    encoder = SessionEncoder(*coders, world.height, world.width, walk)
     frames = open_frames(options.run_dir / "frames", options.clips, walk)
     pool = open_latents(options.run_dir / "latents", encoder, options.clips, frames)
     player = WorldStage(WorldOptions(init_from=start), world, pool, pool, torch.device("cpu"))
@@ -121,10 +116,16 @@ def unseen_stage(options: EvaluateOptions):
 
 def load_coders(folder: Path, world: WorldConfig):
     """The finished VAE and the image encoder, which is drawn where it is missing."""
-    from mimicmotion.streaming import ImageEncoder, StreamingVAE
+    from mimicmotion.streaming import StreamingVAE
 
-    vae = StreamingVAE(load_vae(folder / world.vae_file, world.vae))
-    return vae, ImageEncoder(load_clip(ensure_clip(folder / world.clip_file, world), world.clip))
+    return StreamingVAE(load_vae(folder / world.vae_file, world.vae)), load_image_encoder(folder, world)
+
+
+def load_image_encoder(folder: Path, world: WorldConfig):
+    """The image encoder, which is drawn where it is missing."""
+    from mimicmotion.streaming import ImageEncoder
+
+    return ImageEncoder(load_clip(ensure_clip(folder / world.clip_file, world), world.clip))
 
 
 def ensure_clip(path: Path, world: WorldConfig) -> Path:

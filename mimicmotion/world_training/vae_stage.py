@@ -31,13 +31,7 @@ class VaeStage:
         self, options: VaeOptions, world: WorldConfig, frames: list[np.ndarray], walk: Walk, device: torch.device
     ):
         self.options, self.world, self.frames, self.walk, self.device = options, world, frames, walk, device
-        with seeded(options.step_seed(-1)):
-            vae = AutoencoderKLWan(**world.vae)
-        if options.init_from:
-            start_from(vae, options.init_from / world.vae_file, world, options.step_seed(-1))
-        else:
-            carry_colours(vae)
-            carry_differences(vae)
+        vae = make_vae(world, options.init_from, options.step_seed(-1))
         self.networks = nn.ModuleDict({"vae": vae})
 
     @property
@@ -77,20 +71,29 @@ class VaeStage:
         write_vae(self.vae, pixels.to(self.device), self.options.out, self.world)
 
 
-def start_from(vae: AutoencoderKLWan, path: Path, world: WorldConfig, seed: int) -> None:
-    """Sets the weights of `vae` to those in `path`, whose decoder may be narrower by a whole factor.
+def make_vae(world: WorldConfig, init_from: Path | None, seed: int) -> AutoencoderKLWan:
+    """The VAE of `world` that carries colours, or with the weights in the folder `init_from`.
+
+    The decoder there may be narrower by a whole factor.
 
     Raises: SetupError as `load_vae`; UsageError for another width.
     """
-    shapes = open_tensors(path).shapes
-    width = shapes["decoder.conv_in.weight"][0] // world.vae["dim_mult"][-1]
+    with seeded(seed):
+        vae = AutoencoderKLWan(**world.vae)
+    if init_from is None:
+        carry_colours(vae)
+        carry_differences(vae)
+        return vae
+    path = init_from / world.vae_file
+    width = open_tensors(path).shapes["decoder.conv_in.weight"][0] // world.vae["dim_mult"][-1]
     found = load_vae(path, {**world.vae, "decoder_base_dim": width})
     if found.decoder.dim == vae.decoder.dim:
         vae.load_state_dict(found.state_dict())
-        return
+        return vae
     for name in ("encoder", "quant_conv", "post_quant_conv"):
         getattr(vae, name).load_state_dict(getattr(found, name).state_dict())
     widen(vae.decoder, found.decoder, torch.Generator().manual_seed(seed))
+    return vae
 
 
 @torch.no_grad()
