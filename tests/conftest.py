@@ -43,8 +43,12 @@ SVD_SCHEDULER = {
 
 
 def pytest_configure():
-    """Makes Ctrl-C work in tests and in the scripts they start: a shell's background jobs begin with it ignored."""
+    """Makes signals work in tests and in the scripts they start.
+
+    A shell's background jobs begin with Ctrl-C ignored, those under `nohup` with a closed terminal.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 # Single tests of minutes, on what is dear to make.
