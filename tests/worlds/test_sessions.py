@@ -1,9 +1,11 @@
 """Sessions of both walks: they follow from their seed and hold every key."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from mimicmotion.worlds import TURNING, WALKS, draw_session, get_walk
+from mimicmotion.worlds import BLOCK, TURNING, WALKS, draw_session, get_walk
 
 walks = pytest.mark.parametrize("walk", [get_walk(name) for name in WALKS], ids=WALKS)
 
@@ -40,3 +42,15 @@ def test_some_blocks_change_within_where_the_first_frame_decides():
     assert 0.02 < changed < 0.2
     gentle = [block[0, 5] for block in blocks if 0 < abs(block[0, 5]) < 0.1]
     assert len(gentle) > 3
+
+
+def test_a_share_of_the_sessions_stands_from_some_part_on():
+    def standing(walk):
+        """Share of sessions whose last two blocks stand still."""
+        ends = [draw_session(seed, 81, walk).cameras[-2 * BLOCK - 1 :] for seed in range(200)]
+        return np.mean([np.array_equal(end, np.repeat(end[:1], len(end), 0)) for end in ends])
+
+    walk = get_walk("tiles")
+    share = standing(walk)
+    assert walk.rest_share == 0.25 and 0.15 < share < 0.35
+    assert standing(dataclasses.replace(walk, rest_share=0.0)) < share / 2
