@@ -8,6 +8,8 @@ GRADIENT_WEIGHT = 0.5
 WINDOW = 8  # pixels, in which it does not matter where an edge is
 POOL = (1, WINDOW, WINDOW), (1, WINDOW // 2, WINDOW // 2)
 HEIGHT_WEIGHT = 1.0
+AREA = 16  # pixels, over which the mean colour has a loss
+COLOUR_WEIGHT = 2.0
 
 
 def reconstruction_loss(decoded: torch.Tensor, pixels: torch.Tensor, sharpness: float = 0.0) -> torch.Tensor:
@@ -18,8 +20,17 @@ def reconstruction_loss(decoded: torch.Tensor, pixels: torch.Tensor, sharpness: 
     error = decoded - pixels
     loss = (error.square() + CHARBONNIER**2).sqrt().mean((1, 2, 3, 4))
     across, down = error.diff(dim=-1).abs().mean((1, 2, 3, 4)), error.diff(dim=-2).abs().mean((1, 2, 3, 4))
-    loss = loss + GRADIENT_WEIGHT * (across + down)
+    loss = loss + GRADIENT_WEIGHT * (across + down) + COLOUR_WEIGHT * colour_loss(error)
     return loss + sharpness * edge_loss(decoded, pixels) if sharpness else loss
+
+
+def colour_loss(error: torch.Tensor) -> torch.Tensor:
+    """(B,): mean size of an error's mean over all frames and areas of AREA x AREA pixels.
+
+    Sizes of single errors are least for the median of the colours that a blurred pixel may have, not for their mean,
+    so a whole wall may be off in one direction, frame after frame.
+    """
+    return F.avg_pool2d(error.mean(2), AREA, ceil_mode=True).abs().mean((1, 2, 3))
 
 
 def edge_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,8 @@ from mimicmotion.results import Job, Shard, choose_shard, plan_jobs, write_sidec
 from mimicmotion.sweep import run_sweep
 from tests.conftest import last_items
 
-NAMES = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=9), unique=True)
+NAME = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=9)
+NAMES = st.lists(NAME.filter(lambda name: name not in (".", "..")), unique=True)
 SLURM = {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_MIN": "3", "SLURM_ARRAY_TASK_COUNT": "4"}
 
 

@@ -10,7 +10,7 @@ from mimicmotion.training.loop import TrainingRun
 from mimicmotion.world_training.coding import decode
 from mimicmotion.world_training.decoder_stage import DecoderStage
 from mimicmotion.world_training.played import open_played
-from mimicmotion.world_training.reconstruction import edge_loss, reconstruction_loss
+from mimicmotion.world_training.reconstruction import colour_loss, edge_loss, reconstruction_loss
 from mimicmotion.world_training.world_stage import WorldStage
 
 from .standins import WALK, WORLD, decoder_options, world_options
@@ -109,3 +109,15 @@ def test_an_edge_elsewhere_is_better_than_none():
     assert reconstruction_loss(true, true).item() == pytest.approx(0.01, abs=1e-4)
     blurred = reconstruction_loss(step_at(34, width=6), true)
     assert reconstruction_loss(step_at(34, width=6), true, sharpness=1.0) > blurred
+
+
+@pytest.mark.parametrize("width", [8, 48])
+def test_a_colour_that_is_off_everywhere_counts_more_than_one_that_changes(width):
+    constant = torch.full((2, 3, 4, 32, width), 0.1)
+    signs = torch.tensor([1.0, -1.0])
+    across, over_time = constant * signs.repeat(width // 2), constant * signs.repeat(2)[:, None, None]
+    assert torch.allclose(colour_loss(constant), torch.full((2,), 0.1))
+    for changing in (across, over_time):
+        assert torch.allclose(colour_loss(changing), torch.zeros(2), atol=1e-6)
+    frames = torch.zeros_like(constant)
+    assert (reconstruction_loss(constant, frames) > reconstruction_loss(over_time, frames)).all()
